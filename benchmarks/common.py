@@ -1,0 +1,44 @@
+"""One line of JSON for each figure a benchmark measures: name, value, unit, and how it compares with a peer."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+
+def report(
+    name: str,
+    value: float,
+    unit: str,
+    *,
+    peer: str = "",
+    peer_value: float | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Print one figure. ``ratio`` is ours over the peer's (a named alternative doing the same work), else null."""
+    ratio = None if not peer_value else round(value / peer_value, 4)
+    figure = {"name": name, "value": round(value, 6), "unit": unit, "peer": peer or None, "ratio": ratio}
+    print(json.dumps(figure), file=stream or sys.stdout, flush=True)
+
+
+def seconds_of(work: Callable[[], object], repeats: int, warm_up: int = 1) -> list[float]:
+    """Real seconds of each of ``repeats`` runs, after ``warm_up`` runs that are not counted."""
+    for _ in range(warm_up):
+        work()
+    taken_s = []
+    for _ in range(repeats):
+        started_s = time.perf_counter()
+        work()
+        taken_s.append(time.perf_counter() - started_s)
+    return taken_s
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` (0..1) of the values lie; of one value, that value."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.quantiles(values, n=1000, method="inclusive")[min(998, max(0, round(share * 1000) - 1))]

@@ -1,0 +1,1 @@
+"""The demonstration: the real programs, started as separate processes."""

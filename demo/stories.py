@@ -1,0 +1,220 @@
+"""The stories of the golden path, followed from outside: through the HTTP interface, the mailbox and the devices.
+
+A story never helps the system along. It does what people do in life: the engineer starts the work order when its
+window begins, swaps the part, reports; nobody else lifts a finger. It ends when the case closed (a repair) or when a
+named person has been asked (a hand-over), or fails with the reason when its real-time limit passes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+
+from demo.console import Console
+from demo.mail_sink import distinct
+from demo.stack import Stack
+from fleet_core.clock import Clock
+
+POLL_S = 0.25
+Tell = Callable[[str, datetime, str], None]
+"""(story, story time, text): what a person watching should read."""
+
+
+class StoryFailed(Exception):
+    """The story did not end as it should; the message says what it was waiting for."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A wear-out that is repaired without anybody asking for it. ``swap`` changes the part on the device."""
+
+    name: str
+    asset_id: str
+    failure_mode: str
+    new_serial: str
+    swap: Callable[[], None]
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """A wear-out the system must not decide alone: it asks a named person for ``reason``."""
+
+    name: str
+    asset_id: str
+    reason: str
+    limit_s: float
+
+
+class Follower:
+    """Follows the newest case of one asset and tells each new line of its timeline."""
+
+    def __init__(self, stack: Stack, console: Console, name: str, asset_id: str, limit_s: float, tell: Tell) -> None:
+        self._stack, self._console, self._name, self._asset_id = stack, console, name, asset_id
+        self._until_s = time.monotonic() + limit_s
+        self._tell = tell
+        self._told = 0
+
+    def wait(self, what: str, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The case, once ``done`` holds for it. Raises StoryFailed when the story's time is up."""
+        state = "no case yet"
+        while time.monotonic() < self._until_s:
+            try:
+                case = self._console.case_of(self._asset_id)
+            except httpx.TransportError as error:  # the server is being restarted: look again
+                case, state = None, f"the server does not answer ({type(error).__name__})"
+            if case:
+                self._tell_new(case["timeline"])
+                state = f"{case['summary']['state']}; {case['summary']['waits_for']}"
+                if done(case):
+                    return case
+            time.sleep(POLL_S)
+        raise StoryFailed(f"waited for {what}; the case: {state}")
+
+    def wait_until(self, moment: datetime) -> None:
+        """Let story time pass."""
+        while self._stack.clock.now() < moment and time.monotonic() < self._until_s:
+            time.sleep(POLL_S)
+
+    def _tell_new(self, timeline: Iterable[dict[str, Any]]) -> None:
+        for event in timeline:
+            if event["event_id"] > self._told:
+                self._told = event["event_id"]
+                self._tell(self._name, datetime.fromisoformat(event["at"]), event["summary"])
+
+
+def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
+    """Play a repair to its closed case; returns its part of the JSON document. Raises StoryFailed."""
+    with stack.console("engineer") as console:
+        follower = Follower(stack, console, story.name, story.asset_id, story.limit_s, tell)
+        planned = follower.wait("the repair to be arranged", lambda case: _act(case, "message", "announcement") != {})
+        case = _perform(stack, console, follower, story, planned)
+        mails = _mails_of(stack, case)
+    announcements = [mail for mail in distinct(mails) if _purpose(mail) == "announcement"]
+    summary, plan, prognosis = case["summary"], case["plan"], case["prognosis"]
+    window = next(window for window in planned["plan"]["windows"] if window["chosen"])
+    deadline_at = datetime.fromisoformat(planned["summary"]["deadline_at"])
+    result = {
+        "name": story.name,
+        "finding_at": case["finding"]["detected_at"],
+        "failure_mode": summary["failure_mode"],
+        "p_fail_72h": prognosis["p_fail"]["72"],
+        "rul_h": {name: prognosis[f"rul_{name}_h"] for name in ("p10", "p50", "p90")},
+        "neighbours": len(prognosis["neighbours"]),
+        "judged_against_itself": _own_unit_among(case),
+        "case_id": summary["case_id"],
+        "owner": summary["owner_name"],
+        "entitlement": plan["entitlement"],
+        "reservation": {"part": plan["part_no"], "centre": plan["centre"]},
+        "window": {
+            "start": _local(window["start"], summary["time_zone"]),
+            "end": _local(window["end"], summary["time_zone"]),
+            "load_rank": window["load_rank"],
+            "time_zone": summary["time_zone"],
+            "before_deadline": datetime.fromisoformat(window["end"]) <= deadline_at,
+        },
+        "work_order": case["work_orders"][0]["label"] if case["work_orders"] else None,
+        "engineer": plan["engineer_name"],
+        "notifications": len(announcements),
+        "finding_to_notification_s": _latency_s(stack.clock, case["finding"]["detected_at"], announcements),
+        "verified": any(event["kind"].startswith("verif") for event in case["timeline"]),
+        "closed": summary["state"] == "closed",
+    }
+    result["ok"] = (
+        result["closed"]
+        and result["verified"]
+        and result["notifications"] == 1
+        and result["window"]["before_deadline"]
+        and not result["judged_against_itself"]
+        and all(result[name] for name in ("owner", "entitlement", "work_order", "engineer"))
+    )
+    return result
+
+
+def play_hand_over(stack: Stack, story: HandOver, tell: Tell) -> dict[str, Any]:
+    """Play a hand-over to the named person's escalation; returns its part of the document. Raises StoryFailed."""
+    with stack.console("engineer") as console:
+        follower = Follower(stack, console, story.name, story.asset_id, story.limit_s, tell)
+        case = follower.wait(f"an escalation ({story.reason})", lambda case: bool(_open_escalations(case)))
+        time.sleep(4 * POLL_S)  # an announcement that should not be sent gets the time to be sent
+        case = follower.wait("the case", lambda case: True)
+    escalation = _open_escalations(case)[0]
+    announcements = [mail for mail in distinct(_mails_of(stack, case)) if _purpose(mail) == "announcement"]
+    return {
+        "name": story.name,
+        "ok": escalation["reason"] == story.reason and bool(escalation["to_name"]) and not announcements,
+        "reason": escalation["reason"],
+        "case_id": case["summary"]["case_id"],
+        "owner": case["summary"]["owner_name"],
+        "escalated_to": escalation["to_name"],
+        "due_at": escalation["due_at"],
+        "options": [option["code"] for option in escalation["options"]],
+        "notifications": len(announcements),
+    }
+
+
+def _perform(stack: Stack, console: Console, follower: Follower, story: Repair, case: dict[str, Any]) -> dict[str, Any]:
+    """The engineer's part: come when the window begins, swap, report."""
+    while True:
+        order = next(order for order in case["work_orders"] if order["state"] in ("open", "dispatched", "started"))
+        follower.wait_until(datetime.fromisoformat(order["starts_at"]))
+        case = follower.wait("the work order", lambda case: True)
+        current = next((one for one in case["work_orders"] if one["work_order_id"] == order["work_order_id"]), None)
+        if current and current["state"] == "dispatched" and current["starts_at"] == order["starts_at"]:
+            break
+        # the plan was changed meanwhile: come at the new time
+        case = follower.wait(
+            "a new appointment", lambda case: any(o["state"] == "dispatched" for o in case["work_orders"])
+        )
+    console.start(order["work_order_id"])
+    story.swap()
+    follower.wait_until(datetime.fromisoformat(order["starts_at"]) + timedelta(hours=1))
+    console.complete(
+        order["work_order_id"], story.failure_mode, story.new_serial, "Old bearing worn; new one fitted and greased."
+    )
+    return follower.wait("the repair to be verified", lambda case: case["summary"]["state"] == "closed")
+
+
+def _act(case: dict[str, Any], kind: str, purpose: str) -> dict[str, Any]:
+    """The settled act of that kind and purpose, or an empty one."""
+    matching = (act for act in case["acts"] if act["kind"] == kind and act["purpose"].startswith(purpose))
+    return next((act for act in matching if act["state"] in ("held", "consumed")), {})
+
+
+def _open_escalations(case: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in case["escalations"] if one["decided_at"] is None]
+
+
+def _mails_of(stack: Stack, case: dict[str, Any]) -> list[dict[str, Any]]:
+    label = case["summary"]["label"]
+    return [mail for mail in stack.mails() if label in mail["text"]]
+
+
+def _purpose(mail: dict[str, Any]) -> str:
+    return str(mail["headers"].get("X-Forestall-Purpose", ""))
+
+
+def _own_unit_among(case: dict[str, Any]) -> bool:
+    """Whether the unit's own history was among what it was compared with: it must never be."""
+    units = {str(neighbour.get("unit_serial", "")) for neighbour in case["prognosis"]["neighbours"]}
+    return case["component_serial"] in units
+
+
+def _latency_s(clock: Clock, detected_at: str, announcements: list[dict[str, Any]]) -> float | None:
+    """Real seconds from the reading that raised the finding to the accepted mail."""
+    if not announcements:
+        return None
+    accepted = datetime.fromisoformat(announcements[0]["received_at"])
+    real_now, story_now = datetime.now(accepted.tzinfo), clock.now()
+    detected = real_now - (story_now - datetime.fromisoformat(detected_at)) / clock.scale
+    return round((accepted - detected).total_seconds(), 3)
+
+
+def _local(moment: str, time_zone: str) -> str:
+    return datetime.fromisoformat(moment).astimezone(ZoneInfo(time_zone)).isoformat()

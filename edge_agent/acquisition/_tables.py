@@ -1,0 +1,230 @@
+"""Recordings read from disk: delimited text with a time column, and ``.npz`` archives of waveform snapshots.
+
+Used by the ``replay`` source and by ``edge-agent detect``. Files are somebody else's: sizes are bounded, a broken row
+is reported and passed over, a broken file is a BadInput that says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleet_core.errors import BadInput
+from fleet_core.telemetry import EARLIEST_US, LATEST_US, MAX_WAVEFORM_SAMPLES, now_us
+
+MAX_LINE = 64 * 1024
+MAX_COLUMNS = 512
+MAX_ARCHIVE_BYTES = 4 * 1024**3
+HEAD_ROWS = 200
+RELATIVE_EPOCH_S = 1_600_000_000
+"""Where a recording whose times only count from its own start is placed: times must be believable."""
+
+_TIME_NAMES = ("time", "timestamp", "datetime", "date", "date_time", "ts")
+_MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
+_DOTTED = re.compile(r"(\d{4})\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: ``line`` (1-based) in the file, the time as written and as microseconds, one value per column."""
+
+    line: int
+    time_text: str
+    time_us: int
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that was passed over."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A delimited file's shape. ``time_column`` and ``columns`` (the numeric ones) index ``header``."""
+
+    path: Path
+    delimiter: str
+    header: tuple[str, ...]
+    time_column: int
+    columns: tuple[int, ...]
+    text_columns: tuple[int, ...]
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """The rows in the file's order. A missing or unreadable value is NaN; a row without a time is bad."""
+        for line, cells in _lines(self.path, self.delimiter):
+            if len(cells) > len(self.header) or len(cells) <= self.time_column:
+                yield BadRow(line, f"{len(cells)} cells, expected {len(self.header)}")
+                continue
+            text = cells[self.time_column].strip()
+            try:
+                time_us = parse_time_us(text)
+            except BadInput as error:
+                yield BadRow(line, str(error))
+                continue
+            values = [parse_number(cells[i], self.delimiter) if i < len(cells) else math.nan for i in self.columns]
+            yield Row(line, text, time_us, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """Waveform snapshots: ``values`` (snapshots, samples, channels), ``times_us`` (snapshots,) rising."""
+
+    values: NDArray[np.float32]
+    times_us: NDArray[np.int64]
+    time_texts: Sequence[str]
+    sample_rate_hz: float
+
+
+def open_table(path: Path, time_column: str = "") -> Table:
+    """Find a file's delimiter, time column and numeric columns from its first rows. Raises BadInput."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            first = file.readline(MAX_LINE)
+    except OSError as error:
+        raise BadInput("file", f"{path}: {error.strerror or error}") from None
+    delimiter = max((";", ",", "\t"), key=first.count)
+    header = tuple(cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), []))
+    if not 2 <= len(header) <= MAX_COLUMNS:
+        raise BadInput("header", f"{path}: expected a header with a time column and vitals, delimited by , or ;")
+    head = [cells for _, (_, cells) in zip(range(HEAD_ROWS), _lines(path, delimiter), strict=False)]
+    if not head:
+        raise BadInput("empty", f"{path}: no rows below the header")
+    time_index = _find_time(path, header, head, time_column)
+    numeric = [i for i in range(len(header)) if i != time_index and _is_numeric(head, i, delimiter)]
+    text = [i for i in range(len(header)) if i != time_index and i not in numeric]
+    return Table(path, delimiter, header, time_index, tuple(numeric), tuple(text))
+
+
+def open_snapshots(path: Path) -> Snapshots:
+    """Read ``acceleration_g`` (n, samples, channels), ``time_of_day_s`` (n,), ``sample_rate_hz``. Raises BadInput."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > MAX_ARCHIVE_BYTES:
+                raise BadInput("size", f"{path}: larger than {MAX_ARCHIVE_BYTES} bytes unpacked")
+        with np.load(path, allow_pickle=False) as arrays:
+            values = np.asarray(arrays["acceleration_g"], dtype=np.float32)
+            seconds = np.asarray(arrays["time_of_day_s"], dtype=np.float64).ravel()
+            rate_hz = float(np.asarray(arrays["sample_rate_hz"]).ravel()[0])
+    except OSError as error:
+        raise BadInput("file", f"{path}: {error.strerror or error}") from None
+    except (KeyError, ValueError, IndexError, TypeError, zipfile.BadZipFile) as error:
+        raise BadInput("npz", f"{path}: expected acceleration_g, time_of_day_s and sample_rate_hz ({error})") from None
+    values = values[:, :, None] if values.ndim == 2 else values
+    if values.ndim != 3 or not len(values) or len(values) != len(seconds) or not 1 <= values.shape[2] <= 8:
+        raise BadInput("npz", f"{path}: acceleration_g must be (snapshots, samples, 1..8 channels), one time each")
+    if values.shape[1] > MAX_WAVEFORM_SAMPLES or not 0 < rate_hz < 1e9 or not np.isfinite(seconds).all():
+        raise BadInput("npz", f"{path}: snapshots too long, or a rate or time out of range")
+    days = np.concatenate(([0], np.cumsum(np.diff(seconds) < -43_200)))
+    times_us = ((seconds + days * 86_400.0 + RELATIVE_EPOCH_S) * 1e6).astype(np.int64)
+    times_us = np.maximum.accumulate(times_us)
+    return Snapshots(values, times_us, [f"{each:g}" for each in seconds], rate_hz)
+
+
+def parse_time_us(text: str) -> int:
+    """A time as written in a recording. Raises BadInput.
+
+    ISO 8601, ``2004.02.12.10.32.39``, or a number: an epoch in s, ms or us by its size, or seconds from the
+    recording's start. A time without a zone is UTC.
+    """
+    try:
+        time_us = _epoch_us(float(text))
+    except ValueError:
+        time_us = _written_us(text)
+    if not EARLIEST_US <= time_us <= LATEST_US:
+        raise BadInput("time", f"{text[:40]!r} is not a believable time")
+    return time_us
+
+
+def parse_number(text: str, delimiter: str = ",") -> float:
+    """A cell as a number; NaN when it is missing or not one. A decimal comma is read where ; delimits."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if delimiter == ";" and text.count(",") == 1:
+        try:
+            return float(text.replace(",", "."))
+        except ValueError:
+            return math.nan
+    return math.nan
+
+
+def _epoch_us(number: float) -> int:
+    if not math.isfinite(number):
+        raise BadInput("time", "not a finite number")
+    for unit_us, limit in ((1_000_000, 4e9), (1_000, 4e12), (1, 4e15)):
+        if abs(number) <= limit:
+            time_us = round(number * unit_us)
+            return time_us if time_us >= EARLIEST_US else time_us + RELATIVE_EPOCH_S * 1_000_000
+    raise BadInput("time", f"{number:g} is not a believable time")
+
+
+def _written_us(text: str) -> int:
+    dotted = _DOTTED.match(text)
+    try:
+        if dotted:
+            moment = datetime(*(int(part) for part in dotted.groups()), tzinfo=UTC)  # type: ignore[arg-type,misc]  # six ints
+        else:
+            moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput("time", f"{text[:40]!r} is not a time") from None
+    return now_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        file.readline(MAX_LINE)
+        line = 1
+        while text := file.readline(MAX_LINE):
+            line += 1
+            if text.strip():
+                # quoting is honoured within a line only: an unbalanced quote must not swallow the rest of the file
+                yield line, next(csv.reader([text.replace("\x00", "")], delimiter=delimiter), [])
+
+
+def _find_time(path: Path, header: Sequence[str], head: Sequence[list[str]], wanted: str) -> int:
+    lowered = [name.lower() for name in header]
+    if wanted:
+        if wanted not in header:
+            raise BadInput("time_column", f"{path}: no column {wanted!r}; there are: {', '.join(header)[:300]}")
+        return header.index(wanted)
+    for name in _TIME_NAMES:
+        if name in lowered:
+            return lowered.index(name)
+    for index, name in enumerate(lowered):
+        written = [row[index].strip() for row in head if index < len(row)]
+        if (
+            written
+            and (any(word in name for word in _TIME_NAMES[:3]) or parse_number(written[0]) != parse_number(written[0]))
+            and _parses(written[0])
+        ):
+            return index
+    raise BadInput("time_column", f"{path}: no time column found; name it; there are: {', '.join(header)[:300]}")
+
+
+def _parses(text: str) -> bool:
+    try:
+        parse_time_us(text)
+    except BadInput:
+        return False
+    return True
+
+
+def _is_numeric(head: Sequence[list[str]], index: int, delimiter: str) -> bool:
+    written = [row[index].strip() for row in head if index < len(row)]
+    written = [text for text in written if text.lower() not in _MISSING]
+    readable = sum(not math.isnan(parse_number(text, delimiter)) for text in written)
+    return 2 * readable >= len(written)

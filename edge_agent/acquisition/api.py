@@ -1,0 +1,67 @@
+"""What a source of vitals is.
+
+A source reads one asset. It runs as one task under the agent, which owns retry, buffering, time-outs and metrics:
+
+* ``run`` describes the asset first, then hands over samples until it is cancelled or has no more to give.
+* It awaits every hand-over; that await is the back-pressure. A source that cannot wait (a device that keeps
+  talking) drops and declares the loss with ``gap``.
+* It raises ``Retryable`` when the device is away (the agent restarts it with growing pauses, logs the failure once
+  and the recovery once) and ``BadConfig`` when only a person can mend it.
+* It describes again whenever the description changes: a swapped component, new firmware, a new metric.
+
+A plugin is one file beside this one: ``Config`` (a dataclass), ``build(config, deps)``, ``SAMPLE`` (see
+``fleet_core.plugins``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fleet_core.assets import AssetClass
+from fleet_core.clock import Clock
+from fleet_core.telemetry import ComponentSpec, MetricSpec, Sample, Waveform
+
+
+@dataclass(frozen=True, slots=True)
+class AssetDescription:
+    """An asset as its device knows it. ``device_id`` is unique in the fleet."""
+
+    device_id: str
+    asset_class: AssetClass
+    model: str
+    serial: str
+    metrics: tuple[MetricSpec, ...] = ()
+    components: tuple[ComponentSpec, ...] = ()
+    firmware: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDeps:
+    """What the agent injects. ``asset`` is the configuration's part of the description (metrics may be empty)."""
+
+    clock: Clock
+    asset: AssetDescription
+    base_dir: Path
+    rng: random.Random
+
+
+class Sink(Protocol):
+    """Where a source hands over what it read. ``historical`` marks the past, read now (back-fill)."""
+
+    async def describe(self, asset: AssetDescription) -> None: ...
+
+    async def samples(self, samples: Sequence[Sample], *, historical: bool = False) -> None: ...
+
+    async def waveform(self, waveform: Waveform, *, historical: bool = False) -> None: ...
+
+    async def gap(self, start_us: int, end_us: int, reason: str) -> None: ...
+
+
+class Source(Protocol):
+    """One reader of one asset."""
+
+    async def run(self, sink: Sink) -> None: ...

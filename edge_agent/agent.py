@@ -1,0 +1,272 @@
+"""The agent: sources, detection, outbox and uplink as one process.
+
+    source -> AssetWorker (detection, collector) -> OutboxStore (disk) -> Uplink (MQTT)
+
+Each part fails alone: a source is restarted with growing pauses, the uplink reconnects, a full disk is a declared
+state. Only when a part's own task ends unexpectedly does the agent stop, with an error, for its supervisor to restart.
+SIGTERM and SIGINT: sources stop, what is collected is committed, the uplink gets a moment and says its NDEATH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import functools
+import json
+import logging
+import random
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import IO, Any
+
+from edge_agent.acquisition.api import Source, SourceDeps
+from edge_agent.asset import AssetWorker
+from edge_agent.config import AgentConfig, AssetConfig
+from edge_agent.detection.pipeline import build_detection
+from edge_agent.files import write_atomic
+from edge_agent.host import boot_id, time_quality
+from edge_agent.outbox import Outbox
+from edge_agent.uplink.mqtt import Uplink
+from edge_agent.uplink.session import Backoff
+from edge_agent.uplink.store import OutboxStore
+from fleet_core import __version__
+from fleet_core.births import DeviceBirth, HeldReport, NodeBirth
+from fleet_core.clock import Clock
+from fleet_core.errors import BadConfig, Retryable
+from fleet_core.plugins import load_plugin
+from fleet_core.schema import MAX_SCHEMA_METRICS
+
+log = logging.getLogger(__name__)
+
+FLUSH_INTERVAL_S = 0.25
+STATUS_INTERVAL_S = 5.0
+SAVE_INTERVAL_S = 60.0
+FAREWELL_S = 1.5
+
+MakeSource = Callable[[AssetConfig, SourceDeps], Source]
+
+
+class SourceTask:
+    """Runs one asset's source, again and again; logs a failure once and the recovery once."""
+
+    def __init__(self, worker: AssetWorker, make: Callable[[], Source], rng: random.Random) -> None:
+        """``make`` gives a new source for each try; it raises BadConfig."""
+        self.state = "starting"
+        self.failures = 0
+        self._worker = worker
+        self._make = make
+        self._backoff = Backoff(rng)
+        self._failing = False
+        worker.on_delivery = self._delivered
+
+    async def run(self) -> None:
+        """Until the source has no more to give, cannot work without a person, or is cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            started_s = loop.time()
+            try:
+                self.state = "running"
+                await self._make().run(self._worker)
+            except BadConfig as error:
+                self.state = f"misconfigured: {error}"
+                log.error("source of %s: %s", self._worker.device_id, error)
+                return
+            except Retryable as error:
+                self._failed(str(error))
+            except Exception as error:
+                # A plugin's fault stays its own: the other assets and the uplink go on.
+                if not self._failing:
+                    log.exception("source of %s failed unexpectedly", self._worker.device_id)
+                self._failed(f"{type(error).__name__}: {error}")
+            else:
+                self.state = "finished"
+                log.info("source of %s has no more to give", self._worker.device_id)
+                return
+            await asyncio.sleep(self._backoff.pause_s(loop.time() - started_s))
+
+    def _failed(self, reason: str) -> None:
+        self.failures += 1
+        self.state = f"failing: {reason}"
+        if not self._failing:
+            log.warning("source of %s: %s; it is tried again", self._worker.device_id, reason)
+        self._failing = True
+
+    def _delivered(self) -> None:
+        if self._failing:
+            self._failing = False
+            log.info("source of %s delivers again", self._worker.device_id)
+
+
+class Agent:
+    """Build, then :meth:`run` until stopped. Needs the state folder for itself.
+
+    Raises BadConfig or OutboxUnavailable.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        clock: Clock,
+        rng: random.Random | None = None,
+        make_source: MakeSource | None = None,
+    ) -> None:
+        make_source = make_source or build_source
+        rng = rng or random.Random()
+        self._config = config
+        self._clock = clock
+        self._boot_id = boot_id()
+        self._lock = _lock(config.state_dir)
+        outbox = Outbox(config.state_dir / "outbox.sqlite", config.quota_mb << 20, clock, self._boot_id)
+        self._store = OutboxStore(outbox, config.commit_interval_ms / 1000)
+        identity = (config.group_id, config.node_id)
+        self._uplink = Uplink(config.uplink, identity, self, self._store, clock, rng, config.state_dir)
+        self._store.on_commit = self._uplink.wake
+        self._workers: list[AssetWorker] = []
+        self._sources: list[SourceTask] = []
+        for index, asset in enumerate(config.assets):
+            first_alias = 1 + index * MAX_SCHEMA_METRICS
+            worker = AssetWorker(
+                *(asset, first_alias, self._store, clock, config.state_dir),
+                build_detection=build_detection,
+                on_change=self._uplink.rebirth,
+            )
+            deps = SourceDeps(clock, asset.description, config.base_dir, random.Random(rng.getrandbits(64)))
+            self._workers.append(worker)
+            self._sources.append(SourceTask(worker, functools.partial(make_source, asset, deps), rng))
+
+    # -- what the uplink asks
+
+    def node_birth(self, bd_seq: int, held: HeldReport) -> NodeBirth:
+        return NodeBirth(bd_seq, self._boot_id, held, __version__, time_quality())
+
+    def device_births(self) -> Sequence[DeviceBirth]:
+        return [worker.birth() for worker in self._workers]
+
+    # -- running
+
+    async def run(self, stop: asyncio.Event | None = None) -> None:
+        """Run until ``stop`` is set or a termination signal arrives. Raises what ended a part that should not end."""
+        stop = stop or _stop_on_signals()
+        services = [
+            asyncio.create_task(self._store.run(), name="outbox"),
+            asyncio.create_task(self._uplink.run(), name="uplink"),
+            asyncio.create_task(self._every(FLUSH_INTERVAL_S, self._flush), name="flush"),
+            asyncio.create_task(self._every(STATUS_INTERVAL_S, self._write_status), name="status"),
+            asyncio.create_task(self._every(SAVE_INTERVAL_S, self._save), name="save"),
+        ]
+        sources = [asyncio.create_task(source.run(), name="source") for source in self._sources]
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            await asyncio.wait([*services, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await _cancel(sources)
+            await self._flush()
+            if stop.is_set():
+                await self._farewell()
+        finally:
+            await _cancel([stopping, *sources, *services[1:]])
+            await _cancel(services[:1])
+            await self._save()
+            await self._write_status()
+            await self._store.close()
+            self._lock.close()
+        for service in services:
+            if service.done() and not service.cancelled():
+                service.result()
+
+    async def _farewell(self) -> None:
+        """Give the uplink a moment to publish what was committed last."""
+        self._uplink.wake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await self._uplink.drained()
+
+    async def _every(self, interval_s: float, act: Any) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            await act()
+
+    async def _flush(self) -> None:
+        await asyncio.gather(*(worker.flush() for worker in self._workers))
+
+    async def _save(self) -> None:
+        for worker in self._workers:
+            worker.save()
+
+    async def _write_status(self) -> None:
+        status = {
+            "time": self._clock.now().isoformat(),
+            "version": __version__,
+            "node_id": self._config.node_id,
+            "boot_id": self._boot_id,
+            "uplink": asdict(self._uplink.counters),
+            "outbox": asdict(await self._store.call(Outbox.stats)) | {"disk_full": self._store.disk_full},
+            "assets": {
+                worker.device_id: _asset_status(worker, s)
+                for worker, s in zip(self._workers, self._sources, strict=True)
+            },
+        }
+        try:
+            write_atomic(self._config.state_dir / "status.json", json.dumps(status, indent=1).encode())
+        except OSError as error:
+            log.debug("status.json was not written: %s", error)
+
+
+def build_source(config: AssetConfig, deps: SourceDeps) -> Source:
+    """The source an asset's configuration names. Raises BadConfig."""
+    plugin = load_plugin("edge_agent.acquisition", config.source_type)
+    try:
+        settings = plugin.Config(**config.source)
+    except TypeError as error:
+        known = ", ".join(field.name for field in fields(plugin.Config))
+        raise BadConfig(f"[asset.source] of type {config.source_type}: {error}; settings are: {known}") from None
+    source: Source = plugin.build(settings, deps)
+    return source
+
+
+def run_agent(config: AgentConfig, clock: Clock) -> None:
+    """Run an agent until a termination signal. Raises BadConfig or OutboxUnavailable."""
+
+    async def main() -> None:
+        await Agent(config, clock).run()
+
+    asyncio.run(main())
+
+
+def _asset_status(worker: AssetWorker, source: SourceTask) -> tuple[str, dict[str, Any]]:
+    detection = worker.detection
+    return worker.device_id, {
+        "source": source.state,
+        "failures": source.failures,
+        "last_sample_us": worker.last_sample_us,
+        "rejected": dict(worker.rejected),
+        "counters": dict(worker.counters),
+        "components": [asdict(view) for view in detection.views()] if detection else [],
+    }
+
+
+def _lock(state_dir: Path) -> IO[str]:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = (state_dir / "lock").open("w")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BadConfig(f"another agent uses {state_dir}: stop it or give this one its own state_dir") from None
+    except OSError as error:
+        raise BadConfig(f"state_dir {state_dir} cannot be used: {error.strerror}") from None
+    return file
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

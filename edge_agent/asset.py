@@ -1,0 +1,265 @@
+"""One asset on its way through the agent: source -> detection -> batches -> outbox.
+
+``AssetWorker`` is the sink its source hands over to. Findings and state changes are committed at once, with the
+recent waveform of their component; vitals are collected and committed when ``flush`` is called or a batch is full.
+
+Invariants: what is handed over is committed, or counted as rejected, or becomes a gap by time range; a loss that
+cannot be written down yet (disk full) waits in the loss book, one range per class and reason.
+Failure: an error in detection is logged once and counted; the vitals go on without it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edge_agent.acquisition.api import AssetDescription
+from edge_agent.config import AssetConfig
+from edge_agent.detection.api import AssetDetection, Event, Outcome
+from edge_agent.drafts import Collector, Draft, event_drafts, gap_draft, waveform_drafts
+from edge_agent.files import read_bounded, write_atomic
+from edge_agent.uplink.store import OutboxStore
+from fleet_core.births import DeviceBirth
+from fleet_core.clock import Clock
+from fleet_core.errors import BadInput
+from fleet_core.schema import Schema
+from fleet_core.telemetry import BatchClass, Finding, Sample, Waveform, now_us, parse_object
+
+log = logging.getLogger(__name__)
+
+MAX_SNAPSHOT_BYTES = 64 << 20
+MAX_REMEMBERED_FINDINGS = 256
+
+Build = Callable[[AssetDescription, dict[str, object]], AssetDetection]
+
+
+class AssetWorker:
+    """See the module. ``first_alias`` starts the asset's own range; ``on_change`` asks for a rebirth."""
+
+    def __init__(
+        self,
+        config: AssetConfig,
+        first_alias: int,
+        store: OutboxStore,
+        clock: Clock,
+        state_dir: Path,
+        build_detection: Build,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.description = config.description
+        self.device_id = config.description.device_id
+        self.detection: AssetDetection | None = None
+        self.counters: Counter[str] = Counter()
+        self.last_sample_us = 0
+        self.on_delivery: Callable[[], None] | None = None
+        self._config = config
+        self._first_alias = first_alias
+        self._store = store
+        self._clock = clock
+        self._build = build_detection
+        self._on_change = on_change
+        self._snapshot_path = state_dir / "detection" / f"{self.device_id}.snapshot"
+        self._serials_path = state_dir / "detection" / f"{self.device_id}.json"
+        self._serials = self._read_serials()
+        self._collector = Collector(self.device_id, Schema((), first_alias))
+        self._waveforms: dict[str, Waveform] = {}
+        self._evidenced: dict[tuple[str, int], None] = {}
+        self._losses: dict[tuple[BatchClass, str], tuple[int, int]] = {}
+
+    # -- what a source calls
+
+    async def describe(self, asset: AssetDescription) -> None:
+        """The asset as its device knows it now. Raises BadInput when it claims to be another asset."""
+        if asset.device_id != self.device_id:
+            raise BadInput("device_id", f"the source of {self.device_id} describes {asset.device_id!r}")
+        if asset == self.description and self.detection is not None:
+            return
+        await self.flush()
+        if self.detection is None or asset.metrics != self.description.metrics or self._slots(asset) != self._slots():
+            self._rebuild(asset)
+        self.description = asset
+        for component in asset.components:
+            known = self._serials.get(component.slot)
+            if known is not None and known != component.serial and self.detection is not None:
+                at_us = self.last_sample_us or now_us(self._clock.now())
+                log.info("%s: %s was swapped: %s -> %s", self.device_id, component.slot, known, component.serial)
+                outcome = self.detection.component_replaced(component.slot, component.serial, at_us)
+                await self._take(outcome, historical=False)
+            self._serials[component.slot] = component.serial
+        self._on_change()
+        self.save()
+
+    async def samples(self, samples: Sequence[Sample], *, historical: bool = False) -> None:
+        """Vitals; returns when they are collected, waits when the disk cannot keep up."""
+        accepted = [sample for sample in samples if self._collector.accepts(sample)]
+        if not accepted:
+            return
+        self._delivered(max(sample.time_us for sample in accepted))
+        full = self._collector.add(accepted, historical)
+        if full:
+            await self._commit(full)
+        detection = self.detection
+        if detection is not None:
+            await self._take(self._guard(lambda: detection.on_samples(accepted)), historical)
+
+    async def waveform(self, waveform: Waveform, *, historical: bool = False) -> None:
+        """A burst: judged here, sent only as evidence of a finding."""
+        if not self._collector.accepts_waveform(waveform):
+            return
+        self._delivered(waveform.time_us)
+        self._waveforms[waveform.metric] = waveform
+        detection = self.detection
+        if detection is not None:
+            await self._take(self._guard(lambda: detection.on_waveform(waveform)), historical)
+
+    async def gap(self, start_us: int, end_us: int, reason: str) -> None:
+        """The source lost something before we had it."""
+        await self._commit([gap_draft(self.device_id, self._schema, BatchClass.ROUTINE, reason, start_us, end_us)])
+
+    # -- what the agent calls
+
+    async def flush(self) -> None:
+        """Commit what is collected, and losses that could not be declared before."""
+        drafts = self._collector.take()
+        if self._losses:
+            losses, self._losses = self._losses, {}
+            drafts = [
+                gap_draft(self.device_id, self._schema, kind, reason, *bounds)
+                for (kind, reason), bounds in losses.items()
+            ] + drafts
+        if drafts:
+            await self._commit(drafts)
+
+    def birth(self) -> DeviceBirth:
+        """The asset's birth certificate as of now."""
+        asset = self.description
+        return DeviceBirth(
+            *(self.device_id, asset.asset_class, asset.model, asset.serial, asset.firmware),
+            asset.components,
+            self._schema,
+        )
+
+    def save(self) -> None:
+        """Persist what detection has learned; a failure is counted and logged once."""
+        if self.detection is None:
+            return
+        try:
+            write_atomic(self._snapshot_path, self.detection.snapshot())
+            write_atomic(self._serials_path, json.dumps(self._serials).encode())
+            self.counters["save_failing"] = 0
+        except OSError as error:
+            if not self.counters["save_failing"]:
+                log.error("%s: what detection learned cannot be saved: %s", self.device_id, error)
+            self.counters["save_failing"] = 1
+            self.counters["save_failures"] += 1
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Hand-overs that broke a rule, by reason."""
+        return self._collector.rejected
+
+    # -- inside
+
+    @property
+    def _schema(self) -> Schema:
+        return self._collector.schema
+
+    def _slots(self, asset: AssetDescription | None = None) -> set[tuple[str, str]]:
+        return {(component.slot, component.type) for component in (asset or self.description).components}
+
+    def _rebuild(self, asset: AssetDescription) -> None:
+        snapshot = self.detection.snapshot() if self.detection else self._read_snapshot()
+        self.detection = self._build(asset, dict(self._config.detection))
+        if snapshot:
+            try:
+                self.detection.restore(snapshot)
+            except BadInput as error:
+                log.warning("%s: detection starts anew: %s", self.device_id, error)
+                self.detection = self._build(asset, dict(self._config.detection))
+        own = {metric.name for metric in asset.metrics}
+        derived = tuple(metric for metric in self.detection.derived_metrics() if metric.name not in own)
+        rejected = self._collector.rejected
+        self._collector = Collector(self.device_id, Schema((*asset.metrics, *derived), self._first_alias))
+        self._collector.rejected = rejected
+
+    def _guard(self, judge: Callable[[], Outcome]) -> Outcome:
+        try:
+            return judge()
+        except Exception:
+            # Detection is the part most likely to meet input nobody thought of; transport must outlive it.
+            self.counters["detection_errors"] += 1
+            if self.counters["detection_errors"] == 1:
+                log.exception("%s: detection failed; vitals go on (logged once, counted after)", self.device_id)
+            return Outcome()
+
+    async def _take(self, outcome: Outcome, historical: bool) -> None:
+        derived = [sample for sample in outcome.derived if self._collector.accepts(sample)]
+        full = self._collector.add(derived, historical)
+        if full:
+            await self._commit(full)
+        if outcome.events:
+            await self._announce(outcome.events, historical)
+
+    async def _announce(self, events: Iterable[Event], historical: bool) -> None:
+        drafts: list[Draft] = []
+        bursts: dict[str, Waveform] = {}
+        for event in events:
+            if isinstance(event, Finding):
+                evidence = self._evidence(event)
+                bursts.update((waveform.metric, waveform) for waveform in evidence)
+                if evidence and not event.waveform_us:
+                    event = replace(event, waveform_us=tuple(sorted({wave.time_us for wave in evidence})))
+            drafts += event_drafts(self.device_id, self._schema, [event], historical)
+        drafts += self._collector.take()
+        for waveform in bursts.values():
+            drafts += waveform_drafts(self.device_id, self._schema, waveform, historical)
+        await self._commit(drafts)
+        self.save()
+
+    def _evidence(self, finding: Finding) -> list[Waveform]:
+        """The last waveforms of the finding's component, once per revision."""
+        revision = (finding.finding_id, finding.revision)
+        if revision in self._evidenced:
+            return []
+        self._evidenced[revision] = None
+        while len(self._evidenced) > MAX_REMEMBERED_FINDINGS:
+            self._evidenced.pop(next(iter(self._evidenced)))
+        slots = {spec.name: spec.component for spec in self._schema.metrics}
+        return [wave for wave in self._waveforms.values() if slots.get(wave.metric) in ("", finding.component)]
+
+    async def _commit(self, drafts: list[Draft]) -> None:
+        for draft, appended in zip(drafts, await self._store.append(drafts), strict=True):
+            if not appended.number:
+                self._lose(draft, appended.reason)
+
+    def _lose(self, draft: Draft, reason: str) -> None:
+        self.counters[f"lost_{reason}"] += 1
+        kind = draft.batch_class
+        if kind is BatchClass.GAP:  # a declaration that could not be written down keeps its own reason
+            kind, reason = draft.gaps[0].batch_class, draft.gaps[0].reason
+        start_us, end_us = draft.time_range_us
+        before = self._losses.get((kind, reason), (start_us, end_us))
+        self._losses[kind, reason] = (min(before[0], start_us), max(before[1], end_us))
+
+    def _delivered(self, time_us: int) -> None:
+        self.last_sample_us = max(self.last_sample_us, time_us)
+        if self.on_delivery is not None:
+            self.on_delivery()
+
+    def _read_snapshot(self) -> bytes | None:
+        return read_bounded(self._snapshot_path, MAX_SNAPSHOT_BYTES)
+
+    def _read_serials(self) -> dict[str, str]:
+        text = read_bounded(self._serials_path, 64 * 1024)
+        if text is None:
+            return {}
+        try:
+            record = parse_object(text.decode("utf-8", "replace"), 64 * 1024)
+        except BadInput as error:
+            log.warning("%s: the components last seen cannot be read: %s", self.device_id, error)
+            return {}
+        return {slot: serial for slot, serial in record.items() if isinstance(serial, str)}

@@ -1,0 +1,136 @@
+"""``edge-agent``: run, detect, doctor, enrol.
+
+Errors are one line with the mend and exit code 2. Only what a command needs is imported, so ``run`` stays small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from fleet_core import __version__
+from fleet_core.clock import clock_from_environment
+from fleet_core.errors import BadConfig, ForestallError
+
+DETECT = "detect"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code (0 done, 1 something is unfit, 2 cannot)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parsed = _parser(with_detect=DETECT in arguments[:1]).parse_args(arguments)
+        act: Callable[[argparse.Namespace], int] = parsed.act
+        return act(parsed)
+    except ForestallError as error:
+        print(f"edge-agent: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _parser(with_detect: bool) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edge-agent", description="Watches machines and reports what will fail.")
+    parser.add_argument("--version", action="version", version=f"forestall {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run the agent until it is told to stop")
+    _add_config(run)
+    run.set_defaults(act=_run)
+
+    detect = commands.add_parser(DETECT, help="run detection over a recorded file")
+    if with_detect:  # its arguments bring numpy along, which the other commands need not wait for
+        from edge_agent.detection.offline import add_arguments
+
+        add_arguments(detect)
+    detect.set_defaults(act=_detect)
+
+    doctor = commands.add_parser("doctor", help="check this device and say what to mend")
+    _add_config(doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON document")
+    doctor.set_defaults(act=_doctor)
+
+    enrol = commands.add_parser("enrol", help="exchange a claim for this device's certificate")
+    enrol.add_argument("--url", required=True, help="the enrolment service, https://HOST:PORT")
+    enrol.add_argument("--claim", required=True, help="the claim code, or @FILE that holds it, or - for standard input")
+    enrol.add_argument("--fingerprint", required=True, help="SHA-256 of the authority's certificate")
+    enrol.add_argument("--bundle", required=True, type=Path, help="folder for the identity")
+    enrol.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS")
+    enrol.add_argument("--json", action="store_true", help="print one JSON document")
+    enrol.set_defaults(act=_enrol)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="agent.toml")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge_agent.agent import run_agent
+    from edge_agent.config import load_config
+
+    config = load_config(arguments.config)
+    logging.basicConfig(
+        level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    run_agent(config, clock_from_environment())
+    return 0
+
+
+def _detect(arguments: argparse.Namespace) -> int:
+    from edge_agent.detection.offline import main_detect
+
+    code: int | None = main_detect(arguments)
+    return code or 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from edge_agent.config import load_config
+    from edge_agent.doctor import Check, Verdict, examine
+
+    try:
+        checks = examine(load_config(arguments.config))
+    except BadConfig as error:
+        checks = [Check("config", Verdict.FAIL, str(error), "mend the file and run doctor again")]
+    fit = all(check.verdict is not Verdict.FAIL for check in checks)
+    if arguments.json:
+        print(json.dumps({"fit": fit, "checks": [asdict(check) for check in checks]}, indent=1))
+    else:
+        for check in checks:
+            mend = f" -> {check.mend}" if check.mend else ""
+            print(f"{check.verdict:4}  {check.name}: {check.message}{mend}")
+    return 0 if fit else 1
+
+
+def _enrol(arguments: argparse.Namespace) -> int:
+    from provisioning.device import enrol
+
+    bundle = enrol(arguments.url, _claim(arguments.claim), arguments.bundle, arguments.fingerprint, arguments.timeout)
+    if arguments.json:
+        print(json.dumps({key: str(value) for key, value in asdict(bundle).items()}, indent=1))
+    else:
+        print(f'enrolled as {bundle.node_id} of {bundle.group_id}; put  bundle = "{arguments.bundle}"  under [uplink]')
+    return 0
+
+
+def _claim(text: str) -> str:
+    if text == "-":
+        return sys.stdin.readline(4096).strip()
+    if not text.startswith("@"):
+        return text
+    try:
+        with Path(text[1:]).open() as file:
+            return file.readline(4096).strip()
+    except OSError as error:
+        raise BadConfig(f"the claim cannot be read from {text[1:]}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

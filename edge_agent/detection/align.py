@@ -1,0 +1,127 @@
+"""Asynchronous channels into ticks: one row of values per component and moment.
+
+The channels that report often (the fast ones, found by counting) pace the ticks: a row closes when all of them have
+reported, or when one reports again before the others did. Slower channels are held at their last value for up to
+three of their own periods, then they are missing (NaN). Where learning must span many hours of dense samples,
+``min_tick_us`` makes ticks longer and each value the mean over its tick. Cadences are inferred, never configured.
+
+A sample not newer than the last one of its channel is late: dropped and counted. When nothing but late samples
+arrive for a while, the clock was set back, and the aligner follows it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+HOLD_PERIODS = 3.0
+FAST_SHARE = 0.5
+COUNT_DECAY = 0.9
+LATE_LIMIT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One tick: the time of its newest sample and one value per channel, NaN where missing."""
+
+    time_us: int
+    row: NDArray[np.float64]
+
+
+class Aligner:
+    """Aligns the channels (by index) of one component. Pure: same samples, same frames."""
+
+    def __init__(self, channels: int, min_tick_us: int) -> None:
+        self._channels = channels
+        self._min_tick_us = min_tick_us
+        self._sums = [0.0] * channels
+        self._counts = [0] * channels
+        self._finite = [0] * channels
+        self._values = [math.nan] * channels
+        self._times = [0] * channels
+        self._periods = [0.0] * channels
+        self._weights = [0.0] * channels
+        self._closed_us = 0
+        self._newest_us = 0
+        self._frames = 0
+        self._late_in_a_row = 0
+        self.late = 0
+
+    def add(self, channel: int, time_us: int, value: float) -> list[Frame]:
+        """Take one sample; the rows it closes (none, one, or two while the cadences are still unknown)."""
+        if time_us <= self._times[channel] and not self._follow_clock(channel, time_us):
+            return []
+        self._late_in_a_row = 0
+        frames: list[Frame] = []
+        if self._counts[channel] and time_us > self._newest_us and self._waited(time_us):
+            frames.append(self._close())
+        self._put(channel, time_us, value)
+        if self._waited(time_us) and self._complete():
+            frames.append(self._close())
+        return frames
+
+    def state(self) -> dict[str, Any]:
+        own = {name: value for name, value in self.__dict__.items() if name not in ("_channels", "_min_tick_us")}
+        return {name: list(value) if isinstance(value, list) else value for name, value in own.items()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, list(value) if isinstance(value, list) else value)
+
+    def _put(self, channel: int, time_us: int, value: float) -> None:
+        if self._times[channel]:
+            step = float(time_us - self._times[channel])
+            period = self._periods[channel]
+            # a silence must not stretch the period at once, or a dropped-out channel would be held ever longer
+            self._periods[channel] = step if not period else period + 0.1 * (min(step, 4 * period) - period)
+        self._times[channel] = time_us
+        self._newest_us = max(self._newest_us, time_us)
+        self._counts[channel] += 1
+        if math.isfinite(value):
+            self._sums[channel] += value
+            self._finite[channel] += 1
+
+    def _waited(self, time_us: int) -> bool:
+        return time_us - self._closed_us >= self._min_tick_us
+
+    def _complete(self) -> bool:
+        if self._frames < 2:
+            return all(self._counts)
+        top = max(self._weights)
+        return all(
+            count > 0 or weight < FAST_SHARE * top for count, weight in zip(self._counts, self._weights, strict=True)
+        )
+
+    def _close(self) -> Frame:
+        time_us = self._newest_us
+        row = np.empty(self._channels)
+        # a channel that reported once only may be much slower than the others
+        unknown = HOLD_PERIODS * max(self._periods)
+        for channel in range(self._channels):
+            seen = self._counts[channel] > 0
+            if seen:
+                finite = self._finite[channel]
+                self._values[channel] = self._sums[channel] / finite if finite else math.nan
+            elif time_us - self._times[channel] > HOLD_PERIODS * max(
+                self._periods[channel] or unknown, self._min_tick_us
+            ):
+                self._values[channel] = math.nan
+            row[channel] = self._values[channel]
+            self._weights[channel] = COUNT_DECAY * self._weights[channel] + seen
+            self._sums[channel], self._counts[channel], self._finite[channel] = 0.0, 0, 0
+        self._closed_us = time_us
+        self._frames += 1
+        return Frame(time_us, row)
+
+    def _follow_clock(self, channel: int, time_us: int) -> bool:
+        self.late += 1
+        self._late_in_a_row += 1
+        if self._late_in_a_row < LATE_LIMIT * self._channels + 2:
+            return False
+        self._times = [min(each, time_us - 1) for each in self._times]
+        self._closed_us = self._newest_us = time_us - 1
+        return True

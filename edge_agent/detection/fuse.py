@@ -1,0 +1,137 @@
+"""From many statistics to one evidence, and from evidence to a state.
+
+Each detector's statistics arrive as ratios to their calibrated limits. Within a detector they are joined by a 4-norm
+(the worst channel leads, agreeing channels add); between detectors the mean of the three highest counts, so that no
+single detector can raise an alarm alone unless it is far beyond its limit; over time an exponential mean accumulates.
+
+States move along one table, one step at a time; what is not listed fails. A step up needs the evidence to stay above
+the next state's level for some ticks, a step down to stay below a fraction of the present one's: persistence against
+flicker, hysteresis against chatter.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.detection.settings import DetectionSettings
+from fleet_core.errors import BadInput
+from fleet_core.telemetry import DetectionState
+
+FloatArray = NDArray[np.float64]
+
+EVIDENCE_LIMIT = 16.0
+"""Evidence is bounded, so that recovery takes ticks and not days."""
+
+AGREEING = 3
+
+
+class Signal(StrEnum):
+    """What may move a state."""
+
+    LEARNED = "learned"
+    RAISED = "raised"
+    SUBSIDED = "subsided"
+    FORGOTTEN = "forgotten"
+
+
+_STATE = DetectionState
+
+TRANSITIONS: dict[tuple[DetectionState, Signal], DetectionState] = {
+    (_STATE.LEARNING, Signal.LEARNED): _STATE.HEALTHY,
+    (_STATE.HEALTHY, Signal.RAISED): _STATE.WATCH,
+    (_STATE.WATCH, Signal.RAISED): _STATE.DEGRADING,
+    (_STATE.DEGRADING, Signal.RAISED): _STATE.CRITICAL,
+    (_STATE.CRITICAL, Signal.SUBSIDED): _STATE.DEGRADING,
+    (_STATE.DEGRADING, Signal.SUBSIDED): _STATE.WATCH,
+    (_STATE.WATCH, Signal.SUBSIDED): _STATE.HEALTHY,
+    (_STATE.LEARNING, Signal.FORGOTTEN): _STATE.LEARNING,
+    (_STATE.HEALTHY, Signal.FORGOTTEN): _STATE.LEARNING,
+    (_STATE.WATCH, Signal.FORGOTTEN): _STATE.LEARNING,
+    (_STATE.DEGRADING, Signal.FORGOTTEN): _STATE.LEARNING,
+    (_STATE.CRITICAL, Signal.FORGOTTEN): _STATE.LEARNING,
+}
+"""The detection state machine. ``FORGOTTEN``: the component was replaced and its baseline dropped."""
+
+
+def advance(state: DetectionState, signal: Signal) -> DetectionState:
+    """The next state. Raises BadInput for a transition that is not in the table."""
+    try:
+        return TRANSITIONS[state, signal]
+    except KeyError:
+        raise BadInput("transition", f"{signal} does not apply to {state}") from None
+
+
+def within(ratios: FloatArray) -> float:
+    """One detector's ratios (outputs,) joined into one, bounded."""
+    squares = ratios * ratios
+    return min(EVIDENCE_LIMIT, float(squares @ squares) ** 0.25)
+
+
+def between(ratios: FloatArray) -> float:
+    """Several detectors' ratios joined into one: the mean of the three highest (of all, when there are fewer)."""
+    return float(np.sort(ratios)[-AGREEING:].mean())
+
+
+def score(evidence: float) -> float:
+    """Evidence as a score 0..1, strictly rising; 0.5 at the calibrated limit."""
+    return 1.0 - 0.5 ** max(0.0, evidence)
+
+
+def severity(evidence: float) -> float:
+    """0 at the calibrated limit, 1 at the bound, by doublings."""
+    return min(1.0, max(0.0, float(np.log2(max(evidence, 1e-9)) / np.log2(EVIDENCE_LIMIT))))
+
+
+class StateTracker:
+    """Persistence and hysteresis around the table. One tick in, at most one step per level out."""
+
+    def __init__(self, settings: DetectionSettings) -> None:
+        self.state = DetectionState.LEARNING
+        self._levels = {
+            DetectionState.WATCH: settings.watch,
+            DetectionState.DEGRADING: settings.alarm,
+            DetectionState.CRITICAL: settings.critical,
+        }
+        self._settings = settings
+        self.raise_ticks = settings.raise_ticks
+        self._above = dict.fromkeys(self._levels, 0)
+        self._below = dict.fromkeys(self._levels, 0)
+
+    def learned(self) -> None:
+        self.state = advance(self.state, Signal.LEARNED)
+
+    def forget(self) -> None:
+        self.state = advance(self.state, Signal.FORGOTTEN)
+        self._above = dict.fromkeys(self._levels, 0)
+        self._below = dict.fromkeys(self._levels, 0)
+
+    def take(self, evidence: float) -> list[DetectionState]:
+        """Take one tick's evidence; the states passed through, in order, the last being the present one."""
+        for state, level in self._levels.items():
+            self._above[state] = self._above[state] + 1 if evidence >= level else 0
+            self._below[state] = self._below[state] + 1 if evidence < level * self._settings.release else 0
+        passed: list[DetectionState] = []
+        while (signal := self._signal()) is not None:
+            self.state = advance(self.state, signal)
+            passed.append(self.state)
+        return passed
+
+    def counters(self) -> list[int]:
+        return [*self._above.values(), *self._below.values()]
+
+    def load(self, state: str, counters: list[int]) -> None:
+        self.state = DetectionState(state)
+        count = len(self._levels)
+        self._above = dict(zip(self._levels, counters[:count], strict=True))
+        self._below = dict(zip(self._levels, counters[count:], strict=True))
+
+    def _signal(self) -> Signal | None:
+        above = TRANSITIONS.get((self.state, Signal.RAISED))
+        if above is not None and self._above[above] >= self.raise_ticks:
+            return Signal.RAISED
+        if self.state in self._below and self._below[self.state] >= self._settings.release_ticks:
+            return Signal.SUBSIDED
+        return None

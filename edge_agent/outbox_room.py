@@ -1,0 +1,95 @@
+"""Room in the outbox: what is evicted when, and how every loss is written down. Used inside a transaction.
+
+Order of eviction: stored batches, then waveforms, routine vitals, findings, gaps, oldest first; a batch never evicts
+a worthier class. An evicted gap batch gives its records back to the table of gaps: what was declared lost stays so.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from fleet_core.batches import EMPTY_SCHEMA, GapRecord, decode_batch
+from fleet_core.telemetry import BatchClass
+
+ROW_OVERHEAD_BYTES = 256
+GAP_ROOM_BYTES = 256 * 1024
+MAX_GAP_ROWS = 1024
+HELD, STORED = 0, 1
+WORTH = {BatchClass.WAVEFORM: 0, BatchClass.ROUTINE: 1, BatchClass.FINDING: 2, BatchClass.GAP: 3}
+CLASSES = {worth: kind for kind, worth in WORTH.items()}
+
+
+class Room:
+    """Counts the bytes of one outbox and keeps them below its quota."""
+
+    def __init__(self, db: sqlite3.Connection, quota_bytes: int, outbox_id: str) -> None:
+        self.used_bytes = 0
+        self.evicted = 0
+        self._db = db
+        self._quota_bytes = quota_bytes
+        self._outbox_id = outbox_id
+
+    def load(self) -> None:
+        """Count what is in the file (again, after a rollback)."""
+        (self.used_bytes,) = self._db.execute("SELECT COALESCE(SUM(size), 0) FROM batches").fetchone()
+
+    def make(self, size: int, worth: int) -> bool:
+        """Evict until ``size`` more bytes fit; False when only worthier batches are left."""
+        limit = self._quota_bytes - (0 if worth == WORTH[BatchClass.GAP] else GAP_ROOM_BYTES)
+        if self.used_bytes + size <= limit:
+            return True
+        queues = [("status = 1", ())] + [("status = 0 AND class = ?", (w,)) for w in range(worth + 1)]
+        for where, parameters in queues:
+            while self.used_bytes + size > limit:
+                chosen = f"id IN (SELECT id FROM batches WHERE {where} ORDER BY id LIMIT 16)"
+                if not self.drop(chosen, parameters, "quota"):
+                    break
+        return self.used_bytes + size <= limit
+
+    def drop(self, where: str, parameters: Sequence[object], reason: str) -> int:
+        """Delete batches; with a reason, the held ones among them become gaps."""
+        rows = self._db.execute(
+            "SELECT id, outbox_id, number, class, status, start_us, end_us, size, device_id,"
+            f" CASE class WHEN 3 THEN body END FROM batches WHERE {where} ORDER BY id",
+            parameters,
+        ).fetchall()
+        for row_id, outbox_id, number, worth, status, start_us, end_us, size, device_id, body in rows:
+            self._db.execute("DELETE FROM batches WHERE id = ?", (row_id,))
+            self.used_bytes -= size
+            if status == HELD and reason:
+                self.evicted += 1
+                own = number if outbox_id == self._outbox_id else 0  # another outbox's numbers mean nothing in this one
+                self.add_gap(GapRecord(own, own, CLASSES[worth], reason, start_us, end_us))
+                for record in decode_batch(body, EMPTY_SCHEMA, device_id).gaps if body else ():
+                    self.add_gap(record)
+        return len(rows)
+
+    def add_gap(self, gap: GapRecord) -> None:
+        """A loss to be declared; continues the row before it where it can."""
+        row = (gap.first_batch, gap.last_batch, WORTH[gap.batch_class], gap.reason, gap.start_us, gap.end_us)
+        before = self._db.execute(
+            "SELECT id FROM gaps WHERE class = ? AND reason = ? AND last = ? ORDER BY id DESC LIMIT 1",
+            (row[2], gap.reason, gap.first_batch - 1 or -1 if gap.first_batch else 0),
+        ).fetchone()
+        if before:
+            self._db.execute(
+                "UPDATE gaps SET last = ?, start_us = MIN(start_us, ?), end_us = MAX(end_us, ?) WHERE id = ?",
+                (gap.last_batch, gap.start_us, gap.end_us, before[0]),
+            )
+            return
+        self._db.execute("INSERT INTO gaps (first, last, class, reason, start_us, end_us) VALUES (?,?,?,?,?,?)", row)
+        (count,) = self._db.execute("SELECT COUNT(*) FROM gaps").fetchone()
+        if count > MAX_GAP_ROWS:
+            self._merge_oldest_gaps()
+
+    def _merge_oldest_gaps(self) -> None:
+        # Numbers between two merged ranges are claimed lost too; those that arrive count as stored all the same.
+        rows = self._db.execute("SELECT * FROM gaps ORDER BY first = 0, first LIMIT 2").fetchall()
+        first, last = min(row[1] for row in rows), max(row[2] for row in rows)
+        start_us, end_us = min(row[5] for row in rows), max(row[6] for row in rows)
+        self._db.execute(
+            "UPDATE gaps SET first = ?, last = ?, reason = 'coalesced', start_us = ?, end_us = ? WHERE id = ?",
+            (first, last, start_us, end_us, rows[0][0]),
+        )
+        self._db.execute("DELETE FROM gaps WHERE id = ?", (rows[1][0],))

@@ -1,0 +1,186 @@
+"""What to send when: the uplink's rules, pure. Times are real seconds from any origin.
+
+QoS 0 has no back-pressure, so the server's acknowledgements are the clock: a window of unanswered batches grows by
+one per window answered and halves when an answer is late (additive increase, multiplicative decrease). Findings and
+gaps go first, then what is live (appended since this connection), then backfill, oldest first; each lane remembers
+how far it has read, and what is in flight is sent again after an exponentially growing, jittered pause.
+
+A batch unanswered after ``MAX_DELIVERIES`` while batches sent after it were answered is undeliverable: something in
+it, not the link, is wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fleet_core.telemetry import BatchClass
+
+Key = tuple[str, int]
+
+MIN_WINDOW, FIRST_WINDOW, MAX_WINDOW = 1.0, 16.0, 256.0
+ANSWER_TIMEOUT_S, MAX_ANSWER_TIMEOUT_S = 3.0, 60.0
+MAX_DELIVERIES = 8
+PROBE_WINDOW = 2
+URGENT_ROOM = 16
+BACKOFF_BASE_S, BACKOFF_CAP_S, SETTLED_AFTER_S = 0.5, 30.0, 30.0
+REBIRTH_PAUSE_S = 5.0
+
+
+class Lane(IntEnum):
+    """In order of precedence."""
+
+    URGENT = 0
+    LIVE = 1
+    BACKFILL = 2
+
+
+LANE_CLASSES = {
+    Lane.URGENT: (BatchClass.FINDING, BatchClass.GAP),
+    Lane.LIVE: (BatchClass.ROUTINE, BatchClass.WAVEFORM),
+    Lane.BACKFILL: (BatchClass.ROUTINE, BatchClass.WAVEFORM),
+}
+END_OF_TIME = 1 << 62
+
+
+@dataclass(slots=True)
+class _InFlight:
+    id: int
+    first_sent_s: float
+    due_s: float
+    deliveries: int = 1
+
+
+class SendWindow:
+    """The state of one uplink over all its connections."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.window = FIRST_WINDOW
+        self.host_online = True
+        self.resends = 0
+        self.live_from = 0
+        self._rng = rng
+        self._in_flight: dict[Key, _InFlight] = {}
+        self._cursors = dict.fromkeys(Lane, 0)
+        self._last_decrease_s = float("-inf")
+        self._answered_sent_s = float("-inf")
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def connected(self, next_id: int) -> None:
+        """A new connection: nothing is in flight, all that is held goes again, what follows is live."""
+        self._in_flight.clear()
+        self.window = min(self.window, FIRST_WINDOW)
+        self.rewind(next_id)
+
+    def rewind(self, next_id: int) -> None:
+        """Read all lanes from the start again (the server asked for batches it had already acknowledged)."""
+        self.live_from = next_id
+        self._cursors = dict.fromkeys(Lane, 0)
+
+    def is_late(self, batch_id: int) -> bool:
+        """Whether a batch was made before this connection, and so is history to a Sparkplug host."""
+        return batch_id < self.live_from
+
+    def room(self, lane: Lane) -> int:
+        """How many batches of a lane may be sent now. Findings may exceed the window a little."""
+        window = int(self.window) if self.host_online else min(PROBE_WINDOW, int(self.window))
+        free = window - len(self._in_flight)
+        return max(0, free + (URGENT_ROOM if lane is Lane.URGENT else 0))
+
+    def bounds(self, lane: Lane) -> tuple[int, int]:
+        """Exclusive bounds of the ids a lane may read next."""
+        after = self._cursors[lane]
+        if lane is Lane.LIVE:
+            return max(after, self.live_from - 1), END_OF_TIME
+        return after, self.live_from if lane is Lane.BACKFILL else END_OF_TIME
+
+    def read(self, lane: Lane, batch_id: int) -> None:
+        """A lane has read up to this id."""
+        self._cursors[lane] = max(self._cursors[lane], batch_id)
+
+    def sent(self, key: Key, batch_id: int, now_s: float) -> None:
+        """A batch went out, for the first time on this connection or again."""
+        flight = self._in_flight.get(key)
+        if flight is None:
+            self._in_flight[key] = _InFlight(batch_id, now_s, now_s + self._pause_s(1))
+            return
+        flight.deliveries += 1
+        flight.due_s = now_s + self._pause_s(flight.deliveries)
+        self.resends += 1
+
+    def is_in_flight(self, key: Key) -> bool:
+        return key in self._in_flight
+
+    def settled(self, outbox_id: str, ranges: Iterable[tuple[int, int]]) -> int:
+        """Stored or refused; returns how many of them were in flight here."""
+        bounds = list(ranges)
+        keys = [
+            key
+            for key in self._in_flight
+            if key[0] == outbox_id and any(first <= key[1] <= last for first, last in bounds)
+        ]
+        for key in keys:
+            self._answered_sent_s = max(self._answered_sent_s, self._in_flight.pop(key).first_sent_s)
+            self.window = min(MAX_WINDOW, self.window + 1.0 / self.window)
+        return len(keys)
+
+    def forget(self, key: Key) -> None:
+        """The batch is no longer in the outbox."""
+        self._in_flight.pop(key, None)
+
+    def due(self, now_s: float) -> tuple[list[Key], list[Key]]:
+        """(to send again, undeliverable). Being late narrows the window, once per answer time."""
+        late = [(key, flight) for key, flight in self._in_flight.items() if flight.due_s <= now_s]
+        if late and now_s - self._last_decrease_s >= ANSWER_TIMEOUT_S:
+            self.window = max(MIN_WINDOW, self.window / 2)
+            self._last_decrease_s = now_s
+        hopeless = [key for key, flight in late if self._is_hopeless(flight)]
+        again = [key for key, flight in late if not self._is_hopeless(flight)]
+        return again[: max(1, int(self.window))], hopeless
+
+    def next_due_s(self) -> float | None:
+        """When the next resend falls due, None when nothing is in flight."""
+        return min((flight.due_s for flight in self._in_flight.values()), default=None)
+
+    def _is_hopeless(self, flight: _InFlight) -> bool:
+        return flight.deliveries >= MAX_DELIVERIES and self._answered_sent_s > flight.first_sent_s
+
+    def _pause_s(self, deliveries: int) -> float:
+        pause_s = min(MAX_ANSWER_TIMEOUT_S, ANSWER_TIMEOUT_S * 2.0 ** (deliveries - 1))
+        return pause_s * self._rng.uniform(1.0, 1.25)
+
+
+class Backoff:
+    """Pauses between connects: full jitter, also after a connection that was made and then lost."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._failures = 0
+
+    def pause_s(self, lasted_s: float) -> float:
+        """How long to wait after a connection (or an attempt) that lasted so long."""
+        self._failures = 1 if lasted_s >= SETTLED_AFTER_S else self._failures + 1
+        return self._rng.uniform(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(self._failures, 16)))
+
+
+class RebirthLimit:
+    """At most one rebirth on command per ``REBIRTH_PAUSE_S``; later requests wait, none is lost."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._last_s = float("-inf")
+
+    def ask(self) -> None:
+        self._asked = True
+
+    def grant(self, now_s: float) -> bool:
+        """Whether to be born again now."""
+        if not self._asked or now_s - self._last_s < REBIRTH_PAUSE_S:
+            return False
+        self._asked, self._last_s = False, now_s
+        return True

@@ -1,0 +1,125 @@
+"""The outbox for tasks: one thread owns it, appends are committed in groups.
+
+``append`` returns when its drafts are on disk (or refused); all drafts handed over within ``commit_interval_s`` share
+one commit. The queue is bounded: ``append`` waits when the disk cannot keep up, and that wait is the back-pressure
+on the sources. While the disk is full or failing, drafts are refused with reason ``disk_full`` without touching the
+disk again until a growing pause is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Concatenate, ParamSpec, TypeVar
+
+from edge_agent.drafts import Draft
+from edge_agent.outbox import Appended, Outbox
+from edge_agent.outbox_db import OutboxUnavailable
+
+log = logging.getLogger(__name__)
+
+QUEUE_DRAFTS = 256
+GROUP_DRAFTS = 128
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+DISK_FULL = Appended(0, "disk_full")
+
+T = TypeVar("T")
+P = ParamSpec("P")
+_Waiting = tuple[Draft, "asyncio.Future[Appended]"]
+
+
+class OutboxStore:
+    """See the module. Run :meth:`run` as a task beside those that append."""
+
+    def __init__(self, outbox: Outbox, commit_interval_s: float) -> None:
+        self.outbox = outbox
+        self.disk_failures = 0
+        self.on_commit: Callable[[], None] = _nobody
+        """Called after each commit, in the event loop."""
+        self._interval_s = commit_interval_s
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(QUEUE_DRAFTS)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
+        self._committing = asyncio.Lock()
+        self._failing = False
+        self._pause_s = FIRST_PAUSE_S
+        self._retry_at_s = 0.0
+
+    @property
+    def disk_full(self) -> bool:
+        """A declared state: the disk does not take batches."""
+        return self._failing
+
+    async def append(self, drafts: Sequence[Draft]) -> list[Appended]:
+        """Commit drafts in order; returns what became of each, never raises for the disk."""
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Appended]] = []
+        for draft in drafts:
+            future: asyncio.Future[Appended] = loop.create_future()
+            futures.append(future)
+            await self._queue.put((draft, future))
+        return [await future for future in futures]
+
+    async def call(self, act: Callable[Concatenate[Outbox, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a method of the outbox in its thread: ``call(Outbox.fetch, key)``. Raises what it raises."""
+        bound = functools.partial(act, self.outbox, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, bound)
+
+    async def run(self) -> None:
+        """Commit groups until cancelled."""
+        while True:
+            group = [await self._queue.get()]
+            # shielded: a cancelled task must not leave a commit whose answer nobody gets
+            await asyncio.shield(self._commit(group + self._queued(GROUP_DRAFTS - 1)))
+            # the disk rests: what comes meanwhile shares the next commit
+            await asyncio.sleep(self._interval_s)
+
+    async def close(self) -> None:
+        """Commit what is queued, then close the file. ``run`` must have been cancelled."""
+        while group := self._queued(GROUP_DRAFTS):
+            await self._commit(group)
+        async with self._committing:
+            await self.call(Outbox.close)
+        self._thread.shutdown()
+
+    def _queued(self, limit: int) -> list[_Waiting]:
+        return [self._queue.get_nowait() for _ in range(min(limit, self._queue.qsize()))]
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        async with self._committing:
+            await self._commit_alone(group)
+
+    async def _commit_alone(self, group: list[_Waiting]) -> None:
+        results = [DISK_FULL] * len(group)
+        try:
+            if not self._failing or asyncio.get_running_loop().time() >= self._retry_at_s:
+                drafts = [draft for draft, _ in group]
+                results = await self.call(Outbox.append, drafts)
+                await self._recovered()
+        except OutboxUnavailable as error:
+            self._failed(error)
+        finally:
+            for (_, future), result in zip(group, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+        self.on_commit()
+
+    def _failed(self, error: OutboxUnavailable) -> None:
+        self.disk_failures += 1
+        if not self._failing:
+            log.error("%s; samples are lost and declared as gaps until the disk takes them again", error)
+        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2) if self._failing else FIRST_PAUSE_S
+        self._failing = True
+        self._retry_at_s = asyncio.get_running_loop().time() + self._pause_s
+
+    async def _recovered(self) -> None:
+        if self._failing:
+            self._failing = False
+            await self.call(Outbox.recover_room)
+            log.warning("the disk takes batches again after %d failures", self.disk_failures)
+
+
+def _nobody() -> None:
+    """Nobody waits for commits yet."""

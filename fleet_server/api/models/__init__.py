@@ -1,0 +1,1 @@
+"""What the API answers: one module per group of resources, every field classified (see sovereignty/data_class.py)."""

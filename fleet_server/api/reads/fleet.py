@@ -1,0 +1,102 @@
+"""Read the fleet: overview, table of assets, tenants, sites, library."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fleet_server.api.models.base import Record
+from fleet_server.api.models.fleet import (
+    FleetAsset,
+    FleetAssets,
+    FleetOverview,
+    LevelCount,
+    Library,
+    LibraryGroup,
+    Site,
+    Sites,
+    Tenant,
+    Tenants,
+)
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+LEVELS = ("critical", "degrading", "watch", "unknown", "good")
+_sql = queries("api_fleet")
+
+
+def case_label(number: int) -> str:
+    """How people call a case: FS-000123."""
+    return f"FS-{number:06d}"
+
+
+async def overview(conn: Connection, now: datetime) -> FleetOverview:
+    """Counts over everything the reader may see."""
+    counts = await (await conn.execute(_sql.overview_counts, {"now": now})).fetchall()
+    totals: Record = await (await conn.execute(_sql.overview_totals)).fetchone() or {}
+    by_level = {row["level"]: row for row in counts}
+    return FleetOverview(
+        at=now,
+        levels=[LevelCount(level=level, assets=by_level.get(level, {}).get("assets", 0)) for level in LEVELS],
+        assets=sum(row["assets"] for row in counts),
+        stale=sum(row["stale"] for row in counts),
+        in_maintenance=sum(row["in_maintenance"] for row in counts),
+        **totals,
+    )
+
+
+async def assets(
+    conn: Connection,
+    *,
+    level: str | None = None,
+    site_id: str | None = None,
+    asset_class: str | None = None,
+    search: str | None = None,
+    search_names: bool = False,
+    limit: int = 100,
+    offset: int = 0,
+) -> FleetAssets:
+    """A page of the fleet table, worst first. ``search`` looks in id, name, serial and model.
+
+    With ``search_names`` also in the site's name: for roles that may see it, or the search would tell it.
+    """
+    rows = await (
+        await conn.execute(
+            _sql.fleet_assets,
+            {
+                "level": level,
+                "site_id": site_id,
+                "asset_class": asset_class,
+                "search": like(search),
+                "search_names": search_names,
+                "limit": limit,
+                "offset": offset,
+            },
+        )
+    ).fetchall()
+    items = [
+        FleetAsset(**row, case_label=case_label(row["case_number"]) if row["case_number"] else None) for row in rows
+    ]
+    return FleetAssets(total=rows[0]["total"] if rows else 0, items=items)
+
+
+async def tenants(conn: Connection, limit: int = 100, offset: int = 0) -> Tenants:
+    rows = await (await conn.execute(_sql.tenants, {"limit": limit, "offset": offset})).fetchall()
+    return Tenants(items=[Tenant(**row) for row in rows])
+
+
+async def sites(conn: Connection, limit: int = 100, offset: int = 0) -> Sites:
+    rows = await (await conn.execute(_sql.sites, {"limit": limit, "offset": offset})).fetchall()
+    return Sites(items=[Site(**row) for row in rows])
+
+
+async def library(conn: Connection) -> Library:
+    rows = await (await conn.execute(_sql.library)).fetchall()
+    return Library(groups=[LibraryGroup(**row) for row in rows])
+
+
+def like(search: str | None) -> str | None:
+    """A LIKE pattern that finds the text literally; None for no or an empty text."""
+    if not search or not search.strip():
+        return None
+    escaped = search.strip().replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"

@@ -1,0 +1,168 @@
+"""The sequencer: gives audit entries their place in the tree and signs checkpoints, a few times a second.
+
+One at a time in the fleet, by an advisory lock. Each round is one transaction: pending entries in order of arrival
+get ``seq`` 0, 1, 2, ... and their leaf hash, and the checkpoint over the new size is inserted with them. Then the
+checkpoint is appended to the file kept elsewhere. A crash between the two (fault point ``sequencer.after_sign``)
+leaves a file that is behind, never ahead; the next round or start appends what is missing.
+
+Before it signs for the first time it computes the root of what is stored and compares it with the last checkpoint of
+database and file: it never signs over a log that was tampered with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+import psycopg
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fleet_core.clock import Clock
+from fleet_core.errors import Permanent, Retryable
+from fleet_core.faults import fault_point
+from fleet_server.audit.checkpoint import Checkpoint, append_line, load_key, read_lines, sign
+from fleet_server.audit.tree import Frontier, leaf_hash
+from fleet_server.settings import Settings
+from fleet_server.store.pool import Connection, Pool, open_pool
+from fleet_server.store.sql import queries
+
+log = logging.getLogger(__name__)
+_SQL = queries("audit")
+
+LOCK_KEY = 0x41554449  # "AUDI"
+MAX_PER_ROUND = 2000
+RETRY_S = 2.0
+
+
+class Tampered(Permanent):
+    """The stored log is not the one that was signed; nothing more is signed until people have looked."""
+
+
+class Sequencer:
+    """State of the one that holds the lock."""
+
+    def __init__(self, clock: Clock, key: Ed25519PrivateKey, checkpoint_file: Path) -> None:
+        self._clock = clock
+        self._key = key
+        self._file = checkpoint_file
+        self._frontier: Frontier | None = None
+        self._last: Checkpoint | None = None
+
+    async def load(self, conn: Connection) -> None:
+        """Rebuild the tree from the stored leaf hashes. Raises Tampered."""
+        await conn.execute("SET LOCAL statement_timeout = 0")  # reads the whole log, once
+        frontier = Frontier()
+        last = await self._last_checkpoint(conn)
+        remembered = {checkpoint.tree_size: checkpoint.root_hash for checkpoint in read_lines(self._file)}
+        if last is not None:
+            remembered[last.tree_size] = last.root_hash
+        async for row in conn.cursor().stream(_SQL.leaves):
+            if row["seq"] != frontier.size:
+                raise Tampered(f"audit entry {frontier.size} is missing from the log")
+            frontier.append(bytes(row["leaf_hash"]))
+            expected = remembered.get(frontier.size)
+            if expected is not None and expected != frontier.root():
+                raise Tampered(f"the first {frontier.size} audit entries are not those that were signed")
+        if remembered and max(remembered) > frontier.size:
+            raise Tampered(f"the log has {frontier.size} entries, a checkpoint says {max(remembered)}: it was cut")
+        self._frontier, self._last = frontier, last
+        if last is not None and last.tree_size not in {c.tree_size for c in read_lines(self._file)}:
+            append_line(self._file, last)
+
+    async def round(self, pool: Pool) -> int:
+        """Sequence what is pending; returns how many entries. Raises psycopg.Error with nothing changed."""
+        assert self._frontier is not None
+        async with pool.connection() as conn:
+            rows = await (await conn.execute(_SQL.pending, {"limit": MAX_PER_ROUND})).fetchall()
+            if not rows:
+                return 0
+            start = self._frontier.size
+            leaves = [leaf_hash(row["canonical"].encode()) for row in rows]
+            frontier = self._frontier.copy()
+            for leaf in leaves:
+                frontier.append(leaf)
+            await conn.execute(
+                _SQL.sequence,
+                {
+                    "ids": [row["entry_id"] for row in rows],
+                    "seqs": list(range(start, start + len(rows))),
+                    "leaves": leaves,
+                },
+            )
+            checkpoint = sign(self._key, frontier.size, frontier.root(), self._clock.now())
+            await conn.execute(
+                _SQL.insert_checkpoint,
+                {
+                    "tree_size": checkpoint.tree_size,
+                    "root_hash": checkpoint.root_hash,
+                    "signed_at": checkpoint.signed_at,
+                    "key_id": checkpoint.key_id,
+                    "signature": checkpoint.signature,
+                },
+            )
+        self._frontier, self._last = frontier, checkpoint
+        fault_point("sequencer.after_sign")
+        append_line(self._file, checkpoint)
+        return len(rows)
+
+    async def _last_checkpoint(self, conn: Connection) -> Checkpoint | None:
+        row = await (await conn.execute(_SQL.last_checkpoint)).fetchone()
+        if row is None:
+            return None
+        return Checkpoint(**{**row, "root_hash": bytes(row["root_hash"]), "signature": bytes(row["signature"])})
+
+
+async def run_sequencer(settings: Settings, clock: Clock) -> None:
+    """Serve until SIGTERM or SIGINT. Raises BadConfig, Retryable (cannot start) or Tampered."""
+    key = load_key(settings.audit.signing_key_file)
+    pool = await open_pool(settings, "worker", size=2)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    down = False
+    try:
+        while not stop.is_set():
+            try:
+                async with pool.connection() as lock:
+                    await lock.set_autocommit(True)
+                    try:
+                        if down:
+                            log.warning("the audit log is sequenced again")
+                            down = False
+                        await _hold(settings, clock, key, pool, lock, stop)
+                    finally:
+                        if not lock.closed:
+                            await lock.execute("SELECT pg_advisory_unlock(%s)", (LOCK_KEY,))
+                            await lock.set_autocommit(False)
+            except (psycopg.OperationalError, psycopg.InterfaceError, Retryable) as error:
+                if not down:
+                    down = True
+                    log.error("the audit log is not sequenced for now, entries wait in the database: %s", error)
+            await _pause(stop, RETRY_S)
+    finally:
+        await pool.close()
+
+
+async def _hold(
+    settings: Settings, clock: Clock, key: Ed25519PrivateKey, pool: Pool, lock: Connection, stop: asyncio.Event
+) -> None:
+    row = await (await lock.execute("SELECT pg_try_advisory_lock(%s) AS mine", (LOCK_KEY,))).fetchone()
+    if row is None or not row["mine"]:
+        return
+    sequencer = Sequencer(clock, key, settings.audit.checkpoint_file)
+    async with pool.connection() as conn:
+        await sequencer.load(conn)
+    while not stop.is_set():
+        await lock.execute("SELECT 1")  # raises when the lock went with its connection
+        if await sequencer.round(pool) < MAX_PER_ROUND:
+            await _pause(stop, settings.audit.interval_ms / 1000)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,38 @@
+"""Entitlement: is the repair of this component covered by a warranty or a service contract?
+
+A check only reads, so it takes no key and may be repeated freely. "Not covered" is an answer, not an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class EntitlementRequest:
+    """Which component of which asset, and the domain time at which it must be covered."""
+
+    tenant_id: str
+    asset_serial: str
+    component_type: str
+    component_serial: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlement:
+    """The answer. ``reference`` names the contract when ``covered``; ``reason`` says why not otherwise."""
+
+    covered: bool
+    reference: str = ""
+    kind: str = ""
+    valid_to: datetime | None = None
+    terms: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+class EntitlementSource(Protocol):
+    async def check(self, request: EntitlementRequest) -> Entitlement:
+        """Raises Retryable or Permanent."""

@@ -1,0 +1,85 @@
+"""Field service: work orders and the engineers who do them.
+
+A work order is written first, then an engineer is dispatched to it; an engineer is never in two places. Dispatching an
+order again under a new key moves it: the earlier booking is given up in the same step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class EngineerAvailability:
+    """A qualified engineer and the spans in which he is taken."""
+
+    person_id: str
+    name: str
+    busy: tuple[tuple[datetime, datetime], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineerQuery:
+    """Who has the skill and serves the place. Nearest first: of the site, of the region, of anywhere."""
+
+    skill: str
+    tenant_id: str
+    site_id: str
+    region: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOrderDraft:
+    """What is to be done when. ``body``: playbook, part, evidence (JSON values)."""
+
+    tenant_id: str
+    case_id: str
+    asset_id: str
+    start: datetime
+    end: datetime
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOrder:
+    reference: str
+    number: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """An engineer bound to a work order for a span; ``held`` is False once it was released."""
+
+    reference: str
+    person_id: str
+    start: datetime
+    end: datetime
+    held: bool = True
+
+
+class FieldService(Protocol):
+    async def engineers(self, query: EngineerQuery) -> list[EngineerAvailability]:
+        """Raises Retryable or Permanent."""
+
+    async def create_order(self, draft: WorkOrderDraft, *, key: str) -> WorkOrder:
+        """Write a work order. Raises Refused, Retryable, OutcomeUnknown."""
+
+    async def lookup_order(self, key: str) -> WorkOrder | None:
+        """Raises Retryable."""
+
+    async def cancel_order(self, key: str) -> None:
+        """Cancel the order and free its engineer; idempotent. Raises Retryable, OutcomeUnknown."""
+
+    async def dispatch(self, order_key: str, person_id: str, start: datetime, end: datetime, *, key: str) -> Dispatch:
+        """Bind an engineer to the order, moving it. Raises Refused (taken, order closed), Retryable, OutcomeUnknown."""
+
+    async def lookup_dispatch(self, key: str) -> Dispatch | None:
+        """Raises Retryable."""
+
+    async def release_dispatch(self, key: str) -> None:
+        """Free the engineer; idempotent. Raises Retryable, OutcomeUnknown."""

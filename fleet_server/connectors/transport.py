@@ -1,0 +1,37 @@
+"""One rule for everything that leaves over HTTP or a webhook: encrypted, unless it stays on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from fleet_core.errors import BadConfig
+
+
+def require_tls_off_loopback(url: str, setting: str) -> None:
+    """Accept https anywhere and http on loopback only. Raises BadConfig naming the setting and the mend."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port  # an impossible port raises here rather than at the first call
+    except ValueError as error:
+        raise BadConfig(f"{setting}: {url!r} is not a URL: {error}") from None
+    if parts.username or parts.password:
+        raise BadConfig(f"{setting}: no user name or password in the URL; name a token file instead")
+    if parts.scheme == "https" and host:
+        return
+    if parts.scheme == "http" and is_loopback(host):
+        return
+    if parts.scheme == "http":
+        raise BadConfig(f"{setting}: plain HTTP to {host!r} is refused; use https (http only on loopback)")
+    raise BadConfig(f"{setting}: {url!r} is not an http or https URL")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address certainly names this machine."""
+    if host.rstrip(".").lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,56 @@
+"""WMS: the customer's warehouse management system. It knows the load by hour and lets equipment be taken out of use.
+
+``book`` is idempotent by key. All times are UTC instants; shifts are local wall times of the site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, time
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class WorkShift:
+    """A shift by local wall time; one that ends at or before its start runs over midnight."""
+
+    name: str
+    start: time
+    end: time
+
+
+@dataclass(frozen=True, slots=True)
+class LoadForecast:
+    """``orders_by_hour``: full UTC hour -> expected orders. ``taken``: when the equipment is out of use already."""
+
+    orders_by_hour: dict[datetime, float]
+    shifts: tuple[WorkShift, ...] = ()
+    taken: tuple[tuple[datetime, datetime], ...] = ()
+    total_orders: float = field(default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """Equipment taken out of use under ``reference``; ``held`` is False once it was cancelled."""
+
+    reference: str
+    start: datetime
+    end: datetime
+    held: bool = True
+
+
+class WarehouseSystem(Protocol):
+    async def load(self, equipment_ref: str, start: datetime, end: datetime) -> LoadForecast:
+        """Load of the site and bookings of the equipment in a span. Raises Retryable or Permanent."""
+
+    async def book(self, equipment_ref: str, start: datetime, end: datetime, reason: str, *, key: str) -> Booking:
+        """Take equipment out of use. Raises Refused (taken, not wanted), Retryable, OutcomeUnknown."""
+
+    async def lookup(self, key: str) -> Booking | None:
+        """What ``book`` with this key did, None when nothing. Raises Retryable."""
+
+    async def release(self, key: str) -> None:
+        """Cancel the booking; idempotent, and a ``book`` arriving late is refused. Raises Retryable, OutcomeUnknown."""
+
+    async def close(self) -> None:
+        """Give up connections."""

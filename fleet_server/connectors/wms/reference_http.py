@@ -1,0 +1,199 @@
+"""The WMS of the reference interface over HTTP (docs/connect-a-wms.md), as served by ``demo/reference_wms``.
+
+Plain HTTP is refused off loopback. The secret is a file or an environment variable that the configuration names, never
+a value in it. Answers are bounded in size and checked. A request that may have reached the other side and was not
+answered is OutcomeUnknown; a connection that was never made is Retryable.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
+from fleet_server.connectors.common import ConnectorDeps, Refused
+from fleet_server.connectors.transport import require_tls_off_loopback
+from fleet_server.connectors.wms.api import Booking, LoadForecast, WarehouseSystem, WorkShift
+
+SAMPLE = 'url = "https://wms.example.com"\nwarehouse = "hamburg-1"\ntoken_file = "/etc/forestall/wms.token"\n'
+MAX_RESPONSE_BYTES = 2 * 1024 * 1024
+MAX_HOURS = 24 * 100
+MAX_TAKEN = 10_000
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """``url`` of the WMS, the ``warehouse`` it calls the site, and where its bearer token is kept."""
+
+    url: str
+    warehouse: str
+    token_file: str = ""
+    token_variable: str = ""
+    ca_file: str = ""
+
+    def __post_init__(self) -> None:
+        require_tls_off_loopback(self.url, "wms_config.url")
+
+
+def build(config: Config, deps: ConnectorDeps) -> WarehouseSystem:
+    return ReferenceWms(config, deps.timeout_s)
+
+
+class ReferenceWms:
+    """``transport`` replaces the network in tests."""
+
+    def __init__(self, config: Config, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        headers = {"Accept": "application/json"}
+        token = _token(config)
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        verify: Any = True
+        if config.ca_file and urlsplit(config.url).scheme == "https":
+            verify = httpx.create_ssl_context(verify=config.ca_file)
+        self._base = f"/v1/warehouses/{quote(config.warehouse, safe='')}"
+        self._client = httpx.AsyncClient(
+            base_url=config.url,
+            headers=headers,
+            timeout=timeout_s,
+            verify=verify,
+            transport=transport,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=8),
+            trust_env=False,
+        )
+
+    async def load(self, equipment_ref: str, start: datetime, end: datetime) -> LoadForecast:
+        span = {"from": start.isoformat(), "to": end.isoformat()}
+        load = await self._read(f"{self._base}/load", span)
+        taken = await self._read(f"{self._base}/equipment/{quote(equipment_ref, safe='')}/bookings", span)
+        return _forecast(load, taken)
+
+    async def book(self, equipment_ref: str, start: datetime, end: datetime, reason: str, *, key: str) -> Booking:
+        body = {"equipment": equipment_ref, "start": start.isoformat(), "end": end.isoformat(), "reason": reason[:500]}
+        answer = await self._call("POST", f"{self._base}/bookings", json=body, headers={"Idempotency-Key": key})
+        if answer.status_code in (200, 201):
+            return _booking(_parsed(answer))
+        raise _failure(answer, acted=True)
+
+    async def lookup(self, key: str) -> Booking | None:
+        answer = await self._call("GET", f"{self._base}/bookings/by-key/{quote(key, safe='')}")
+        if answer.status_code == 404:
+            return None
+        if answer.status_code == 200:
+            return _booking(_parsed(answer))
+        raise _failure(answer, acted=False)
+
+    async def release(self, key: str) -> None:
+        answer = await self._call("DELETE", f"{self._base}/bookings/by-key/{quote(key, safe='')}")
+        if answer.status_code not in (200, 204, 404):
+            raise _failure(answer, acted=True)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _read(self, path: str, params: dict[str, str]) -> dict[str, Any]:
+        answer = await self._call("GET", path, params=params)
+        if answer.status_code != 200:
+            raise _failure(answer, acted=False)
+        return _parsed(answer)
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """One bounded exchange. Raises Retryable, or OutcomeUnknown where something may have changed."""
+        try:
+            async with self._client.stream(method, path, **arguments) as answer:
+                content = bytearray()
+                async for chunk in answer.aiter_bytes():
+                    content += chunk
+                    if len(content) > MAX_RESPONSE_BYTES:
+                        raise Permanent(f"WMS: answer larger than {MAX_RESPONSE_BYTES} bytes")
+                return httpx.Response(answer.status_code, content=bytes(content), request=answer.request)
+        except _NEVER_SENT as error:
+            raise Retryable(f"WMS: no connection: {error}") from error
+        except httpx.TransportError as error:
+            text = f"WMS: no answer to {method}: {type(error).__name__}"
+            raise (Retryable(text) if method == "GET" else OutcomeUnknown(text)) from error
+
+
+def _failure(answer: httpx.Response, *, acted: bool) -> Exception:
+    """What a status means. A 5xx after a change was asked for leaves the outcome unknown."""
+    text = f"WMS answered {answer.status_code}"
+    if answer.status_code == 409:
+        return Refused(_reason(answer), text)
+    if answer.status_code in (408, 425, 429):
+        return Retryable(text)
+    if answer.status_code >= 500:
+        return OutcomeUnknown(text) if acted else Retryable(text)
+    return Permanent(f"{text}: {answer.text[:200]}")
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        reason = json.loads(answer.content).get("reason", "refused")
+    except (ValueError, AttributeError):
+        return "refused"
+    return str(reason)[:60]
+
+
+def _parsed(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        record = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        raise Permanent("WMS: the answer is not JSON") from None
+    if not isinstance(record, dict):
+        raise Permanent("WMS: the answer is not a JSON object")
+    return record
+
+
+def _forecast(load: dict[str, Any], taken: dict[str, Any]) -> LoadForecast:
+    try:
+        hours, bookings = load["hours"], taken["bookings"]
+        if len(hours) > MAX_HOURS or len(bookings) > MAX_TAKEN:
+            raise Permanent("WMS: more hours or bookings than were asked for")
+        orders = {_instant(row["start"]): float(row["orders"]) for row in hours}
+        shifts = tuple(
+            WorkShift(str(row["name"])[:60], time.fromisoformat(row["start"]), time.fromisoformat(row["end"]))
+            for row in load.get("shifts", [])[:50]
+        )
+        spans = tuple((_instant(row["start"]), _instant(row["end"])) for row in bookings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Permanent(f"WMS: the load is not as agreed: {error!r:.120}") from None
+    sound = {hour: value for hour, value in orders.items() if math.isfinite(value) and value >= 0}
+    return LoadForecast(sound, shifts, spans, sum(sound.values()))
+
+
+def _booking(record: dict[str, Any]) -> Booking:
+    try:
+        reference = str(record["id"])[:200]
+        return Booking(reference, _instant(record["start"]), _instant(record["end"]), record["state"] == "booked")
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutcomeUnknown(f"WMS: the booking is not as agreed: {error!r:.120}") from None
+
+
+def _instant(text: Any) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(UTC)
+
+
+def _token(config: Config) -> str:
+    if config.token_variable:
+        try:
+            return os.environ[config.token_variable].strip()
+        except KeyError:
+            raise BadConfig(f"wms_config: environment variable {config.token_variable} is not set") from None
+    if not config.token_file:
+        return ""
+    try:
+        return Path(config.token_file).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadConfig(f"wms_config: token_file {config.token_file}: {error.strerror}") from None

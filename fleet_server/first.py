@@ -1,0 +1,54 @@
+"""The first settings file of a server, and the secrets it names."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from fleet_core.errors import BadConfig
+from fleet_server.audit.checkpoint import new_key
+
+_SETTINGS = """\
+# A Forestall server. Paths are relative to this file; secrets are files, never values.
+
+[database]
+embedded_dir = "postgres"         # our own PostgreSQL on loopback; or: dsn = "host=... dbname=... user=..."
+
+[broker]
+host = "127.0.0.1"
+port = 1883                       # with TLS: 8883, ca_file, cert_file and key_file
+host_id = "forestall"
+
+[web]
+host = "127.0.0.1"
+port = 8080
+session_secret_file = "web.secret"
+
+[audit]
+signing_key_file = "audit.key"
+checkpoint_file = "checkpoints/audit.jsonl"   # best on another disk or host: it is what shows a shortened log
+
+[mail]
+host = "127.0.0.1"
+port = 25
+sender = "forestall@localhost"
+"""
+
+
+def write_first_files(directory: Path) -> list[Path]:
+    """Write ``server.toml``, the audit key and the web's secret. Raises BadConfig when one is there already."""
+    settings, key, secret = (directory / name for name in ("server.toml", "audit.key", "web.secret"))
+    for path in (settings, key, secret):
+        if path.exists():
+            raise BadConfig(f"{path} is there already; choose another directory, or move it away")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "checkpoints").mkdir(exist_ok=True)
+        new_key(key)
+        with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+        settings.write_text(_SETTINGS)
+    except OSError as error:
+        raise BadConfig(f"{directory}: {error.strerror}; choose a directory you may write") from None
+    return [settings, key, secret]

@@ -1,0 +1,188 @@
+"""The broker's side of ingest, the only file of the server that speaks MQTT.
+
+``Uplinks`` reads what the agents publish (a shared subscription: several workers divide it) and publishes commands.
+``HostState`` keeps the retained STATE message: online while this process holds the advisory lock, with the matching
+offline message as the will of a connection of its own, so that another worker's death does not set it offline.
+
+Both reconnect for ever with full jitter; a failure is logged once and so is its recovery. A message that finds the
+queue full is dropped and counted: its agent gets no answer and sends it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+
+import aiomqtt
+import psycopg
+from psycopg import AsyncConnection
+
+from fleet_core.clock import Clock
+from fleet_core.errors import BadConfig
+from fleet_core.sparkplug.session import encode_state
+from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
+from fleet_server.ingest import metrics
+from fleet_server.ingest.decoder import Message
+from fleet_server.settings import Broker, Settings
+
+log = logging.getLogger(__name__)
+
+GROUP = "forestall-ingest"
+HEARD = (
+    MessageType.NBIRTH,
+    MessageType.DBIRTH,
+    MessageType.NDATA,
+    MessageType.DDATA,
+    MessageType.NDEATH,
+    MessageType.DDEATH,
+)
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 15.0
+STEADY_AFTER_S = 10.0
+KEEPALIVE_S = 15
+STATE_LOCK_KEY = 0x53544154  # "STAT"
+STATE_RETRY_S = 2.0
+
+
+class Uplinks:
+    """Messages in, commands out. ``queue`` is bounded; ``publish`` is best effort: lost answers are asked for again."""
+
+    def __init__(self, broker: Broker, clock: Clock, max_queue: int, rng: random.Random | None = None) -> None:
+        self.queue: asyncio.Queue[Message] = asyncio.Queue(max_queue)
+        self._broker = broker
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._client: aiomqtt.Client | None = None
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        await _stay_connected(self._broker, self._rng, "ingest", self._serve)
+
+    async def publish(self, commands: list[tuple[str, bytes]]) -> int:
+        """Send commands; returns how many went out before the connection failed (0 while there is none)."""
+        client, sent = self._client, 0
+        if client is None:
+            return 0
+        try:
+            for topic, payload in commands:
+                await client.publish(topic, payload, qos=0, timeout=5.0)
+                sent += 1
+        except aiomqtt.MqttError as error:
+            log.debug("%d commands were not sent: %s", len(commands) - sent, error)
+        return sent
+
+    async def _serve(self) -> None:
+        async with _client(self._broker, f"{GROUP}-{uuid.uuid4().hex[:12]}") as client:
+            for kind in HEARD:
+                # a group of its own for each filter: some brokers serve only one filter of a group
+                await client.subscribe(f"$share/{GROUP}-{kind.value}/{subscription(kind)}", qos=1)
+            self._client = client
+            metrics.BROKER_UP.set(1)
+            log.info("listening to the broker at %s:%d", self._broker.host, self._broker.port)
+            try:
+                async for message in client.messages:
+                    payload = message.payload if isinstance(message.payload, bytes) else b""
+                    self._take(Message(str(message.topic), payload, self._clock.now()))
+            finally:
+                self._client = None
+                metrics.BROKER_UP.set(0)
+
+    def _take(self, message: Message) -> None:
+        try:
+            self.queue.put_nowait(message)
+        except asyncio.QueueFull:
+            metrics.outcome("received")
+            metrics.outcome("dropped")
+        metrics.QUEUE.set(self.queue.qsize())
+
+
+class HostState:
+    """Publishes STATE while it holds the lock; other workers wait for their turn."""
+
+    def __init__(self, settings: Settings, dsn: str, rng: random.Random | None = None) -> None:
+        self._broker = settings.broker
+        self._dsn = dsn
+        self._rng = rng or random.Random()
+
+    async def run(self) -> None:
+        """Take turns until cancelled; on the way out the host is set offline."""
+        while True:
+            try:
+                async with await AsyncConnection.connect(
+                    self._dsn, autocommit=True, connect_timeout=5, application_name="forestall-state"
+                ) as lock:
+                    row = await (await lock.execute("SELECT pg_try_advisory_lock(%s)", (STATE_LOCK_KEY,))).fetchone()
+                    if row and row[0]:
+                        await self._hold(lock)
+            except psycopg.OperationalError as error:
+                log.debug("the lock for the host's state cannot be asked for: %s", error)
+            await asyncio.sleep(STATE_RETRY_S)
+
+    async def _hold(self, lock: AsyncConnection) -> None:
+        online = asyncio.create_task(_stay_connected(self._broker, self._rng, "host state", self._announce))
+        try:
+            while True:
+                await asyncio.sleep(STATE_RETRY_S)
+                await lock.execute("SELECT 1")  # raises when the lock went with its connection
+        finally:
+            online.cancel()
+            await asyncio.gather(online, return_exceptions=True)
+
+    async def _announce(self) -> None:
+        topic = state_topic(self._broker.host_id)
+        stamp_ms = int(time.time() * 1000)  # transport, so real time; birth and will carry the same
+        will = aiomqtt.Will(topic, encode_state(False, stamp_ms), qos=1, retain=True)
+        async with _client(self._broker, f"{GROUP}-state-{uuid.uuid4().hex[:8]}", will) as client:
+            await client.publish(topic, encode_state(True, stamp_ms), qos=1, retain=True)
+            try:
+                async for _ in client.messages:  # nothing is subscribed: this only ends with the connection
+                    continue
+            except asyncio.CancelledError:
+                offline = encode_state(False, int(time.time() * 1000))
+                await client.publish(topic, offline, qos=1, retain=True, timeout=2.0)
+                raise
+
+
+async def _stay_connected(broker: Broker, rng: random.Random, name: str, serve: Callable[[], Awaitable[None]]) -> None:
+    ceiling_s, down = BACKOFF_FIRST_S, False
+    while True:
+        started_s = time.monotonic()
+        try:
+            await serve()
+        except aiomqtt.MqttError as error:
+            if not down:
+                down = True
+                log.error("%s: no connection to the broker at %s:%d: %s", name, broker.host, broker.port, error)
+        if time.monotonic() - started_s > STEADY_AFTER_S:
+            ceiling_s, down = BACKOFF_FIRST_S, False
+        await asyncio.sleep(rng.uniform(0, ceiling_s))  # full jitter, also after a connection that was kicked
+        ceiling_s = min(BACKOFF_MOST_S, ceiling_s * 2)
+
+
+def _client(broker: Broker, identifier: str, will: aiomqtt.Will | None = None) -> aiomqtt.Client:
+    return aiomqtt.Client(
+        broker.host,
+        broker.port,
+        identifier=identifier,
+        will=will,
+        keepalive=KEEPALIVE_S,
+        timeout=10.0,
+        tls_context=_tls(broker),
+        max_queued_outgoing_messages=10_000,
+    )
+
+
+def _tls(broker: Broker) -> ssl.SSLContext | None:
+    if broker.ca_file is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(broker.ca_file))
+        if broker.cert_file is not None:
+            context.load_cert_chain(broker.cert_file, broker.key_file)
+    except OSError as error:
+        raise BadConfig(f"broker: the TLS files cannot be used: {error}") from None
+    return context

@@ -1,0 +1,262 @@
+"""From messages to committed batches and owed acknowledgements. Knows the database, not the broker.
+
+``process`` takes a micro-batch of messages and returns when each has met its fate: stored, duplicate, quarantined,
+parked (then judged again when its schema or identity arrives) or dropped (not answered: its agent sends it again).
+
+Invariants
+* An answer is owed only for what is committed.
+* One bad message never stops or delays its neighbours: what the database refuses is found by halving the micro-batch
+  and quarantined alone.
+* While the database is away nothing is answered and nothing judged; the micro-batch is kept and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar, cast
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from fleet_core.births import DeviceBirth
+from fleet_core.clock import Clock
+from fleet_core.commands import encode_rebirth
+from fleet_core.errors import Retryable
+from fleet_server.ingest import metrics
+from fleet_server.ingest.births import apply_control
+from fleet_server.ingest.decoder import Agent, Control, Data, Directory, Message, Rejected, Unreadable, decode
+from fleet_server.ingest.directory import load_schemas, refresh_identities, remember
+from fleet_server.ingest.session import AckBook, ParkingLot, RateLimit, command_topic
+from fleet_server.ingest.writer import Stored, Writer
+from fleet_server.store.partitions import Partitions
+from fleet_server.store.pool import Pool, transaction
+from fleet_server.store.sql import queries
+
+log = logging.getLogger(__name__)
+_SQL = queries("ingest")
+
+REBIRTH_PERIOD_S = 10.0
+PARK_FOR_S = 300.0
+IDENTITY_REFRESH_S = 1.0
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
+UNNUMBERED_PER_HOUR = 1000
+
+AWAY = (psycopg.Error, PoolTimeout, Retryable)
+"""Not the message's fault unless it is one of REFUSED: kept and tried again, so that a missing right or a full disk
+of the server never turns into refused batches."""
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""Ours, brought out by one message: it is quarantined as "internal", its neighbours are not held up."""
+T = TypeVar("T")
+
+
+class Pipeline:
+    """One worker's state: directory, parking lot, owed answers."""
+
+    def __init__(self, pool: Pool, partitions: Partitions, clock: Clock, quarantine_bytes: int = 16_384) -> None:
+        self.acks = AckBook()
+        self.parking = ParkingLot()
+        self.directory = Directory()
+        self._writer = Writer(pool, partitions, clock, self.directory)
+        self._pool = pool
+        self._clock = clock
+        self._quarantine_bytes = quarantine_bytes
+        self._rebirth_limit = RateLimit(REBIRTH_PERIOD_S)
+        self._junk_limit = RateLimit(3600.0, UNNUMBERED_PER_HOUR)
+        self._rebirths: list[tuple[str, bytes]] = []
+        self._refreshed_s = float("-inf")
+        self._database_up = True
+
+    def owed(self) -> list[tuple[str, bytes]]:
+        """(topic, payload) to publish now: acknowledgements of what is committed, and rebirth requests."""
+        rebirths, self._rebirths = self._rebirths, []
+        return self.acks.drain() + rebirths
+
+    async def process(self, messages: Sequence[Message]) -> None:
+        """Bring every message to its fate. Returns only when the database has taken what it takes."""
+        started_s = time.perf_counter()
+        decoded = [decode(message, self.directory) for message in messages]
+        for item in decoded:
+            if not isinstance(item, Control):
+                metrics.outcome("received")
+        controls = [item for item in decoded if isinstance(item, Control)]
+        batches = [item for item in decoded if isinstance(item, Data)]
+        rejected = [item for item in decoded if isinstance(item, Rejected)]
+        for unreadable in (item for item in decoded if isinstance(item, Unreadable)):
+            self._park(unreadable)
+        await self._controls(controls)
+        await self._settle(batches, rejected)
+        if batches:
+            metrics.STORE_SECONDS.observe(time.perf_counter() - started_s)
+
+    async def tend(self) -> None:
+        """Every second or so: judge again what is parked, and let go of what waited too long."""
+        now_s = time.monotonic()
+        expired = self.parking.expire(now_s - PARK_FOR_S)
+        metrics.outcome("dropped", expired)
+        keys = [cast(tuple[str, ...], key) for key in self.parking.waiting_for()]
+        wanted = [(key[1], key[2], key[3]) for key in keys if key[0] == "schema"]
+        identities = [key for key in keys if key[0] == "identity"]
+        try:
+            if identities or now_s - self._refreshed_s > 30 * IDENTITY_REFRESH_S:
+                await refresh_identities(self._pool, self.directory)
+                self._refreshed_s = now_s
+            found = await load_schemas(self._pool, self.directory, wanted)
+        except AWAY as error:
+            self._note_down(error)
+            return
+        for key in identities:
+            await self._judge_again(key, identities_are_fresh=True)
+        for found_key in found:
+            await self._judge_again(("schema", *found_key))
+        metrics.PARKED.set(len(self.parking))
+
+    # -- parking
+
+    def _park(self, item: Unreadable) -> None:
+        size = len(item.message.payload) + len(item.message.topic)
+        metrics.outcome("dropped", self.parking.park(item.key, item.message, size, time.monotonic()))
+        metrics.PARKED.set(len(self.parking))
+        if item.key[0] == "schema" and item.agent is not None:
+            self._ask_rebirth(item.agent)
+
+    def _ask_rebirth(self, agent: Agent) -> None:
+        if self._rebirth_limit.allows(agent.agent_id, time.monotonic()):
+            metrics.REBIRTHS.inc()
+            self._rebirths.append((command_topic(agent.node), encode_rebirth()))
+
+    async def _judge_again(self, key: tuple[str, ...], *, identities_are_fresh: bool = False) -> None:
+        messages = cast(list[Message], self.parking.release(key))
+        again = [decode(message, self.directory, identities_are_fresh=identities_are_fresh) for message in messages]
+        for item in again:
+            if isinstance(item, Unreadable):
+                self._park(item)
+            elif isinstance(item, Control):
+                metrics.outcome("control")
+        await self._controls([item for item in again if isinstance(item, Control)])
+        rejected = [item for item in again if isinstance(item, Rejected)]
+        await self._settle([item for item in again if isinstance(item, Data)], rejected)
+
+    # -- storing
+
+    async def _controls(self, controls: Sequence[Control]) -> None:
+        for control in controls:
+            metrics.CONTROLS.labels(type(control.content).__name__).inc()
+            try:
+                await self._persist(partial(self._apply, control))
+            except (*REFUSED, *BUGS, psycopg.errors.QueryCanceled) as error:
+                await self._settle([], [_refusal(control, error)])
+                continue
+            if isinstance(control.content, DeviceBirth):
+                agent_id, device_id = control.agent.agent_id, control.content.device_id
+                for schema in (*control.content.former_schemas, control.content.schema):
+                    remember(self.directory, agent_id, device_id, schema)
+                    await self._judge_again(("schema", agent_id, device_id, schema.digest))
+
+    async def _apply(self, control: Control) -> None:
+        async with transaction(self._pool) as conn:
+            await apply_control(conn, self._clock, control)
+
+    async def _settle(self, batches: Sequence[Data], rejected: Sequence[Rejected]) -> None:
+        refused = list(rejected)
+        pending = [list(batches)] if batches else []
+        while pending:
+            group = pending.pop()
+            try:
+                result = await self._persist(partial(self._writer.store, group))
+            except (*REFUSED, *BUGS, psycopg.errors.QueryCanceled) as error:
+                if len(group) == 1 and isinstance(error, psycopg.errors.QueryCanceled):
+                    metrics.outcome("dropped")  # perhaps only slow: its agent sends it again
+                elif len(group) == 1:
+                    refused.append(_refusal(group[0], error))
+                else:
+                    pending += [group[: len(group) // 2], group[len(group) // 2 :]]
+                continue
+            refused += self._answer(result)
+        for rejection in refused:
+            await self._persist(partial(self._quarantine, rejection))
+            if rejection.agent is not None and rejection.outbox_id is not None and rejection.number is not None:
+                self.acks.refused(rejection.agent.node, rejection.outbox_id, rejection.number, rejection.reason)
+
+    def _answer(self, result: Stored) -> list[Rejected]:
+        for data in (*result.new, *result.duplicates):
+            self.acks.stored(data.agent.node, data.batch.outbox_id, data.batch.number)
+        metrics.outcome("stored", len(result.new))
+        metrics.outcome("duplicate", len(result.duplicates))
+        metrics.SAMPLES.inc(result.samples)
+        for data in result.clashes:
+            metrics.CLASHES.inc()
+            log.error("batch %d of %s (outbox %s) came with another digest: a cloned agent or a corruption",
+                      data.batch.number, data.agent.agent_id, data.batch.outbox_id)  # fmt: skip
+        detail = "the same batch number is stored with other content: a cloned agent or a corruption"
+        return [_rejected(data, "digest_clash", detail) for data in result.clashes]
+
+    async def _quarantine(self, item: Rejected) -> None:
+        metrics.outcome("quarantined")
+        metrics.REASONS.labels(item.reason).inc()
+        who = item.agent.agent_id if item.agent else "unknown"
+        if item.number is None and not self._junk_limit.allows(who, time.monotonic()):
+            return  # bounded: what bears no batch number is only counted beyond so many an hour
+        payload = item.message.payload
+        row = {
+            "tenant_id": item.agent.tenant_id if item.agent else None,
+            "agent_id": item.agent.agent_id if item.agent else None,
+            "topic": item.message.topic[:256].replace("\x00", "\ufffd"),
+            "outbox_id": item.outbox_id,
+            "batch_no": item.number,
+            "reason": item.reason,
+            "detail": item.detail.replace("\x00", "\ufffd").encode("utf-8", "replace").decode(),
+            "payload": payload[: self._quarantine_bytes],
+            "payload_bytes": len(payload),
+            "received_at": item.message.received_at,
+        }
+        async with transaction(self._pool) as conn:
+            await conn.execute(_SQL.quarantine, row)
+
+    async def _persist(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Run a transaction, waiting for a database that is away. Raises what the database refuses for good."""
+        wait_s, cancelled = RETRY_FIRST_S, 0
+        while True:
+            try:
+                result = await act()
+            except psycopg.errors.QueryCanceled:
+                cancelled += 1
+                if cancelled == 3:
+                    raise
+            except REFUSED:
+                raise
+            except AWAY as error:
+                self._note_down(error)
+            else:
+                self._note_up()
+                return result
+            await asyncio.sleep(wait_s)
+            wait_s = min(RETRY_MOST_S, wait_s * 2)
+
+    def _note_down(self, error: Exception) -> None:
+        metrics.DATABASE_UP.set(0)
+        if self._database_up:
+            self._database_up = False
+            log.error("the database does not take batches, nothing is acknowledged until it does: %s", error)
+
+    def _note_up(self) -> None:
+        metrics.DATABASE_UP.set(1)
+        if not self._database_up:
+            self._database_up = True
+            log.warning("the database takes batches again")
+
+
+def _refusal(item: Data | Control, error: Exception) -> Rejected:
+    log.error("a message of %s could not be stored: %s", item.agent.agent_id, error, exc_info=isinstance(error, BUGS))
+    reason = "storage" if isinstance(error, psycopg.Error) else "internal"
+    if isinstance(item, Data):
+        return _rejected(item, reason, str(error)[:500])
+    return Rejected(item.message, reason, str(error)[:500], item.agent)
+
+
+def _rejected(data: Data, reason: str, detail: str) -> Rejected:
+    return Rejected(data.message, reason, detail, data.agent, data.batch.outbox_id, data.batch.number)

@@ -1,0 +1,104 @@
+"""The ingest process: broker -> queue -> pipeline -> database, and acknowledgements back.
+
+Three loops beside the connections: *store* collects a micro-batch (``batch_window_ms`` or ``MAX_MESSAGES``) and
+brings it to its fate, *answer* publishes what is owed every ``ack_interval_ms``, *tend* judges parked messages again
+and drops telemetry older than the retention. On SIGTERM it stops reading, answers what it committed and leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from datetime import timedelta
+
+from prometheus_client import start_http_server
+
+from fleet_core.clock import Clock
+from fleet_server.ingest.mqtt import HostState, Uplinks
+from fleet_server.ingest.pipeline import AWAY, Pipeline
+from fleet_server.settings import Settings
+from fleet_server.store.partitions import Partitions
+from fleet_server.store.pool import open_pool, require_dsn
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGES = 512
+TEND_EVERY_S = 1.0
+RETENTION_EVERY_S = 600.0
+
+
+async def run_ingest(settings: Settings, clock: Clock) -> None:
+    """Serve until SIGTERM or SIGINT. Raises BadConfig or Retryable when it cannot start."""
+    dsn = require_dsn(settings)
+    pool = await open_pool(settings, "ingest", size=4)
+    owner = await open_pool(settings, "owner", size=1)
+    partitions = Partitions(owner)
+    pipeline = Pipeline(pool, partitions, clock, settings.ingest.quarantine_bytes)
+    uplinks = Uplinks(settings.broker, clock, settings.ingest.max_queue)
+    if settings.ingest.metrics_port:
+        start_http_server(settings.ingest.metrics_port, addr="127.0.0.1")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await pipeline.tend()
+    loops = [
+        _store(pipeline, uplinks, settings.ingest.batch_window_ms / 1000),
+        _answer(pipeline, uplinks, settings.ingest.ack_interval_ms / 1000),
+        _tend(pipeline),
+        _retain(partitions, clock, timedelta(days=settings.ingest.retention_days)),
+        uplinks.run(),
+        HostState(settings, dsn).run(),
+    ]
+    tasks = [asyncio.create_task(one) for one in loops]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()  # a loop never ends by itself: this raises what ended it
+    finally:
+        await uplinks.publish(pipeline.owed())
+        for task in [*tasks, stopping]:
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        await pool.close()
+        await owner.close()
+
+
+async def _store(pipeline: Pipeline, uplinks: Uplinks, window_s: float) -> None:
+    while True:
+        messages = [await uplinks.queue.get()]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(window_s):
+                while len(messages) < MAX_MESSAGES:
+                    messages.append(await uplinks.queue.get())
+        await pipeline.process(messages)
+
+
+async def _answer(pipeline: Pipeline, uplinks: Uplinks, interval_s: float) -> None:
+    while True:
+        await asyncio.sleep(interval_s)
+        commands = pipeline.owed()
+        if commands:
+            await uplinks.publish(commands)
+
+
+async def _tend(pipeline: Pipeline) -> None:
+    while True:
+        await asyncio.sleep(TEND_EVERY_S)
+        await pipeline.tend()
+
+
+async def _retain(partitions: Partitions, clock: Clock, keep: timedelta) -> None:
+    while True:
+        try:
+            now = clock.now()
+            await partitions.ensure([now.date(), (now + timedelta(days=1)).date()])
+            dropped = await partitions.drop_before((now - keep).date())
+            if dropped:
+                log.info("dropped %d partitions older than %d days", len(dropped), keep.days)
+        except AWAY as error:
+            log.warning("partitions were not tended, next try in %.0f s: %s", RETENTION_EVERY_S, error)
+        await asyncio.sleep(RETENTION_EVERY_S)

@@ -1,0 +1,94 @@
+"""Webhooks as Standard Webhooks describes them: signed, with the message's key as ``webhook-id``.
+
+Whoever receives one keeps the ids it has seen, so a repeat after a lost answer is one message. Plain HTTP is refused
+off loopback, redirects are not followed, the answer's body is not read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+
+import httpx
+from standardwebhooks import Webhook as Signer
+
+from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
+from fleet_server.connectors.common import ConnectorDeps
+from fleet_server.connectors.transport import require_tls_off_loopback
+from fleet_server.notifiers.api import Message, Notifier, Recipient
+from fleet_server.settings import Webhook as Config
+
+SECTION = "webhook"
+SAMPLE = 'secret_file = "/etc/forestall/webhook.secret"\n'
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+def build(config: Config, deps: ConnectorDeps) -> Notifier:
+    return WebhookNotifier(config)
+
+
+class WebhookNotifier:
+    """``transport`` replaces the network in tests."""
+
+    def __init__(self, config: Config, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._signer = Signer(_secret(config))
+        self._client = httpx.AsyncClient(
+            timeout=config.timeout_s, transport=transport, follow_redirects=False, trust_env=False
+        )
+
+    def address(self, person: Recipient) -> str:
+        return person.webhook_url
+
+    async def send(self, message: Message) -> str:
+        require_tls_off_loopback(message.to_address, "webhook_url")
+        sent_at = datetime.now(UTC)  # real time: receivers refuse a signature that is minutes old
+        body = json.dumps(
+            {"type": f"case.{message.purpose}", "timestamp": sent_at.isoformat(), "data": message.data},
+            separators=(",", ":"),
+        )
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": message.key,
+            "webhook-timestamp": str(int(sent_at.timestamp())),
+            "webhook-signature": self._signer.sign(message.key, sent_at, body),
+        }
+        try:
+            async with self._client.stream("POST", message.to_address, content=body, headers=headers) as answer:
+                status = answer.status_code
+        except _NEVER_SENT as error:
+            raise Retryable(f"webhook: no connection: {error}") from error
+        except httpx.TransportError as error:
+            raise OutcomeUnknown(f"webhook: no answer: {type(error).__name__}") from error
+        except (httpx.InvalidURL, ValueError) as error:
+            raise Permanent(f"webhook: {error}") from error
+        if 200 <= status < 300:
+            return message.key
+        if status in (408, 425, 429, 503):
+            raise Retryable(f"webhook: answered {status}")
+        if status >= 500:
+            raise OutcomeUnknown(f"webhook: answered {status}")
+        raise Permanent(f"webhook: answered {status}")
+
+    async def lookup(self, key: str) -> bool | None:
+        return None
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _secret(config: Config) -> str:
+    """The signing secret, ``whsec_`` and base64 of at least 24 bytes. Raises BadConfig."""
+    if config.secret_file is None:
+        raise BadConfig("webhook.secret_file is not set; the notifier 'webhook' signs what it sends")
+    try:
+        text = config.secret_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadConfig(f"webhook.secret_file {config.secret_file}: {error.strerror}") from None
+    try:
+        sound = len(base64.b64decode(text.removeprefix("whsec_"), validate=True)) >= 24
+    except ValueError:
+        sound = False
+    if not sound:
+        raise BadConfig("webhook.secret_file must hold 'whsec_' and base64 of at least 24 random bytes")
+    return text

@@ -1,0 +1,329 @@
+"""The registry from a TOML file: tenants, sites, people, agents, assets with components, contracts, parts, stock.
+
+The import is one transaction and may be repeated: rows are added or brought up to date, none removed. What devices
+and people changed since is kept: serial numbers of installed components and the firmware come from the devices, and
+stock is only set where there is none (or with ``reset_stock``), because reservations count it down. An id never moves
+to another tenant.
+
+Tables of the file: ``[[tenant]] [[site]] [[person]] [[agent]] [[asset]]`` with ``[[asset.component]]``,
+``[[contract]] [[part]] [[centre]] [[stock]]``; ``SAMPLE`` shows them.
+Failure: BadConfig naming the entry and what is wrong with it; nothing is changed then.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import psycopg
+from psycopg.types.json import Jsonb
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from fleet_core.assets import AssetClass, component_type
+from fleet_core.clock import Clock
+from fleet_core.errors import BadConfig, BadInput
+from fleet_server.audit.log import record
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+_SQL = queries("registry")
+MAX_FILE_BYTES = 32 << 20
+
+SAMPLE = """\
+[[tenant]]
+tenant_id = "acme"
+name = "Acme Logistics"
+jurisdiction = "EU"
+
+[[site]]
+site_id = "acme-berlin"            # the Sparkplug group of its agents
+tenant_id = "acme"
+name = "Berlin"
+region = "eu-central"
+jurisdiction = "DE"
+time_zone = "Europe/Berlin"
+latitude = 52.52
+longitude = 13.40
+wms_kind = "none"                  # a plugin of connectors/wms, configured under [site.wms_config]
+
+[[person]]
+person_id = "dana"
+tenant_id = "acme"                 # left out: one of ours
+name = "Dana Weber"
+email = "dana@example.com"
+role = "operations_director"
+site_id = "acme-berlin"
+
+[[agent]]
+agent_id = "agent-1"               # the edge node, equal to its certificate's CN
+site_id = "acme-berlin"
+
+[[asset]]
+asset_id = "robot-1"
+agent_id = "agent-1"
+name = "Robot 1"
+asset_class = "robot"
+model = "RX-2"
+serial = "SN-0001"
+
+[[asset.component]]
+slot = "bearing-1"
+type = "bearing"
+serial = "B-0001"
+part_no = "P-100"
+
+[[contract]]
+contract_id = "C-1"
+tenant_id = "acme"
+kind = "warranty"                  # or "service"
+asset_serial = "SN-0001"           # "*" covers every asset of the tenant
+component_types = ["bearing"]
+valid_from = 2025-01-01T00:00:00Z
+valid_to = 2028-01-01T00:00:00Z
+
+[[part]]
+part_no = "P-100"
+component_type = "bearing"
+label = "Drive bearing 6205"
+price_eur = 84.5
+
+[[centre]]
+centre_id = "fc-leipzig"
+name = "Leipzig"
+region = "eu-central"
+jurisdiction = "DE"
+latitude = 51.34
+longitude = 12.37
+handling_h = 4.0
+
+[[stock]]
+centre_id = "fc-leipzig"
+part_no = "P-100"
+on_hand = 3
+"""
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not an IANA time zone") from None
+    return name
+
+
+def _component_type(code: str) -> str:
+    try:
+        return component_type(code).code
+    except BadInput as error:
+        raise ValueError(str(error)) from None
+
+
+Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}$")]
+Text = Annotated[str, Field(max_length=200)]
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-180, le=180)]
+ComponentCode = Annotated[str, AfterValidator(_component_type)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Tenant(_Entry):
+    tenant_id: Identity
+    name: Text
+    jurisdiction: Text
+    policy: dict[str, Any] = {}
+
+
+class Site(_Entry):
+    site_id: Identity
+    tenant_id: Identity
+    name: Text
+    region: Text
+    jurisdiction: Text
+    time_zone: Annotated[str, AfterValidator(_time_zone)]
+    latitude: Latitude | None = None
+    longitude: Longitude | None = None
+    wms_kind: Identity = "none"
+    wms_config: dict[str, Any] = {}
+
+
+class Person(_Entry):
+    person_id: Identity
+    tenant_id: Identity | None = None
+    name: Text
+    email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+    role: Literal[
+        "operations_director", "site_manager", "engineer", "case_owner", "fleet_operator", "auditor", "administrator"
+    ]
+    site_id: Identity | None = None
+    region: Text | None = None
+    skills: list[Text] = []
+    webhook_url: Annotated[str, Field(max_length=2000, pattern=r"^https?://")] | None = None
+    active: bool = True
+
+
+class Agent(_Entry):
+    agent_id: Identity
+    site_id: Identity
+    third_party: bool = False
+
+
+class Component(_Entry):
+    slot: Identity
+    type: ComponentCode
+    serial: Text
+    part_no: Text = ""
+    valid_from: AwareDatetime | None = None
+
+
+class Asset(_Entry):
+    asset_id: Identity
+    agent_id: Identity
+    name: Text
+    asset_class: AssetClass
+    model: Text
+    serial: Text
+    firmware: Text = ""
+    equipment_ref: Text = ""
+    criticality: Annotated[int, Field(ge=1, le=3)] = 2
+    in_service_at: AwareDatetime | None = None
+    component: list[Component] = []
+
+
+class Contract(_Entry):
+    contract_id: Identity
+    tenant_id: Identity
+    kind: Literal["warranty", "service"]
+    asset_serial: Text
+    component_types: list[ComponentCode]
+    valid_from: AwareDatetime
+    valid_to: AwareDatetime
+    terms: dict[str, Any] = {}
+
+
+class Part(_Entry):
+    part_no: Identity
+    component_type: ComponentCode
+    label: Text
+    fits_models: list[Text] = []
+    price_eur: Annotated[float, Field(ge=0, lt=1e9)] = 0
+
+
+class Centre(_Entry):
+    centre_id: Identity
+    name: Text
+    region: Text
+    jurisdiction: Text
+    latitude: Latitude
+    longitude: Longitude
+    handling_h: Annotated[float, Field(ge=0, le=10_000)]
+
+
+class Stock(_Entry):
+    centre_id: Identity
+    part_no: Identity
+    on_hand: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class Registry(_Entry):
+    """A whole file."""
+
+    tenant: list[Tenant] = []
+    site: list[Site] = []
+    person: list[Person] = []
+    agent: list[Agent] = []
+    asset: list[Asset] = []
+    contract: list[Contract] = []
+    part: list[Part] = []
+    centre: list[Centre] = []
+    stock: list[Stock] = []
+
+
+def parse_registry(text: str, name: str = "registry") -> Registry:
+    """Raises BadConfig naming the first wrong entry."""
+    try:
+        return Registry.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise BadConfig(f"{name}: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in first["loc"])
+        raise BadConfig(f"{name}: {where}: {first['msg']}") from None
+
+
+def load_registry(path: Path) -> Registry:
+    """Read and check a file. Raises BadConfig."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadConfig(f"{path}: larger than {MAX_FILE_BYTES} bytes")
+        return parse_registry(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path}: {error}") from None
+
+
+async def import_registry(
+    conn: Connection, clock: Clock, registry: Registry, *, actor: str, reset_stock: bool = False
+) -> dict[str, int]:
+    """Bring the database up to ``registry`` in the caller's transaction (owner role); returns entries by table.
+
+    Raises BadConfig for an entry that refers to something unknown or belongs to another tenant.
+    """
+    now = clock.now()
+    for kind in ("tenant", "site", "person", "agent"):
+        for entry in getattr(registry, kind):
+            row = _plain(entry.model_dump())
+            await _put(conn, kind, {**row, "now": now}, next(iter(row.values())), returns=kind != "tenant")
+    for asset in registry.asset:
+        await _put_asset(conn, asset, now)
+    for kind in ("contract", "part", "centre", "stock"):
+        for entry in getattr(registry, kind):
+            row = _plain(entry.model_dump())
+            await _put(conn, kind, {**row, "reset_stock": reset_stock}, " ".join(map(str, list(row.values())[:2])))
+    counts = {kind: len(getattr(registry, kind)) for kind in Registry.model_fields}
+    await record(conn, clock, tenant_id=None, actor=actor, action="registry.imported", subject="registry", body=counts)
+    return counts
+
+
+async def _put_asset(conn: Connection, asset: Asset, now: datetime) -> None:
+    row = _plain(asset.model_dump(exclude={"component"}))
+    stored = await _put(conn, "asset", row, asset.asset_id)
+    for component in asset.component:
+        values = component.model_dump()
+        values["valid_from"] = component.valid_from or asset.in_service_at or now
+        head = {"tenant_id": stored["tenant_id"], "asset_id": asset.asset_id}
+        await _put(conn, "component", {**head, **values}, f"{asset.asset_id} {component.slot}")
+    if asset.firmware:
+        await conn.execute(
+            "INSERT INTO firmware_history (asset_id, tenant_id, firmware, seen_at)"
+            " SELECT %s, %s, %s, %s WHERE NOT EXISTS (SELECT FROM firmware_history WHERE asset_id = %s)",
+            (asset.asset_id, stored["tenant_id"], asset.firmware, asset.in_service_at or now, asset.asset_id),
+        )
+
+
+async def _put(conn: Connection, kind: str, row: dict[str, Any], name: str, *, returns: bool = True) -> dict[str, Any]:
+    try:
+        cursor = await conn.execute(getattr(_SQL, kind), row)
+        stored = await cursor.fetchone() if returns else {}
+    except psycopg.errors.ForeignKeyViolation as error:
+        raise BadConfig(f"{kind} {name}: {error.diag.message_detail or error}") from None
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise BadConfig(f"{kind} {name}: {error.diag.message_primary or error}") from None
+    if stored is None:
+        raise BadConfig(f"{kind} {name}: what it belongs to is not registered, or it belongs to another tenant")
+    return stored
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    def one(value: Any) -> Any:
+        if isinstance(value, dict):
+            return Jsonb(value)
+        if isinstance(value, datetime):
+            return value.astimezone(UTC)
+        return value.value if isinstance(value, AssetClass) else value
+
+    return {name: one(value) for name, value in row.items()}

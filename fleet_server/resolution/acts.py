@@ -1,0 +1,207 @@
+"""Doing one outward act so that it happens once.
+
+An act is committed as intended before the other system is called. After a crash, or an answer that never came, it is
+looked up by its key before it is tried again. Failures to reach the other system are retried with back-off up to the
+policy's limit; then a person is asked, and the act stays as it is until the question is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
+from fleet_core.faults import fault_point
+from fleet_server.connectors.common import Refused
+from fleet_server.resolution.escalations import escalate
+from fleet_server.resolution.metrics import ACTS
+from fleet_server.resolution.records import CaseFile, Row, change_case, intend, lock_case, note, settle
+from fleet_server.resolution.runtime import Runtime
+from fleet_server.resolution.states import ActEvent, ActState
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+_sql = queries("resolution")
+RETRY_CAP_S = 600.0
+"""Releases and messages that a person need not decide about are retried for ever, at most this far apart (real)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is written to an act that succeeded."""
+
+    response: Mapping[str, Any]
+    external_ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doing(Generic[T]):
+    """How an act is done. ``on_held`` and ``on_refused`` run in the settling transaction, the case's row held.
+
+    ``lookup`` is None where the act may simply be repeated. ``gives_up`` False: retried for ever without a person.
+    """
+
+    call: Callable[[str], Awaitable[T]]
+    lookup: Callable[[str], Awaitable[T | None]] | None
+    on_held: Callable[[Connection, Row, T], Awaitable[Held]]
+    on_refused: Callable[[Connection, Row, Refused], Awaitable[None]]
+    gives_up: bool = True
+
+
+async def intend_now(
+    rt: Runtime, conn: Connection, file: CaseFile, kind: str, request: Mapping[str, Any], purpose: str = ""
+) -> Row | None:
+    """Commit the intention. None when the case has changed since it was read: read it again."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        if case["version"] != file.case["version"]:
+            return None
+        act = await intend(conn, rt.clock, case, kind, file.next_sequence(kind, purpose), request, purpose)
+        await change_case(conn, case)
+    fault_point("act.after_intent")
+    return act
+
+
+async def perform(
+    rt: Runtime, conn: Connection, file: CaseFile, act: Row, doing: Doing[T], *, fresh: bool
+) -> ActState | None:
+    """Do an intended act, or finish one that a crash or a lost answer left open (``fresh`` False).
+
+    Returns its new state, or None when it was put off.
+    """
+    key = act["idempotency_key"]
+    try:
+        result = None if fresh or doing.lookup is None else await _bounded(rt, doing.lookup(key))
+        if result is None:
+            if act["state"] == ActState.UNKNOWN:
+                act = await _found_absent(rt, conn, act)
+            result = await _bounded(rt, doing.call(key))
+    except Refused as error:
+        return await _refused(rt, conn, act, doing, error)
+    except OutcomeUnknown as error:
+        return await _after_lost_answer(rt, conn, file, act, doing, error)
+    except (Retryable, Permanent) as error:
+        await put_off(rt, conn, file, act, error, gives_up=doing.gives_up)
+        return None
+    fault_point("act.after_call")
+    return await _held(rt, conn, act, doing, result)
+
+
+async def put_off(
+    rt: Runtime,
+    conn: Connection,
+    file: CaseFile,
+    act: Row,
+    error: Exception,
+    *,
+    gives_up: bool = True,
+    unknown: bool = False,
+) -> None:
+    """Try later with back-off; a permanent error, or the last allowed attempt, becomes a question to a person."""
+    policy, attempts = file.policy, act["attempts"] + 1
+    state = ActState.UNKNOWN if unknown else ActState(act["state"])
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        due_at = later(rt, min(policy.backoff_s(attempts), RETRY_CAP_S))
+        values = {"act_id": act["act_id"], "state": state, "due_at": due_at, "error": str(error)[:500]}
+        await conn.execute(_sql.postpone_act, values)
+        ACTS.labels(act["kind"], "unknown" if unknown else "put_off").inc()
+        if attempts == 1:
+            log.warning("%s: %s failed, trying again: %s", file.name, act["kind"], error)
+            await note(conn, rt.clock, case, "act_put_off", f"{act['kind']}: {error}"[:300], {"kind": act["kind"]})
+        if gives_up and (isinstance(error, Permanent) or attempts >= policy.retry_attempts):
+            await give_up(rt, conn, file, case, act["kind"], error, attempts)
+        else:
+            await change_case(conn, case, waits_for=f"{act['kind']}: {error}"[:300])
+
+
+async def put_off_step(rt: Runtime, conn: Connection, file: CaseFile, step: str, error: Exception) -> None:
+    """The same for a step that only reads and so has no act: its attempts are counted in the plan."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        attempts = int(case["plan"].get("tries", {}).get(step, 0)) + 1
+        if isinstance(error, Permanent) or attempts >= file.policy.retry_attempts:
+            await give_up(rt, conn, file, case, step, error, attempts)
+            return
+        if attempts == 1:
+            log.warning("%s: %s failed, trying again: %s", file.name, step, error)
+        plan = {"tries": {step: attempts}, "not_before": later(rt, file.policy.backoff_s(attempts)).isoformat()}
+        await change_case(conn, case, plan=plan, waits_for=f"{step}: {error}"[:300])
+
+
+async def give_up(
+    rt: Runtime, conn: Connection, file: CaseFile, case: Row, what: str, error: Exception, attempts: int
+) -> None:
+    """Release what the plan holds and ask the owner."""
+    if case["escalated"]:
+        return
+    summary = f"{what.replace('_', ' ')}: {error} (tried {attempts} times)"[:400]
+    keeps = case["state"] == "committed"  # a committed plan stands until it is replaced
+    case = await change_case(conn, case, plan={"unwind": None if keeps else True, "not_before": None, "tries": None})
+    await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, {"step": what})
+
+
+def later(rt: Runtime, real_s: float) -> datetime:
+    """The domain time that is ``real_s`` real seconds away: waiting for a transport is real waiting."""
+    return rt.clock.now() + timedelta(seconds=real_s * rt.clock.scale)
+
+
+async def _held(rt: Runtime, conn: Connection, act: Row, doing: Doing[T], result: T) -> ActState:
+    async with conn.transaction():
+        case = await lock_case(conn, act["case_id"])
+        written = await doing.on_held(conn, case, result)
+        state = await settle(
+            conn, rt.clock, act, ActEvent.ACCEPT, response=written.response, external_ref=written.external_ref
+        )
+    ACTS.labels(act["kind"], state).inc()
+    fault_point("case.after_commit")
+    return state
+
+
+async def _refused(rt: Runtime, conn: Connection, act: Row, doing: Doing[T], error: Refused) -> ActState:
+    async with conn.transaction():
+        case = await lock_case(conn, act["case_id"])
+        state = await settle(conn, rt.clock, act, ActEvent.REFUSE, error=str(error)[:500])
+        await note(conn, rt.clock, case, "act_refused", f"{act['kind']} refused: {error}"[:300], {"kind": act["kind"]})
+        await doing.on_refused(conn, case, error)
+    ACTS.labels(act["kind"], state).inc()
+    return state
+
+
+async def _found_absent(rt: Runtime, conn: Connection, act: Row) -> Row:
+    """A lost act was looked up and is not there: it may be tried again."""
+    async with conn.transaction():
+        await lock_case(conn, act["case_id"])
+        state = await settle(conn, rt.clock, act, ActEvent.ABSENT, error=act["error"])
+    return {**act, "state": state}
+
+
+async def _after_lost_answer(
+    rt: Runtime, conn: Connection, file: CaseFile, act: Row, doing: Doing[T], error: OutcomeUnknown
+) -> ActState | None:
+    """The call may have worked: look it up at once, and again before any later try."""
+    found: T | None = None
+    if doing.lookup is not None:
+        try:
+            found = await _bounded(rt, doing.lookup(act["idempotency_key"]))
+        except (Retryable, OutcomeUnknown, Permanent) as problem:
+            log.info("%s: %s could not be looked up: %s", file.name, act["kind"], problem)
+    if found is None:
+        await put_off(rt, conn, file, act, error, gives_up=doing.gives_up, unknown=True)
+        return None
+    return await _held(rt, conn, act, doing, found)
+
+
+async def _bounded(rt: Runtime, call: Awaitable[T]) -> T:
+    """A connector that hangs beyond its own timeout leaves the outcome unknown."""
+    try:
+        async with asyncio.timeout(2 * rt.deps.timeout_s + 1):
+            return await call
+    except TimeoutError:
+        raise OutcomeUnknown("no answer in time") from None

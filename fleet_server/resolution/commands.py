@@ -1,0 +1,311 @@
+"""What people do to cases. Each runs in the caller's transaction on a worker-role connection, after the caller checked
+permission and tenant, and wakes the workers; nothing outward happens here.
+
+Raises NotFound for what does not exist, ForbiddenTransition for what does not fit, BadInput for a bad argument.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleet_core.assets import FAILURE_MODES
+from fleet_core.clock import Clock
+from fleet_core.errors import BadInput
+from fleet_server.audit.log import record
+from fleet_server.notifiers.api import Notifier
+from fleet_server.resolution.jobs import defer_advance
+from fleet_server.resolution.metrics import CASES
+from fleet_server.resolution.records import (
+    NotFound,
+    Row,
+    case_name,
+    change_case,
+    jsonb,
+    load_case,
+    lock_case,
+    note,
+    set_timer,
+    wake,
+)
+from fleet_server.resolution.states import CaseEvent, CaseState, ForbiddenTransition, next_case_state
+from fleet_server.resolution.verification import VERIFY
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+MAX_NOTE = 2000
+CLOSE_BY_HAND = "close_by_hand"
+TELL_CANCELLED = "tell_cancelled"
+NEW_PLAN: dict[str, None] = dict.fromkeys(
+    ("approved_by", "cost_approved_by", "accept_late", "refused_windows", "refused_pairs", "keep_plan", "tries",
+     "not_before", "verify_extended", "planned_for")
+)  # fmt: skip
+_sql = queries("resolution")
+Notifiers = dict[str, Notifier]
+
+
+class WorkReport(BaseModel):
+    """What the engineer found and did."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    failure_mode: str = Field(default="unknown", max_length=64)
+    replaced: bool = True
+    new_serial: str = Field(default="", max_length=120)
+    note: str = Field(default="", max_length=MAX_NOTE)
+
+
+async def decide_escalation(
+    conn: Connection, clock: Clock, actor: str, escalation_id: uuid.UUID | str, decision: str, note_text: str = ""
+) -> None:
+    """Act on what a person decided; automatic work continues from there where the decision lets it."""
+    where = {"escalation_id": escalation_id}
+    found = await (await conn.execute(_sql.case_of_escalation, where)).fetchone()
+    if found is None:
+        raise NotFound(f"there is no escalation {escalation_id}")
+    case = await lock_case(conn, found["case_id"])
+    escalation = await (await conn.execute(_sql.lock_escalation, where)).fetchone()
+    assert escalation is not None  # escalations are never deleted
+    if escalation["decided_at"] is not None:
+        raise ForbiddenTransition(f"it was decided already: {escalation['decision']} by {escalation['decided_by']}")
+    codes = [option["code"] for option in escalation["options"]]
+    if decision not in codes:
+        raise BadInput("decision", f"{decision!r} is not one of {', '.join(codes)}")
+    values = {
+        "escalation_id": escalation["escalation_id"],
+        "now": clock.now(),
+        "actor": actor,
+        "decision": decision,
+        "note": note_text[:MAX_NOTE],
+    }
+    await conn.execute(_sql.decide_escalation, values)
+    shown = {"reason": escalation["reason"], "decision": decision, "note": note_text[:MAX_NOTE]}
+    await note(conn, clock, case, "decided", f"{escalation['reason']}: {decision}", shown, actor=actor)
+    left = await (await conn.execute(_sql.open_escalations, {"case_id": case["case_id"]})).fetchone()
+    case = await change_case(conn, case, escalated=bool(left and left["n"]), waits_for="")
+    await conn.execute(_sql.retry_acts, {"case_id": case["case_id"], "now": clock.now()})
+    await _DECISIONS[decision](conn, clock, actor, case)
+
+
+async def start_work_order(conn: Connection, clock: Clock, actor: str, work_order_id: uuid.UUID | str) -> None:
+    """The engineer begins."""
+    order, case = await _order_and_case(conn, work_order_id)
+    if order["state"] != "dispatched":
+        raise ForbiddenTransition(f"a work order that is {order['state']} cannot be started")
+    state = next_case_state(CaseState(case["state"]), CaseEvent.START)
+    await conn.execute(_sql.start_order, {"work_order_id": order["work_order_id"]})
+    case = await wake(conn, clock, case, state=state, waits_for="the engineer's report")
+    await note(conn, clock, case, "work_started", f"Work order WO-{order['number']:06d} started", actor=actor)
+
+
+async def complete_work_order(
+    conn: Connection, clock: Clock, actor: str, work_order_id: uuid.UUID | str, report: WorkReport
+) -> None:
+    """The engineer is done: the installed base records the swap and verification begins."""
+    if report.failure_mode not in FAILURE_MODES:
+        raise BadInput("failure_mode", f"{report.failure_mode!r} is not one of {', '.join(FAILURE_MODES)}")
+    order, case = await _order_and_case(conn, work_order_id)
+    if order["state"] == "dispatched":
+        await start_work_order(conn, clock, actor, work_order_id)
+        order, case = await _order_and_case(conn, work_order_id)
+    if order["state"] != "started":
+        raise ForbiddenTransition(f"a work order that is {order['state']} cannot be completed")
+    now = clock.now()
+    state = next_case_state(CaseState(case["state"]), CaseEvent.COMPLETE)
+    outcome = {
+        **report.model_dump(),
+        "completed_at": now.isoformat(),
+        "by": actor,
+        "old_serial": case["component_serial"],
+    }
+    values = {"work_order_id": order["work_order_id"], "report": jsonb(outcome), "now": now}
+    await conn.execute(_sql.complete_order, values)
+    if report.replaced:
+        await _swap(conn, case, report, now)
+    file = await load_case(conn, case["case_id"])
+    await conn.execute(_sql.stop_timers, {"case_id": case["case_id"], "now": now})
+    await set_timer(conn, case, VERIFY, now + timedelta(hours=file.policy.verify_h))
+    columns: Row = {"outcome": jsonb(outcome), "state": state, "waits_for": "vitals that confirm the repair"}
+    if report.failure_mode != "unknown":
+        columns["failure_mode"] = report.failure_mode
+    case = await wake(conn, clock, case, **columns)
+    text = f"Work done: {'replaced' if report.replaced else 'not replaced'}, found {report.failure_mode}"
+    await note(conn, clock, case, "work_completed", text, outcome, actor=actor)
+
+
+async def set_maintenance(
+    conn: Connection, clock: Clock, actor: str, asset_id: str, until: datetime | None, note_text: str = ""
+) -> None:
+    """Until then the asset's findings are recorded but not judged; None ends it."""
+    changed = await conn.execute(
+        "UPDATE asset SET maintenance_until = %s, maintenance_note = %s WHERE asset_id = %s RETURNING tenant_id",
+        (until, note_text[:MAX_NOTE], asset_id),
+    )
+    row = await changed.fetchone()
+    if row is None:
+        raise NotFound(f"there is no asset {asset_id}")
+    body = {"until": until, "note": note_text[:MAX_NOTE]}
+    await _record(conn, clock, row["tenant_id"], actor, "asset.maintenance", f"asset:{asset_id}", body)
+
+
+async def set_observe_only(conn: Connection, clock: Clock, actor: str, tenant_id: str, on: bool) -> None:
+    """Stop, or allow again, every automatic act for a tenant. What waited continues when it is lifted."""
+    changed = await conn.execute(
+        "UPDATE tenant SET observe_only = %s WHERE tenant_id = %s RETURNING tenant_id", (on, tenant_id)
+    )
+    if await changed.fetchone() is None:
+        raise NotFound(f"there is no tenant {tenant_id}")
+    await _record(conn, clock, tenant_id, actor, "tenant.observe_only", f"tenant:{tenant_id}", {"on": on})
+    cases = await (await conn.execute(_sql.paused_cases_of_tenant, {"tenant_id": tenant_id})).fetchall()
+    for row in cases:
+        await conn.execute(
+            "UPDATE repair_case SET next_at = %s, version = version + 1 WHERE case_id = %s",
+            (clock.now(), row["case_id"]),
+        )
+        await defer_advance(conn, row["case_id"])
+
+
+async def cancel_case(
+    conn: Connection, clock: Clock, actor: str, case_id: uuid.UUID | str, reason: str, false_alarm: bool = False
+) -> None:
+    """End a case; what is held is released, and the director is told if there was an announcement."""
+    case = await lock_case(conn, uuid.UUID(str(case_id)))
+    await _end(conn, clock, actor, case, reason, false_alarm=false_alarm)
+
+
+async def _end(conn: Connection, clock: Clock, actor: str, case: Row, reason: str, *, false_alarm: bool) -> None:
+    event = CaseEvent.REJECT if false_alarm else CaseEvent.CANCEL
+    state = next_case_state(CaseState(case["state"]), event)
+    values = {"case_id": case["case_id"], "now": clock.now(), "actor": actor, "note": reason[:MAX_NOTE]}
+    await conn.execute(_sql.close_escalations, {**values, "decision": state})
+    await conn.execute(_sql.stop_timers, values)
+    await set_timer(conn, case, TELL_CANCELLED, clock.now())
+    case = await wake(
+        conn,
+        clock,
+        case,
+        state=state,
+        closed_at=clock.now(),
+        escalated=False,
+        replanning=False,
+        waits_for="",
+        plan={"ended_because": reason[:300] or state.replace("_", " ")},
+    )
+    await note(conn, clock, case, str(state), reason[:300] or str(state), {"false_alarm": false_alarm}, actor=actor)
+    CASES.labels(state).inc()
+
+
+async def _swap(conn: Connection, case: Row, report: WorkReport, now: datetime) -> None:
+    where = {"asset_id": case["asset_id"], "slot": case["slot"], "now": now}
+    old = await (await conn.execute(_sql.end_component, where)).fetchone()
+    if old is None:
+        return
+    part_no = case["plan"].get("part", {}).get("part_no", old["part_no"])
+    serial = report.new_serial or f"unrecorded-{case_name(case)}"
+    values = {**where, "tenant_id": old["tenant_id"], "component_type": old["component_type"]}
+    await conn.execute(_sql.install_component, {**values, "serial": serial, "part_no": part_no})
+
+
+async def _order_and_case(conn: Connection, work_order_id: uuid.UUID | str) -> tuple[Row, Row]:
+    """Both rows, the case's first, as every other writer takes them."""
+    found = await (
+        await conn.execute("SELECT case_id FROM work_order WHERE work_order_id = %s", (work_order_id,))
+    ).fetchone()
+    if found is None:
+        raise NotFound(f"there is no work order {work_order_id}")
+    case = await lock_case(conn, found["case_id"])
+    order = await (await conn.execute(_sql.lock_work_order, {"work_order_id": work_order_id})).fetchone()
+    assert order is not None  # rows of work orders are never deleted
+    return order, case
+
+
+async def _record(
+    conn: Connection, clock: Clock, tenant_id: str, actor: str, action: str, subject: str, body: dict[str, Any]
+) -> None:
+    await record(conn, clock, tenant_id=tenant_id, actor=actor, action=action, subject=subject, body=body)
+
+
+async def _continue(conn: Connection, clock: Clock, case: Row, **plan: Any) -> None:
+    await wake(conn, clock, case, plan={"tries": None, "not_before": None, **plan})
+
+
+async def _retry(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await _continue(conn, clock, case)
+
+
+async def _accept_late(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await _continue(conn, clock, case, accept_late=actor)
+
+
+async def _without_cover(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await _continue(conn, clock, case, without_cover=actor, entitlement={"kind": "none", "approved_by": actor})
+
+
+async def _accept_cost(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await _continue(conn, clock, case, cost_approved_by=actor)
+
+
+async def _approve(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await _continue(conn, clock, case, approved_by=actor)
+
+
+async def _act_anyway(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    state = next_case_state(CaseState(case["state"]), CaseEvent.CONFIRM)
+    await wake(conn, clock, case, state=state)
+
+
+async def _watch(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await wake(conn, clock, case, plan={"watching": actor}, waits_for="watching, as decided")
+
+
+async def _keep_plan(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await wake(conn, clock, case, plan={"keep_plan": actor}, replanning=False)
+
+
+async def _plan_again(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    state = CaseState(case["state"])
+    event = CaseEvent.REOPEN if state is CaseState.VERIFYING else CaseEvent.REPLAN
+    await conn.execute(_sql.stop_timers, {"case_id": case["case_id"], "now": clock.now()})
+    plan = {**NEW_PLAN, "unwind": True}
+    await wake(conn, clock, case, state=next_case_state(state, event), replanning=False, outcome=None, plan=plan)
+
+
+async def _verify_longer(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    file = await load_case(conn, case["case_id"])
+    await set_timer(conn, case, VERIFY, clock.now() + timedelta(hours=file.policy.verify_h))
+    await wake(conn, clock, case, waits_for="vitals that confirm the repair")
+
+
+async def _close_anyway(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await set_timer(conn, case, CLOSE_BY_HAND, clock.now())  # closing learns and tells: the worker's business
+    await wake(conn, clock, case, plan={"closed_by": actor})
+
+
+async def _take_over(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await wake(conn, clock, case, plan={"manual": actor}, replanning=False, waits_for=f"handled by {actor}")
+
+
+async def _false_alarm(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+    await _end(conn, clock, actor, case, "decided to be a false alarm", false_alarm=True)
+
+
+_DECISIONS: dict[str, Callable[[Connection, Clock, str, Row], Awaitable[None]]] = {
+    "retry": _retry,
+    "accept_late_window": _accept_late,
+    "accept_late_part": _accept_late,
+    "accept_out_of_warranty": _without_cover,
+    "accept_cost": _accept_cost,
+    "approve": _approve,
+    "act_anyway": _act_anyway,
+    "watch": _watch,
+    "keep_plan": _keep_plan,
+    "plan_again": _plan_again,
+    "verify_longer": _verify_longer,
+    "close_anyway": _close_anyway,
+    "take_over": _take_over,
+    "false_alarm": _false_alarm,
+}

@@ -1,0 +1,206 @@
+"""Handing over to a named person: why, with everything needed on one screen, what can be chosen, until when.
+
+An escalation is a row with a due time in domain time, so it survives every restart. When it falls due undecided it goes
+once to the second line, with a reminder. Its message goes to the person, never to the customer's director.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from fleet_core.clock import Clock
+from fleet_server.notifiers.api import Message, Notifier, Recipient
+from fleet_server.resolution import messages
+from fleet_server.resolution.metrics import ESCALATIONS
+from fleet_server.resolution.records import (
+    CaseFile,
+    Row,
+    change_case,
+    intend,
+    jsonb,
+    load_case,
+    lock_case,
+    note,
+    wake,
+)
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+_sql = queries("resolution")
+
+OPTIONS: Mapping[str, tuple[str, str]] = {
+    "retry": ("Try again", "planning continues automatically"),
+    "accept_late_window": ("Accept a late window", "the quietest window is booked even if it ends after the deadline"),
+    "accept_late_part": ("Accept a late part", "the part that arrives first is reserved, and a late window accepted"),
+    "accept_out_of_warranty": ("Repair without cover", "planning continues; the repair is charged"),
+    "accept_cost": ("Accept the cost", "the part is reserved although it exceeds the limit"),
+    "approve": ("Approve", "everything is arranged automatically from here"),
+    "act_anyway": ("Arrange the repair", "the repair is planned on your judgement"),
+    "watch": ("Keep watching", "nothing is arranged until the evidence changes"),
+    "keep_plan": ("Keep the plan", "the booked window stays although it ends after the new deadline"),
+    "plan_again": ("Plan again", "what is booked is released and a new plan is made"),
+    "close_anyway": ("Close the case", "the repair counts as verified by you"),
+    "verify_longer": ("Verify longer", "the vitals are observed for another period"),
+    "take_over": ("Take over by hand", "nothing more is arranged automatically for this case"),
+    "false_alarm": ("False alarm", "the case ends; what is held is released"),
+}
+"""code -> (label, effect)"""
+
+REASONS: Mapping[str, tuple[str, ...]] = {
+    "no_warranty": ("accept_out_of_warranty", "retry", "take_over", "false_alarm"),
+    "no_part_in_time": ("accept_late_part", "retry", "take_over", "false_alarm"),
+    "no_window_in_time": ("accept_late_window", "retry", "take_over", "false_alarm"),
+    "no_engineer": ("retry", "take_over", "false_alarm"),
+    "connector_down": ("retry", "take_over", "false_alarm"),
+    "abstained": ("act_anyway", "watch", "take_over", "false_alarm"),
+    "conflicting_evidence": ("act_anyway", "watch", "take_over", "false_alarm"),
+    "policy_limit": ("accept_cost", "retry", "take_over", "false_alarm"),
+    "approval_required": ("approve", "take_over", "false_alarm"),
+    "deadline_moved": ("keep_plan", "plan_again", "take_over", "false_alarm"),
+    "verification_failed": ("plan_again", "verify_longer", "close_anyway", "take_over", "false_alarm"),
+    "work_overdue": ("keep_plan", "plan_again", "take_over", "false_alarm"),
+}
+"""reason -> what the person can choose"""
+
+
+def options_for(reason: str) -> list[dict[str, str]]:
+    return [{"code": code, "label": OPTIONS[code][0], "effect": OPTIONS[code][1]} for code in REASONS[reason]]
+
+
+async def escalate(
+    conn: Connection,
+    clock: Clock,
+    notifiers: Mapping[str, Notifier],
+    file: CaseFile,
+    case: Row,
+    reason: str,
+    summary: str,
+    detail: Mapping[str, Any] | None = None,
+) -> Row:
+    """Hand the case to its owner; the case's row is held. Does nothing more while the same reason is open."""
+    due_h = file.policy.escalation_due_h.get(case["urgency"], 24.0)
+    due_at = clock.now() + timedelta(hours=due_h)
+    options = options_for(reason)
+    values = {
+        "escalation_id": uuid.uuid4(),
+        "tenant_id": case["tenant_id"],
+        "case_id": case["case_id"],
+        "reason": reason,
+        "summary": summary,
+        "to_person": case["owner_id"],
+        "now": clock.now(),
+        "due_at": due_at,
+        "context": jsonb(context_of(file, case, detail or {})),
+        "options": jsonb(options),
+    }
+    raised = await (await conn.execute(_sql.insert_escalation, values)).fetchone()
+    if raised is None:
+        return await change_case(conn, case, escalated=True)
+    ESCALATIONS.labels(reason).inc()
+    owner = await person(conn, case["owner_id"])
+    summary_line = f"Handed to {owner['name']}: {summary}"
+    shown = {"reason": reason, "to": owner["name"], "due_at": due_at, **(detail or {})}
+    await note(conn, clock, case, "escalated", summary_line, shown)
+    composed = messages.escalation(file, summary, due_at, list(options))
+    await intend_message(conn, clock, notifiers, case, composed, owner, tag=str(values["escalation_id"]))
+    return await wake(conn, clock, case, escalated=True, waits_for=f"decision of {owner['name']}: {summary}"[:300])
+
+
+def context_of(file: CaseFile, case: Row, detail: Mapping[str, Any]) -> Row:
+    """Everything a person needs to decide, on one screen."""
+    prognosis = file.prognosis or {}
+    wanted = ("abstained", "reason", "failure_mode", "p_fail", "rul_p10_h", "rul_p50_h", "rul_p90_h", "mode_share")
+    shown = ("state", "failure_mode", "urgency", "impact", "deadline_at", "component_serial", "slot")
+    return {
+        "case": {"name": file.name, **{name: case[name] for name in shown}},
+        "asset": {name: file.asset[name] for name in ("asset_id", "name", "model", "serial", "criticality")},
+        "site": {name: file.site[name] for name in ("site_id", "name", "time_zone", "region")},
+        "component": {name: file.component.get(name, "") for name in ("component_type", "serial", "part_no")},
+        "prognosis": {name: prognosis.get(name) for name in wanted} if prognosis else None,
+        "plan": case["plan"],
+        "acts": [
+            {name: act[name] for name in ("kind", "purpose", "sequence", "state", "error", "external_ref")}
+            for act in file.acts
+        ],
+        **detail,
+    }
+
+
+async def remind_one(conn: Connection, clock: Clock, notifiers: Mapping[str, Notifier]) -> bool:
+    """Hand one overdue escalation to the second line. Returns whether there was one."""
+    found = await (await conn.execute(_sql.overdue_escalation, {"now": clock.now()})).fetchone()
+    if found is None:
+        return False
+    await lock_case(conn, found["case_id"])  # the case first, as every writer does
+    overdue = await (await conn.execute(_sql.lock_escalation, found)).fetchone()
+    if overdue is None or overdue["decided_at"] is not None or overdue["reminded_at"] is not None:
+        return True
+    file = await load_case(conn, overdue["case_id"])
+    wanted = {"person_id": overdue["to_person"], "tenant_id": overdue["tenant_id"]}
+    second = await (await conn.execute(_sql.second_line, wanted)).fetchone()
+    to = second or await person(conn, overdue["to_person"])
+    due_at = clock.now() + timedelta(hours=file.policy.escalation_due_h.get(file.case["urgency"], 24.0))
+    values = {
+        "now": clock.now(),
+        "to_person": to["person_id"],
+        "due_at": due_at,
+        "escalation_id": overdue["escalation_id"],
+    }
+    await conn.execute(_sql.hand_over, values)
+    text = f"Undecided when due, now with {to['name']}: {overdue['summary']}"
+    await note(conn, clock, file.case, "escalation_handed_over", text, {"to": to["name"], "due_at": due_at})
+    composed = messages.escalation(file, f"Reminder. {overdue['summary']}", due_at, overdue["options"])
+    tag = f"{overdue['escalation_id']}:reminder"
+    await intend_message(conn, clock, notifiers, file.case, composed, to, tag=tag)
+    await wake(conn, clock, file.case, waits_for=f"decision of {to['name']}: {overdue['summary']}"[:300])
+    return True
+
+
+async def intend_message(
+    conn: Connection,
+    clock: Clock,
+    notifiers: Mapping[str, Notifier],
+    case: Row,
+    composed: messages.Composed,
+    to: Row,
+    *,
+    sequence: int = 0,
+    tag: str = "",
+    reply_to: str = "",
+) -> list[str]:
+    """Write down one message for each channel that reaches the person; returns the channels.
+
+    ``reply_to`` is the purpose of the message that began the thread. A message intended before is not doubled.
+    """
+    recipient = Recipient(to["person_id"], to["name"], to["email"], to.get("webhook_url", ""))
+    channels = []
+    for channel, notifier in notifiers.items():
+        address = notifier.address(recipient)
+        if not address:
+            continue
+        purpose = ":".join(filter(None, (composed.purpose, tag, channel)))
+        message = Message(
+            key=f"{case['case_id']}:message:{purpose}:{sequence}",
+            purpose=composed.purpose,
+            to_name=to["name"],
+            to_address=address,
+            subject=composed.subject,
+            text=composed.text,
+            html=composed.html,
+            reply_to_key=f"{case['case_id']}:message:{reply_to}:{channel}:0" if reply_to else "",
+            calendar=composed.calendar,
+            data=composed.data,
+        )
+        request = {"channel": channel, "to": to["person_id"], "message": message.to_json()}
+        if await intend(conn, clock, case, "message", sequence, request, purpose):
+            channels.append(channel)
+    return channels
+
+
+async def person(conn: Connection, person_id: str) -> Row:
+    row = await (await conn.execute(_sql.person_by_id, {"person_id": person_id})).fetchone()
+    assert row is not None  # a foreign key says so
+    return row

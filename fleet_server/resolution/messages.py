@@ -1,0 +1,171 @@
+"""What people are told, in plain words. Pure: (case file, names, plan) -> text, HTML, appointment.
+
+An announcement says what was seen, that it was arranged automatically, when, what it means for throughput and who
+answers for it. It asks for nothing.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from fleet_core.assets import COMPONENT_TYPES, failure_mode
+from fleet_server.notifiers.api import CalendarEntry
+from fleet_server.resolution.planner import zone_info
+from fleet_server.resolution.records import CaseFile
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A message without recipient or channel."""
+
+    purpose: str
+    subject: str
+    text: str
+    html: str
+    calendar: CalendarEntry | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def component_label(file: CaseFile) -> str:
+    kind = COMPONENT_TYPES.get(file.component["component_type"])
+    return kind.label.lower() if kind else file.case["slot"]
+
+
+def announcement(file: CaseFile, owner_name: str, now: datetime, sequence: int = 0) -> Composed:
+    """The one announcement (``sequence`` 0), or an amendment of it when the plan changed."""
+    window = file.plan["window"]
+    start, end = (datetime.fromisoformat(window[name]) for name in ("start", "end"))
+    when = span_text(start, end, window["time_zone"])
+    amended = sequence > 0
+    first = (
+        f"The repair of {file.asset['name']} has been moved: it now takes place {when}."
+        if amended
+        else f"We have seen early signs of {failure_mode(file.case['failure_mode']).label.lower()} in the"
+        f" {component_label(file)} of {file.asset['name']} at {file.site['name']}. The machine still works normally."
+    )
+    paragraphs = [first]
+    if not amended:
+        paragraphs.append(
+            f"The repair has been arranged automatically and takes place {when}, before a failure is expected."
+        )
+    paragraphs += [
+        _throughput(window),
+        f"{file.plan['engineer']['name']} brings the part ({file.plan['part']['label']}) and does the work"
+        f" under {file.plan['entitlement'].get('reference') or 'your approval'}."
+        " Nothing is needed from you; the appointment is attached for your calendar.",
+        f"{owner_name} answers for this case ({file.name}).",
+    ]
+    verb = "moved" if amended else "arranged"
+    subject = f"{file.asset['name']}: repair {verb} for {_short(start, window['time_zone'])}"
+    calendar = CalendarEntry(
+        uid=f"{file.case_id}@forestall",
+        sequence=sequence,
+        start=start,
+        end=end,
+        summary=f"Repair of {file.asset['name']} ({component_label(file)})",
+        location=file.site["name"],
+        description="\n\n".join(paragraphs),
+        made_at=now,
+    )
+    data = {**_identity(file), "window": window, "engineer": file.plan["engineer"]["name"], "owner": owner_name}
+    return _composed("amendment" if amended else "announcement", subject, paragraphs, calendar, data)
+
+
+def closing(file: CaseFile, owner_name: str) -> Composed:
+    """The closing line: done, verified."""
+    text = (
+        f"The repair of {file.asset['name']} is done; its vitals since then confirm that it is sound."
+        f" Case {file.name} is closed. {owner_name} remains your contact."
+    )
+    return _composed("closing", f"{file.asset['name']}: repair done and verified", [text], None, _identity(file))
+
+
+def cancellation(file: CaseFile, owner_name: str, now: datetime, sequence: int) -> Composed:
+    """Takes back what was announced; the appointment is cancelled."""
+    window = file.plan["window"]
+    start, end = (datetime.fromisoformat(window[name]) for name in ("start", "end"))
+    text = (
+        f"The repair of {file.asset['name']} planned for {span_text(start, end, window['time_zone'])} does not take"
+        f" place: {file.plan.get('ended_because') or 'it is no longer needed'}."
+        f" {owner_name} answers for this case ({file.name})."
+    )
+    calendar = CalendarEntry(
+        uid=f"{file.case_id}@forestall",
+        sequence=sequence,
+        start=start,
+        end=end,
+        summary=f"Repair of {file.asset['name']} ({component_label(file)})",
+        location=file.site["name"],
+        description=text,
+        made_at=now,
+        cancelled=True,
+    )
+    subject = f"{file.asset['name']}: repair cancelled"
+    return _composed("cancellation", subject, [text], calendar, _identity(file))
+
+
+def escalation(file: CaseFile, summary: str, due_at: datetime, options: list[Mapping[str, str]]) -> Composed:
+    """To the named person who must decide."""
+    zone = file.site["time_zone"]
+    paragraphs = [
+        f"Case {file.name}, {file.asset['name']} ({component_label(file)}) at {file.site['name']},"
+        " needs your decision.",
+        summary,
+        "You can: " + "; ".join(f"{option['label']} ({option['effect']})" for option in options) + ".",
+        f"Please decide by {_long(due_at, zone)}; afterwards it goes to the second line.",
+    ]
+    data = {**_identity(file), "summary": summary, "due_at": due_at.isoformat(), "options": [dict(o) for o in options]}
+    return _composed("escalation", f"Decision needed: {file.asset['name']} ({file.name})", paragraphs, None, data)
+
+
+def span_text(start: datetime, end: datetime, time_zone: str) -> str:
+    """``on Tuesday 24 November 2026, 02:00-04:00 (Europe/Berlin; 01:00-03:00 UTC)``."""
+    zone = zone_info(time_zone)
+    local_start, local_end = start.astimezone(zone), end.astimezone(zone)
+    day = f"{local_start:%A} {local_start.day} {local_start:%B %Y}"
+    utc = f"{start.astimezone(UTC):%H:%M}-{end.astimezone(UTC):%H:%M} UTC"
+    return f"on {day}, {local_start:%H:%M}-{local_end:%H:%M} ({time_zone}; {utc})"
+
+
+def _throughput(window: Mapping[str, Any]) -> str:
+    rank = "" if window["load_rank"] == 1 else f" (rank {window['load_rank']})"
+    share = ""
+    if window.get("day_orders"):
+        share = f", {100 * window['load'] / window['day_orders']:.1f} % of that day's"
+    return (
+        f"Effect on throughput: the window is the quietest that fits{rank};"
+        f" about {window['load']:.0f} orders{share} are expected in it for the whole site."
+    )
+
+
+def _identity(file: CaseFile) -> dict[str, Any]:
+    return {
+        "case_id": str(file.case_id),
+        "case": file.name,
+        "asset_id": file.asset["asset_id"],
+        "asset": file.asset["name"],
+        "site_id": file.site["site_id"],
+        "failure_mode": file.case["failure_mode"],
+    }
+
+
+def _composed(
+    purpose: str, subject: str, paragraphs: list[str], calendar: CalendarEntry | None, data: dict[str, Any]
+) -> Composed:
+    body = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in paragraphs)
+    page = f'<!doctype html><html lang="en"><body>{body}</body></html>'
+    return Composed(purpose, subject, "\n\n".join(paragraphs) + "\n", page, calendar, data)
+
+
+def _short(instant: datetime, time_zone: str) -> str:
+    local = instant.astimezone(zone_info(time_zone))
+    return f"{local:%a} {local.day} {local:%b}, {local:%H:%M}"
+
+
+def _long(instant: datetime, time_zone: str) -> str:
+    local = instant.astimezone(zone_info(time_zone))
+    return f"{local:%A} {local.day} {local:%B %Y}, {local:%H:%M} ({time_zone}; {instant.astimezone(UTC):%H:%M} UTC)"

@@ -1,0 +1,195 @@
+"""Candidate repair windows from the customer's hourly load, in the site's time zone. Pure.
+
+All arithmetic is on UTC instants; local time only names things (which shift, what people read), so a day of 23 or
+25 hours changes nothing. A window starts on a full hour the WMS gave a load for, must lie wholly in hours with a
+known load, after the part's arrival and the notice period, before the deadline, clear of other bookings of the
+equipment, and within the free time of a qualified engineer. Feasible windows are ranked by load, then by start.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fleet_core.errors import BadConfig
+
+HOUR = timedelta(hours=1)
+MAX_ALTERNATIVES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time, UTC, end excluded."""
+
+    start: datetime
+    end: datetime
+
+    def overlaps(self, other: Span) -> bool:
+        return self.start < other.end and other.start < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A shift by local wall time; one that ends at or before its start runs over midnight."""
+
+    name: str
+    start: time
+    end: time
+
+    def covers(self, local: time) -> bool:
+        if self.start < self.end:
+            return self.start <= local < self.end
+        return local >= self.start or local < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Engineer:
+    """A qualified engineer and when he is taken."""
+
+    person_id: str
+    name: str
+    busy: tuple[Span, ...] = ()
+
+    def free(self, span: Span) -> bool:
+        return not any(span.overlaps(taken) for taken in self.busy)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What is asked. ``load`` maps full UTC hours to the load in them; ``refused`` starts were turned down before."""
+
+    earliest: datetime
+    latest_end: datetime
+    duration: timedelta
+    time_zone: str
+    load: dict[datetime, float]
+    shifts: tuple[Shift, ...]
+    taken: tuple[Span, ...]
+    engineers: tuple[Engineer, ...]
+    refused: frozenset[datetime] = frozenset()
+    refused_pairs: frozenset[tuple[datetime, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A feasible window. ``load`` is the sum over its hours; ``load_rank`` 1 is the quietest."""
+
+    start: datetime
+    end: datetime
+    load: float
+    load_rank: int
+    shift: str
+    engineer_id: str
+    engineer_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Feasible windows, best first, and how many starts were excluded for which reason."""
+
+    windows: tuple[Window, ...]
+    excluded: dict[str, int] = field(default_factory=dict)
+    considered: int = 0
+
+    @property
+    def best(self) -> Window | None:
+        return self.windows[0] if self.windows else None
+
+
+def plan_windows(request: PlanRequest) -> Plan:
+    """Rank every possible start. Raises BadConfig for an unknown time zone; never fails on odd loads."""
+    zone = zone_info(request.time_zone)
+    excluded: Counter[str] = Counter()
+    feasible: list[Window] = []
+    starts = sorted(request.load)
+    for start in starts:
+        span = Span(start, start + request.duration)
+        load = _load_over(request.load, span)
+        reason = _why_not(request, span, load)
+        engineer = None if reason else _first_free(request, span)
+        if not reason and engineer is None:
+            reason = "no_engineer" if request.engineers else "no_qualified_engineer"
+        if reason or engineer is None or load is None:
+            excluded[reason] += 1
+            continue
+        shift = shift_at(request.shifts, start, zone)
+        feasible.append(Window(start, span.end, round(load, 3), 0, shift, engineer.person_id, engineer.name))
+    feasible.sort(key=lambda window: (window.load, window.start))
+    ranked = tuple(
+        Window(w.start, w.end, w.load, rank, w.shift, w.engineer_id, w.engineer_name)
+        for rank, w in enumerate(feasible, start=1)
+    )
+    return Plan(ranked, dict(sorted(excluded.items())), len(starts))
+
+
+def shift_at(shifts: Sequence[Shift], instant: datetime, zone: ZoneInfo) -> str:
+    """The shift's name at an instant, "" between shifts."""
+    local = instant.astimezone(zone).time()
+    return next((shift.name for shift in shifts if shift.covers(local)), "")
+
+
+def load_by_shift(load: dict[datetime, float], shifts: Sequence[Shift], time_zone: str) -> dict[str, float]:
+    """Total load of each local date's shift, ``2026-03-29 night`` -> load, in order of time."""
+    zone = zone_info(time_zone)
+    totals: dict[str, float] = {}
+    for hour in sorted(load):
+        local = hour.astimezone(zone)
+        shift = next((shift for shift in shifts if shift.covers(local.time())), None)
+        if shift is None:
+            continue
+        over_midnight = shift.start >= shift.end and local.time() < shift.end
+        day = local.date() - timedelta(days=1) if over_midnight else local.date()
+        key = f"{day.isoformat()} {shift.name}"
+        totals[key] = totals.get(key, 0.0) + load[hour]
+    return totals
+
+
+def zone_info(name: str) -> ZoneInfo:
+    """An IANA time zone. Raises BadConfig."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadConfig(f"time zone {name!r} is not an IANA name such as Europe/Berlin") from None
+
+
+def full_hour(instant: datetime) -> datetime:
+    """The UTC hour an instant lies in."""
+    return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _why_not(request: PlanRequest, span: Span, load: float | None) -> str:
+    if span.start < request.earliest:
+        return "before_part_or_notice"
+    if span.end > request.latest_end:
+        return "after_deadline"
+    if span.start in request.refused:
+        return "refused_before"
+    if load is None:
+        return "load_unknown"
+    if any(span.overlaps(taken) for taken in request.taken):
+        return "equipment_taken"
+    return ""
+
+
+def _first_free(request: PlanRequest, span: Span) -> Engineer | None:
+    for engineer in request.engineers:
+        if engineer.free(span) and (span.start, engineer.person_id) not in request.refused_pairs:
+            return engineer
+    return None
+
+
+def _load_over(load: dict[datetime, float], span: Span) -> float | None:
+    """Load of a span in whole and part hours; None where an hour's load is unknown or not a finite number."""
+    total, hour = 0.0, full_hour(span.start)
+    while hour < span.end:
+        value = load.get(hour)
+        if value is None or not math.isfinite(value):
+            return None
+        share = (min(span.end, hour + HOUR) - max(span.start, hour)) / HOUR
+        total += value * share
+        hour += HOUR
+    return total

@@ -1,0 +1,161 @@
+"""What may be decided automatically, and what a prognosis leads to. Pure: (policy, prognosis, finding) -> verdict.
+
+Defaults stand here; a tenant overrides single values in ``tenant.policy``. A tenant's policy that cannot be read
+never widens what the machine may do: the defaults apply and every case asks a person first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fleet_core.assets import UNKNOWN_FAILURE_MODE, AssetClass
+from fleet_core.errors import BadConfig
+
+ALWAYS_APPROVED_BY_PEOPLE = frozenset({AssetClass.INFUSION_PUMP.value})
+"""Asset classes for which no policy can switch the human approval off."""
+
+
+class Policy(BaseModel):
+    """Limits of automatic acting. Hours are domain time; ``retry_first_s`` is real time (a transport's)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    act_probability: float = Field(default=0.5, ge=0, le=1)
+    act_horizon_h: float = Field(default=168.0, gt=0, le=8760)
+    cost_limit_eur: float = Field(default=5000.0, ge=0)
+    require_approval: bool = False
+    approval_classes: tuple[str, ...] = ()
+    mode_confidence: float = Field(default=0.6, ge=0, le=1)
+    """How sure both the device and the neighbours must be of different failure modes to count as a conflict."""
+    notice_h: float = Field(default=2.0, ge=0, le=336)
+    """No window begins sooner than this after it is planned."""
+    work_h: float = Field(default=2.0, gt=0, le=72)
+    planning_horizon_h: float = Field(default=336.0, gt=0, le=2160)
+    """How far ahead a window is looked for when the deadline is unknown or was waived."""
+    verify_h: float = Field(default=6.0, gt=0, le=720)
+    overdue_h: float = Field(default=24.0, gt=0, le=720)
+    replan_threshold_h: float = Field(default=6.0, ge=0, le=720)
+    escalation_due_h: dict[str, float] = {"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}
+    retry_attempts: int = Field(default=8, ge=1, le=50)
+    retry_first_s: float = Field(default=0.5, gt=0, le=3600)
+
+    def asks_a_person(self, asset_class: str) -> bool:
+        """Whether a person must approve before anything is reserved or booked."""
+        return self.require_approval or asset_class in self.approval_classes or asset_class in ALWAYS_APPROVED_BY_PEOPLE
+
+    def backoff_s(self, attempts: int) -> float:
+        """Real seconds to wait after ``attempts`` failed calls (1, 2, ...): doubling, at most ten minutes."""
+        return min(600.0, self.retry_first_s * 2.0 ** min(attempts - 1, 20))
+
+
+class Verdict(StrEnum):
+    ACT = "act"
+    WATCH = "watch"
+    ASK = "ask"
+
+
+class Judgement(BaseModel):
+    """What follows from a prognosis. ``reason`` is a stable code; ``text`` explains it to people."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: Verdict
+    reason: str
+    text: str
+    probability: float | None = None
+
+
+def policy_for(overrides: Mapping[str, Any]) -> Policy:
+    """A tenant's policy. Raises BadConfig naming the value that is wrong."""
+    try:
+        return Policy.model_validate(dict(overrides))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadConfig(f"policy: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+
+
+def safe_policy(overrides: Mapping[str, Any]) -> tuple[Policy, str]:
+    """A tenant's policy and "", or the cautious one (a person approves everything) and what is wrong."""
+    try:
+        return policy_for(overrides), ""
+    except BadConfig as error:
+        return Policy.model_validate({"require_approval": True}), str(error)
+
+
+def judge(policy: Policy, prognosis: Mapping[str, Any], device_mode: str, mode_confidence: float) -> Judgement:
+    """Act, watch or ask a person. ``prognosis`` is a row of that table, ``device_mode`` what the device believes."""
+    if prognosis["abstained"]:
+        return Judgement(verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis['reason']}")
+    likely_mode, share = prognosis["failure_mode"], _largest_share(prognosis["mode_share"])
+    both_sure = mode_confidence >= policy.mode_confidence and share >= policy.mode_confidence
+    if both_sure and UNKNOWN_FAILURE_MODE not in (device_mode, likely_mode) and device_mode != likely_mode:
+        text = (
+            f"The device sees {device_mode} (confidence {mode_confidence:.0%}), "
+            f"similar past cases were {likely_mode} (share {share:.0%})"
+        )
+        return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=text)
+    probability = probability_within(prognosis["p_fail"], prognosis["survival"], policy.act_horizon_h)
+    if probability is None:
+        text = f"The prognosis says nothing about {policy.act_horizon_h:g} h"
+        return Judgement(verdict=Verdict.ASK, reason="abstained", text=text)
+    text = f"Probability of failure within {policy.act_horizon_h:g} h is {probability:.0%}"
+    if probability >= policy.act_probability:
+        return Judgement(verdict=Verdict.ACT, reason="likely_failure", text=text, probability=probability)
+    text += f", below {policy.act_probability:.0%}"
+    return Judgement(verdict=Verdict.WATCH, reason="below_policy", text=text, probability=probability)
+
+
+def probability_within(
+    p_fail: Mapping[str, float], survival: Sequence[Sequence[float]], horizon_h: float
+) -> float | None:
+    """Probability of failure within ``horizon_h`` hours: stated, else read off the survival curve, else None.
+
+    Beyond the curve's end its last value holds, which can only understate the probability.
+    """
+    for hours, probability in p_fail.items():
+        if math.isclose(float(hours), horizon_h):
+            return float(probability)
+    points = [(0.0, 1.0), *((float(hours), float(alive)) for hours, alive in survival if float(hours) > 0)]
+    if len(points) < 2:
+        return None
+    for (left_h, left), (right_h, right) in itertools.pairwise(points):
+        if left_h <= horizon_h <= right_h:
+            return 1.0 - (left + (right - left) * (horizon_h - left_h) / (right_h - left_h))
+    return 1.0 - points[-1][1]
+
+
+def deadline(prognosis: Mapping[str, Any]) -> datetime | None:
+    """The early end of the interval of the time to failure, or None when nothing was predicted."""
+    if prognosis["abstained"] or prognosis["rul_p10_h"] is None:
+        return None
+    made_at: datetime = prognosis["made_at"]
+    return made_at + timedelta(hours=max(0.0, float(prognosis["rul_p10_h"])))
+
+
+def urgency(deadline_at: datetime | None, now: datetime, criticality: int) -> str:
+    """low, normal, high or immediate; the most critical assets are one step more urgent."""
+    steps = ("low", "normal", "high", "immediate")
+    if deadline_at is None:
+        level = 1
+    else:
+        hours_left = (deadline_at - now).total_seconds() / 3600
+        level = 3 if hours_left < 24 else 2 if hours_left < 72 else 1 if hours_left < 336 else 0
+    return steps[min(3, level + (criticality == 1))]
+
+
+def needs_replan(policy: Policy, window_end: datetime, planned_for: datetime | None, moved_to: datetime | None) -> bool:
+    """Whether a deadline that moved from ``planned_for`` to ``moved_to`` no longer leaves room for the window."""
+    if moved_to is None or window_end <= moved_to:
+        return False
+    return planned_for is None or planned_for - moved_to > timedelta(hours=policy.replan_threshold_h)
+
+
+def _largest_share(mode_share: Mapping[str, float]) -> float:
+    return max((float(share) for share in mode_share.values()), default=0.0)

@@ -1,0 +1,123 @@
+"""Advancing a case: step after step until it waits, by one worker at a time.
+
+A session-level advisory lock keeps every other worker away and vanishes with the process that held it, however it
+died. No transaction is open while another system is called. What interrupts a step is found again in the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from datetime import timedelta
+
+from fleet_core.errors import ForestallError
+from fleet_server.resolution import arranging, planning, windows
+from fleet_server.resolution.metrics import FAILURES
+from fleet_server.resolution.records import CaseFile, NotFound, load_case, lock_case
+from fleet_server.resolution.runtime import Runtime
+from fleet_server.resolution.sending import do_send
+from fleet_server.resolution.states import CaseState
+from fleet_server.resolution.steps import Next, Step, next_step
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+log = logging.getLogger(__name__)
+_sql = queries("resolution")
+MAX_STEPS = 200
+"""Steps of one case in one go; a case that needs more is looked at again later, so that it cannot hold a worker."""
+AFTER_FAILURE_S = 10.0
+
+
+class Runner:
+    """Advances cases, a bounded number at a time: each uses one connection, and its connectors another."""
+
+    def __init__(self, rt: Runtime, at_once: int) -> None:
+        self._rt = rt
+        self._slots = asyncio.Semaphore(at_once)
+        self._failing: set[uuid.UUID] = set()
+
+    async def advance(self, case_id: uuid.UUID) -> bool:
+        """Go on with a case until it waits. False when another worker is at it or there is no such case."""
+        async with self._slots, self._rt.pool.connection() as conn:
+            async with conn.transaction():
+                answer = await (await conn.execute(_sql.try_lock_case, {"case_id": str(case_id)})).fetchone()
+            if answer is None or not answer["locked"]:
+                return False
+            try:
+                await self._until_waiting(conn, case_id)
+            except NotFound:
+                return False
+            except (ForestallError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+                await self._failed(conn, case_id, error)
+            finally:
+                if not conn.closed:
+                    await conn.rollback()
+                    await conn.execute(_sql.unlock_case, {"case_id": str(case_id)})
+        return True
+
+    async def _until_waiting(self, conn: Connection, case_id: uuid.UUID) -> None:
+        for _ in range(MAX_STEPS):
+            async with conn.transaction():
+                file = await load_case(conn, case_id)
+            todo = next_step(file, self._rt.clock.now())
+            if todo.step is not Step.WAIT:
+                await self._do(conn, file, todo)
+            elif await self._rest(conn, file, todo):
+                self._failing.discard(case_id)
+                return
+
+    async def _do(self, conn: Connection, file: CaseFile, todo: Next) -> None:
+        rt, act = self._rt, todo.act
+        match todo.step:
+            case Step.SEND if act is not None:
+                await do_send(rt, conn, file, act)
+            case Step.RELEASE if act is not None:
+                await arranging.do_release(rt, conn, file, act)
+            case Step.CONSUME if act is not None:
+                await arranging.do_consume(rt, conn, file, act)
+            case Step.UNWOUND:
+                await arranging.do_unwound(rt, conn, file)
+            case Step.ENTITLEMENT:
+                await planning.do_entitlement(rt, conn, file, act)
+            case Step.APPROVAL:
+                await planning.do_approval(rt, conn, file)
+            case Step.PART:
+                await planning.do_part(rt, conn, file, act)
+            case Step.WINDOW:
+                await windows.do_window(rt, conn, file, act)
+            case Step.WORK_ORDER:
+                await arranging.do_work_order(rt, conn, file, act)
+            case Step.DISPATCH:
+                await arranging.do_dispatch(rt, conn, file, act)
+            case Step.COMMIT:
+                await arranging.do_commit(rt, conn, file)
+            case Step.AMEND:
+                await arranging.do_amend(rt, conn, file)
+
+    async def _rest(self, conn: Connection, file: CaseFile, todo: Next) -> bool:
+        """Write down when to look again, unless the case changed meanwhile (False: look now)."""
+        waits_for = file.case["waits_for"]
+        if file.tenant["observe_only"] and file.case["state"] in (CaseState.CONFIRMED, CaseState.PLANNING):
+            waits_for = "tenant is set to observe only"
+        values = {
+            "case_id": file.case_id,
+            "version": file.case["version"],
+            "next_at": todo.until,
+            "waits_for": waits_for,
+        }
+        async with conn.transaction():
+            return bool((await conn.execute(_sql.rest_case, values)).rowcount)
+
+    async def _failed(self, conn: Connection, case_id: uuid.UUID, error: Exception) -> None:
+        """A fault of ours: leave the case as its rows say, and look again later rather than at once."""
+        FAILURES.labels("advance_case").inc()
+        if case_id not in self._failing:
+            self._failing.add(case_id)
+            log.error("case %s cannot be advanced, trying again every %g s", case_id, AFTER_FAILURE_S, exc_info=error)
+        await conn.rollback()
+        async with conn.transaction():
+            case = await lock_case(conn, case_id)
+            later = self._rt.clock.now() + timedelta(seconds=AFTER_FAILURE_S * self._rt.clock.scale)
+            values = {"next_at": later, "waits_for": f"a repair of Forestall itself: {error}"[:300]}
+            await conn.execute(_sql.rest_case, {**values, "case_id": case_id, "version": case["version"]})

@@ -1,0 +1,67 @@
+"""Sending a message that was intended, and what its acceptance means for the case."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fleet_core.errors import Permanent
+from fleet_core.faults import fault_point
+from fleet_server.connectors.common import Refused
+from fleet_server.notifiers.api import Message
+from fleet_server.resolution.acts import Doing, Held, perform
+from fleet_server.resolution.escalations import escalate
+from fleet_server.resolution.metrics import ANNOUNCED_S
+from fleet_server.resolution.records import CaseFile, Row, change_case, note
+from fleet_server.resolution.runtime import Runtime
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+_sql = queries("resolution")
+
+
+async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Row) -> None:
+    """One attempt. A message nobody can be reached with becomes a question, unless it is itself one."""
+    message = Message.from_json(act["request"]["message"])
+    channel = act["request"]["channel"]
+    asks = message.purpose == "escalation"
+
+    async def call(key: str) -> str:
+        notifier = rt.notifiers.get(channel)
+        if notifier is None:
+            raise Refused("no_channel", f"the notifier {channel} is no longer configured")
+        try:
+            reference = await notifier.send(message)
+        except Refused:
+            raise
+        except Permanent as error:
+            raise Refused("undeliverable", str(error)) from error
+        fault_point("notify.after_accept")
+        return reference
+
+    async def lookup(key: str) -> str | None:
+        notifier = rt.notifiers.get(channel)
+        return key if notifier is not None and await notifier.lookup(key) else None
+
+    async def on_held(conn: Connection, case: Row, reference: str) -> Held:
+        await change_case(conn, case)
+        shown = {"purpose": message.purpose, "channel": channel, "to": message.to_name, "reference": reference}
+        text = f"{message.purpose.capitalize()} accepted for {message.to_name} ({channel})"
+        await note(conn, rt.clock, case, f"message_{message.purpose}", text, shown)
+        if message.purpose == "announcement":
+            await _observe_latency(conn, case)
+        return Held({"reference": reference}, reference)
+
+    async def on_refused(conn: Connection, case: Row, error: Refused) -> None:
+        if asks:
+            await change_case(conn, case)  # the question itself stands in the dashboard
+            return
+        summary = f"{message.purpose} to {message.to_name} cannot be delivered: {error}"
+        await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, {"step": channel})
+
+    await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused, gives_up=not asks), fresh=False)
+
+
+async def _observe_latency(conn: Connection, case: Row) -> None:
+    row = await (await conn.execute(_sql.finding_body, {"finding_id": case["finding_id"]})).fetchone()
+    if row is not None:  # both ends are real time
+        ANNOUNCED_S.observe((datetime.now(UTC) - row["recorded_at"]).total_seconds())

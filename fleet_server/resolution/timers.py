@@ -1,0 +1,72 @@
+"""What happens at a domain time: verification ends, work is overdue, a cancellation is told, a person closed by hand.
+
+One due timer is handled in one transaction with everything it leads to, so it happens once, whoever gets it.
+"""
+
+from __future__ import annotations
+
+from fleet_server.resolution import messages
+from fleet_server.resolution.arranging import OVERDUE
+from fleet_server.resolution.commands import CLOSE_BY_HAND, TELL_CANCELLED
+from fleet_server.resolution.escalations import escalate, intend_message, person, remind_one
+from fleet_server.resolution.records import CaseFile, Row, load_case, lock_case, wake
+from fleet_server.resolution.runtime import Runtime
+from fleet_server.resolution.states import CaseState
+from fleet_server.resolution.verification import VERIFY, close, verification_due
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+_sql = queries("resolution")
+
+
+async def run_due(rt: Runtime, most: int = 64) -> int:
+    """Handle due timers and overdue escalations, at most ``most`` of each. Returns how many there were."""
+    handled = 0
+    for one in (_timer, _reminder):
+        for _ in range(most):
+            async with rt.pool.connection() as conn:
+                if not await one(rt, conn):
+                    break
+            handled += 1
+    return handled
+
+
+async def _reminder(rt: Runtime, conn: Connection) -> bool:
+    return await remind_one(conn, rt.clock, rt.notifiers)
+
+
+async def _timer(rt: Runtime, conn: Connection) -> bool:
+    due = await (await conn.execute(_sql.due_timer, {"now": rt.clock.now()})).fetchone()
+    if due is None:
+        return False
+    case = await lock_case(conn, due["case_id"])  # the case first, as every writer does, then the timer if still due
+    timer = await (await conn.execute(_sql.end_timer, {"timer_id": due["timer_id"], "now": rt.clock.now()})).fetchone()
+    if timer is None:
+        return True
+    file = await load_case(conn, timer["case_id"])
+    if timer["kind"] == VERIFY:
+        await verification_due(rt, conn, file, case)
+    elif timer["kind"] == CLOSE_BY_HAND and case["state"] == CaseState.VERIFYING:
+        actor = case["plan"].get("closed_by", "")
+        await close(rt, conn, file, case, "closed by hand", actor)
+    elif timer["kind"] == TELL_CANCELLED:
+        await _tell_cancelled(rt, conn, file, case)
+    elif timer["kind"] == OVERDUE and case["state"] in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
+        summary = f"The repair window ended {file.policy.overdue_h:g} h ago and the work is not reported as done"
+        await escalate(conn, rt.clock, rt.notifiers, file, case, "work_overdue", summary, {"step": "work"})
+    return True
+
+
+async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+    """Take back what was announced, if it was; a cancelled case that nobody heard of stays silent."""
+    told = [act for act in file.acts if act["kind"] == "message" and act["purpose"] in ("announcement", "amendment")]
+    if not told or "window" not in file.plan:
+        return
+    director = await person(conn, told[0]["request"]["to"])
+    owner = await person(conn, case["owner_id"])
+    sequence = 1 + max(act["sequence"] for act in told)
+    composed = messages.cancellation(file, owner["name"], rt.clock.now(), sequence)
+    await intend_message(
+        conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence, reply_to="announcement"
+    )
+    await wake(conn, rt.clock, case)

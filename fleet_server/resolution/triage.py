@@ -1,0 +1,234 @@
+"""From a finding to a case: at most one open case for each asset and slot, always with a named owner.
+
+Runs in one transaction. Findings of the same component at the same time queue up behind an advisory lock and join the
+case the first one opened; the table's unique index is the last word. Every revision brings a new prognosis, and with
+it a new judgement: act, watch or ask.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import datetime
+from typing import Any
+
+from fleet_core.assets import COMPONENT_TYPES, failure_mode
+from fleet_core.errors import BadInput, Permanent
+from fleet_core.telemetry import DetectionState, Finding, from_us
+from fleet_server.audit.log import record
+from fleet_server.resolution.escalations import escalate
+from fleet_server.resolution.metrics import CASES, FINDINGS
+from fleet_server.resolution.policy import Judgement, Verdict, deadline, judge, needs_replan, urgency
+from fleet_server.resolution.records import (
+    SYSTEM,
+    CaseFile,
+    Row,
+    case_name,
+    change_case,
+    load_case,
+    note,
+    set_timer,
+    wake,
+)
+from fleet_server.resolution.runtime import Runtime
+from fleet_server.resolution.states import CaseEvent, CaseState, next_case_state
+from fleet_server.resolution.verification import VERIFY
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+log = logging.getLogger(__name__)
+_sql = queries("resolution")
+_DEGRADED = (DetectionState.DEGRADING, DetectionState.CRITICAL)
+
+
+async def triage_finding(rt: Runtime, finding_id: str, revision: int) -> str | None:
+    """Judge one stored finding. Returns the case it belongs to, None when it led to none.
+
+    Raises Permanent when the finding does not exist or nobody can own a case.
+    """
+    async with rt.pool.connection() as conn:
+        row = await _finding_row(conn, finding_id, revision)
+        try:
+            finding = Finding.from_json(row["body_text"])
+        except BadInput as error:
+            await _not_judged(rt, conn, row, "unreadable", str(error))
+            return None
+        where = {"asset_id": row["asset_id"], "slot": row["slot"]}
+        await conn.execute(_sql.lock_component, where)
+        asset = await (await conn.execute(_sql.asset_row, where)).fetchone()
+        if asset is None:
+            raise Permanent(f"there is no asset {row['asset_id']}")
+        case = await (await conn.execute(_sql.open_case_of, where)).fetchone()
+        reason = await _why_not_judged(rt, conn, row, finding, asset, case)
+        if reason:
+            await _not_judged(rt, conn, row, *reason)
+            return None
+        if case is None:
+            case = await _open(rt, conn, row, finding, asset)
+        await _judge(rt, conn, row, finding, asset, case)
+        return str(case["case_id"])
+
+
+async def _why_not_judged(
+    rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row, case: Row | None
+) -> tuple[str, str] | None:
+    until: datetime | None = asset["maintenance_until"]
+    if until is not None and until > rt.clock.now():
+        return "maintenance", f"in maintenance until {until:%Y-%m-%d %H:%M} UTC: {asset['maintenance_note']}"
+    if finding.state not in _DEGRADED and case is None:
+        return "not_degraded", f"the device says {finding.state}"
+    if case is not None and case["state"] in (CaseState.IN_PROGRESS, CaseState.VERIFYING):
+        completed_at = (case["outcome"] or {}).get("completed_at")
+        if completed_at is None or from_us(finding.detected_us) <= datetime.fromisoformat(completed_at):
+            return "under_repair", f"case {case_name(case)} is being repaired"
+    if case is None:
+        known = await (await conn.execute(_sql.last_ended_case_of, row)).fetchone()
+        if known is not None:
+            return "already_handled", f"its case ended as {known['state']}"
+    return None
+
+
+async def _open(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row) -> Row:
+    """Open a case. Raises Permanent when no person at all could own it."""
+    wanted = {"tenant_id": row["tenant_id"], "site_id": row["site_id"], "region": None}
+    site = await (await conn.execute("SELECT region FROM site WHERE site_id = %(site_id)s", wanted)).fetchone()
+    wanted["region"] = site["region"] if site else None
+    owner = await (await conn.execute(_sql.case_owner, wanted)).fetchone()
+    if owner is None:
+        raise Permanent(
+            f"nobody can own a case at site {row['site_id']}; register a person with role case_owner (site, region or"
+            " none for all) and the finding is judged again"
+        )
+    values = {
+        "case_id": uuid.uuid4(),
+        "tenant_id": row["tenant_id"],
+        "site_id": row["site_id"],
+        "asset_id": row["asset_id"],
+        "slot": row["slot"],
+        "failure_mode": failure_mode(finding.failure_mode).code,
+        "owner_id": owner["person_id"],
+        "impact": impact_text(asset),
+        "urgency": urgency(None, rt.clock.now(), asset["criticality"]),
+        "finding_id": row["finding_id"],
+        "component_serial": asset["component_serial"] or "",
+        "part_no": asset["part_no"] or "",
+        "opened_at": rt.clock.now(),
+        "trace_id": finding.trace_id or row["trace_id"] or uuid.uuid4().hex,
+    }
+    case = await (await conn.execute(_sql.insert_case, values)).fetchone()
+    assert case is not None
+    text = f"Case opened for {asset['name']}, {row['slot']}; owner {owner['name']}"
+    await note(conn, rt.clock, case, "opened", text, {"owner": owner["name"], "finding_id": str(row["finding_id"])})
+    CASES.labels("opened").inc()
+    return case
+
+
+async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row, case: Row) -> None:
+    """A new prognosis for the case and what follows from it; the case's row is held."""
+    made = await rt.prognose(conn, rt.clock, finding, asset, case["case_id"], case["trace_id"])
+    found = await (await conn.execute(_sql.prognosis_by_id, {"prognosis_id": made["prognosis_id"]})).fetchone()
+    prognosis: Row = dict(found or made)
+    before: datetime | None = case["deadline_at"]
+    moved_to = deadline(prognosis)
+    columns: Row = {"prognosis_id": prognosis["prognosis_id"], "finding_id": row["finding_id"]}
+    if not prognosis["abstained"]:
+        columns |= {
+            "failure_mode": prognosis["failure_mode"],
+            "deadline_at": moved_to,
+            "urgency": urgency(moved_to, rt.clock.now(), asset["criticality"]),
+        }
+    case = await change_case(conn, case, **columns)
+    file = await load_case(conn, case["case_id"])
+    verdict = judge(file.policy, prognosis, finding.failure_mode, finding.mode_confidence)
+    FINDINGS.labels(verdict.verdict).inc()
+    shown = {
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "probability": verdict.probability,
+        "revision": row["revision"],
+        "deadline_at": moved_to,
+        "prognosis_id": str(prognosis["prognosis_id"]),
+    }
+    await note(conn, rt.clock, case, "judged", verdict.text, shown)
+    await _follow(rt, conn, file, case, verdict, before, moved_to)
+
+
+async def _follow(
+    rt: Runtime,
+    conn: Connection,
+    file: CaseFile,
+    case: Row,
+    verdict: Judgement,
+    before: datetime | None,
+    moved_to: datetime | None,
+) -> None:
+    """What the verdict means where the case stands."""
+    state = CaseState(case["state"])
+    if state is CaseState.OPEN and not case["plan"].get("manual"):
+        await _follow_open(rt, conn, file, case, verdict)
+    elif state is CaseState.COMMITTED:
+        await _follow_committed(rt, conn, file, case, before, moved_to)
+    elif state is CaseState.VERIFYING:
+        await set_timer(conn, case, VERIFY, rt.clock.now())  # a finding after the repair: judge it now
+    else:
+        await wake(conn, rt.clock, case)
+
+
+async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Row, verdict: Judgement) -> None:
+    if verdict.verdict is Verdict.ACT:
+        confirmed = next_case_state(CaseState.OPEN, CaseEvent.CONFIRM)
+        waits_for = "tenant is set to observe only" if file.tenant["observe_only"] else ""
+        values = {"case_id": case["case_id"], "now": rt.clock.now(), "actor": SYSTEM, "note": verdict.text}
+        await conn.execute(_sql.close_escalations, {**values, "decision": "evidence_changed"})
+        case = await wake(conn, rt.clock, case, state=confirmed, waits_for=waits_for, escalated=False)
+        await note(conn, rt.clock, case, "confirmed", verdict.text, {"probability": verdict.probability})
+        CASES.labels("confirmed").inc()
+    elif verdict.verdict is Verdict.ASK and not case["plan"].get("watching"):
+        await escalate(conn, rt.clock, rt.notifiers, file, case, verdict.reason, verdict.text, {"step": "triage"})
+    else:
+        await change_case(conn, case, waits_for=f"watching: {verdict.text}"[:300])
+
+
+async def _follow_committed(
+    rt: Runtime, conn: Connection, file: CaseFile, case: Row, before: datetime | None, moved_to: datetime | None
+) -> None:
+    """The booked window may no longer end before the deadline. What counts is the deadline it was planned for."""
+    planned_for = case["plan"].get("planned_for")
+    reference = datetime.fromisoformat(planned_for) if planned_for else before
+    end = datetime.fromisoformat(case["plan"]["window"]["end"])
+    if case["replanning"] or case["plan"].get("keep_plan") or not needs_replan(file.policy, end, reference, moved_to):
+        return
+    case = await wake(conn, rt.clock, case, replanning=True)
+    text = f"The deadline moved to {moved_to:%Y-%m-%d %H:%M} UTC, before the booked window's end"
+    await note(conn, rt.clock, case, "deadline_moved", text, {"from": reference, "to": moved_to})
+
+
+def impact_text(asset: Row) -> str:
+    """What stands still when it fails, for people."""
+    kind = COMPONENT_TYPES.get(asset["component_type"] or "")
+    part = kind.label.lower() if kind else "component"
+    weight = {1: "critical to the site", 2: "important to the site", 3: "replaceable for a while"}
+    return f"If the {part} fails, {asset['name']} stops; it is {weight[asset['criticality']]}."
+
+
+async def _finding_row(conn: Connection, finding_id: str, revision: int) -> Row:
+    wanted = {"finding_id": finding_id, "revision": revision}
+    row = await (await conn.execute(_sql.finding_to_judge, wanted)).fetchone()
+    if row is None:
+        raise Permanent(f"there is no finding {finding_id} revision {revision}")
+    return row
+
+
+async def _not_judged(rt: Runtime, conn: Connection, row: Row, reason: str, text: str) -> None:
+    FINDINGS.labels(reason).inc()
+    body: dict[str, Any] = {"reason": reason, "text": text, "asset_id": row["asset_id"], "revision": row["revision"]}
+    await record(
+        conn,
+        rt.clock,
+        tenant_id=row["tenant_id"],
+        actor=SYSTEM,
+        action="finding.not_judged",
+        subject=f"finding:{row['finding_id']}",
+        body=body,
+        trace_id=row["trace_id"],
+    )

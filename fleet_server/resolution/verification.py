@@ -1,0 +1,134 @@
+"""After the repair: do the vitals confirm it? The judgement is pure; the shell reads the vitals and closes or asks.
+
+Sound means: enough values since the repair, their mean back in the healthy band of the finding's baseline, and the
+device not reporting a degradation that began after the repair. Without enough vitals the period is extended once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from fleet_core.telemetry import DetectionState, Finding
+from fleet_server.resolution import messages
+from fleet_server.resolution.escalations import escalate, intend_message, person
+from fleet_server.resolution.metrics import CASES
+from fleet_server.resolution.records import (
+    SYSTEM,
+    CaseFile,
+    Row,
+    change_case,
+    finding_of,
+    load_case,
+    note,
+    set_timer,
+    wake,
+)
+from fleet_server.resolution.runtime import Runtime
+from fleet_server.resolution.states import CaseEvent, CaseState, next_case_state
+from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+VERIFY = "verify"
+MIN_VALUES = 3
+_BAD = (DetectionState.DEGRADING.value, DetectionState.CRITICAL.value)
+_sql = queries("resolution")
+
+
+class Verification(StrEnum):
+    SOUND = "sound"
+    UNSOUND = "unsound"
+    NO_VITALS = "no_vitals"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """``text`` is for people."""
+
+    verification: Verification
+    text: str
+
+
+def healthy_band(baseline: float, sigma: float) -> tuple[float, float]:
+    """Low and high end of what counts as healthy again; a new part may sit a quarter off the old one's baseline."""
+    half = max(6.0 * sigma, 0.25 * abs(baseline))
+    return baseline - half, baseline + half
+
+
+def verify(
+    finding: Finding, values: int, mean: float | None, device: Mapping[str, Any] | None, completed_at: datetime
+) -> Verified:
+    """Judge a repair that ended at ``completed_at`` from ``values`` values since then with that ``mean``."""
+    if device is not None and device["state"] in _BAD and device["since"] > completed_at:
+        return Verified(Verification.UNSOUND, f"the device reports {device['state']} again since the repair")
+    if values < MIN_VALUES or mean is None:
+        return Verified(Verification.NO_VITALS, f"only {values} values of {finding.indicator_metric} since the repair")
+    low, high = healthy_band(finding.indicator_baseline, finding.indicator_sigma)
+    text = (
+        f"{finding.indicator_metric} is {mean:.4g} on average over {values} values, healthy is {low:.4g} to {high:.4g}"
+    )
+    return Verified(Verification.SOUND if low <= mean <= high else Verification.UNSOUND, text)
+
+
+async def verification_due(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+    """The verification period has passed; the case's row is held."""
+    if case["state"] != CaseState.VERIFYING:
+        return
+    finding = await finding_of(conn, case)
+    completed_at = datetime.fromisoformat(case["outcome"]["completed_at"])
+    if finding is None:
+        await _failed(rt, conn, file, case, "the finding can no longer be read, so there is no healthy band")
+        return
+    where = {
+        "asset_id": case["asset_id"],
+        "slot": case["slot"],
+        "metric": finding.indicator_metric,
+        "after": completed_at,
+        "now": rt.clock.now(),
+    }
+    vitals = await (await conn.execute(_sql.vitals_after, where)).fetchone()
+    device = await (await conn.execute(_sql.device_state, where)).fetchone()
+    assert vitals is not None  # an aggregate has one row
+    judged = verify(finding, vitals["n"], vitals["mean"], device, completed_at)
+    if judged.verification is Verification.SOUND:
+        await close(rt, conn, file, case, judged.text)
+    elif judged.verification is Verification.NO_VITALS and not case["plan"].get("verify_extended"):
+        case = await change_case(conn, case, plan={"verify_extended": True})
+        await set_timer(conn, case, VERIFY, rt.clock.now() + timedelta(hours=file.policy.verify_h))
+        await note(conn, rt.clock, case, "verification_extended", f"Not yet verified: {judged.text}")
+    else:
+        await _failed(rt, conn, file, case, judged.text)
+
+
+async def close(rt: Runtime, conn: Connection, file: CaseFile, case: Row, why: str, actor: str = "") -> Row:
+    """Verified: the case closes, its outcome joins the library, the director gets the closing line."""
+    state = next_case_state(CaseState(case["state"]), CaseEvent.VERIFY)
+    await conn.execute(_sql.stop_timers, {"case_id": case["case_id"], "now": rt.clock.now()})
+    case = await change_case(conn, case, state=state, closed_at=rt.clock.now(), escalated=False, waits_for="")
+    detail = {"outcome": case["outcome"]}
+    actor = actor or SYSTEM
+    await note(conn, rt.clock, case, "verified", f"Repair verified: {why}", detail, actor=actor)
+    await note(conn, rt.clock, case, "closed", "Case closed; its outcome joins the library", actor=actor)
+    await rt.learn(conn, rt.clock, case["case_id"])
+    if any(act["kind"] == "message" and act["purpose"] == "announcement" for act in file.acts):
+        await tell_director(rt, conn, file, case)
+    CASES.labels("closed").inc()
+    return await wake(conn, rt.clock, case)
+
+
+async def tell_director(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+    """The closing line, in the announcement's thread, to whoever was told first."""
+    told = next(act for act in file.acts if act["kind"] == "message" and act["purpose"] == "announcement")
+    director = await person(conn, told["request"]["to"])
+    owner = await person(conn, case["owner_id"])
+    fresh = await load_case(conn, case["case_id"])
+    composed = messages.closing(fresh, owner["name"])
+    await intend_message(conn, rt.clock, rt.notifiers, case, composed, director, reply_to="announcement")
+
+
+async def _failed(rt: Runtime, conn: Connection, file: CaseFile, case: Row, why: str) -> None:
+    summary = f"The repair is not confirmed: {why}"
+    await escalate(conn, rt.clock, rt.notifiers, file, case, "verification_failed", summary, {"step": "verification"})

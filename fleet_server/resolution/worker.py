@@ -1,0 +1,190 @@
+"""The worker process: jobs that wake it, a sweep that finds what is due even when no job came, and a graceful stop.
+
+Several workers may run; what one does, and what a killed one left, is settled by the rows and locks alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+import procrastinate
+import psycopg
+
+from fleet_core.clock import clock_from_environment, clock_from_spec
+from fleet_server.health.refresh import refresh_health
+from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
+from fleet_server.resolution.metrics import FAILURES
+from fleet_server.resolution.runner import Runner
+from fleet_server.resolution.runtime import Runtime, build_runtime
+from fleet_server.resolution.timers import run_due
+from fleet_server.resolution.triage import triage_finding
+from fleet_server.settings import Settings
+from fleet_server.store.pool import open_pool
+from fleet_server.store.sql import queries
+
+log = logging.getLogger(__name__)
+_sql = queries("resolution")
+
+Hook = Callable[[Runtime], Awaitable[object]]
+"""Something else a worker does regularly, besides refreshing health."""
+
+SWEEP_S = 1.0
+SCALED_SWEEP_S = 0.1
+HOOK_S = 2.0
+HEARTBEAT_S = 1.0
+STALLED_S = 5.0
+GRACE_S = 8.0
+TRIAGE_RETRIES = procrastinate.RetryStrategy(max_attempts=16, exponential_wait=2)
+"""2, 4, 8 ... seconds: a finding that cannot be judged (nobody to own a case) is tried again for a day and more."""
+
+
+async def run_worker(settings: Settings, hooks: Sequence[Hook] = (), *, stop: asyncio.Event | None = None) -> None:
+    """Work until SIGTERM or SIGINT (or until ``stop`` is set, which leaves the signals to the caller).
+
+    Raises BadConfig for settings that cannot work, Retryable when the database is not there.
+    """
+    clock = clock_from_spec(settings.clock) if settings.clock else clock_from_environment()
+    pool = await open_pool(settings, "worker", size=max(6, settings.database.pool_size))
+    try:
+        rt = build_runtime(settings, pool, clock)
+        try:
+            await _serve(rt, hooks, stop or _stop_on_signals(), at_once=max(1, pool.max_size // 2 - 1))
+        finally:
+            await rt.close()
+    finally:
+        await pool.close()
+
+
+def worker_app(rt: Runtime, runner: Runner) -> procrastinate.App:
+    """The job app with its two tasks."""
+    app = make_app()
+
+    @app.task(name=TRIAGE_FINDING, retry=TRIAGE_RETRIES)
+    async def triage(finding_id: str, revision: int) -> None:
+        case_id = await triage_finding(rt, finding_id, revision)
+        if case_id is not None:
+            await runner.advance(uuid.UUID(case_id))
+
+    @app.task(name=ADVANCE_CASE)
+    async def advance(case_id: str) -> None:
+        await runner.advance(uuid.UUID(case_id))
+
+    return app
+
+
+class Sweep:
+    """Finds due cases, timers and escalations by domain time. Failures are logged once, and their end once."""
+
+    def __init__(self, rt: Runtime, runner: Runner) -> None:
+        self._rt = rt
+        self._runner = runner
+        self._running: dict[uuid.UUID, asyncio.Task[bool]] = {}
+
+    async def once(self) -> None:
+        """Start what is due and not yet running here."""
+        await run_due(self._rt)
+        async with self._rt.pool.connection() as conn:
+            due = await (await conn.execute(_sql.due_cases, {"now": self._rt.clock.now()})).fetchall()
+        for row in due:
+            case_id = row["case_id"]
+            if case_id not in self._running:
+                task = asyncio.create_task(self._runner.advance(case_id), name=f"advance {case_id}")
+                self._running[case_id] = task
+                task.add_done_callback(partial(self._ended, case_id))
+
+    async def settle(self) -> None:
+        """Wait for what was started."""
+        if self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def stop(self) -> None:
+        """Let what runs come to its next rest, within the grace period."""
+        if self._running:
+            await asyncio.wait(list(self._running.values()), timeout=GRACE_S)
+        for task in list(self._running.values()):
+            task.cancel()
+
+    def _ended(self, case_id: uuid.UUID, task: asyncio.Task[bool]) -> None:
+        self._running.pop(case_id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            FAILURES.labels("advance_case").inc()
+            log.warning("case %s was interrupted, it is taken up again: %s", case_id, error)
+
+
+async def _serve(rt: Runtime, hooks: Sequence[Hook], stop: asyncio.Event, at_once: int) -> None:
+    runner = Runner(rt, at_once)
+    app = worker_app(rt, runner)
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    await app.open_async(rt.pool)
+    sweep = Sweep(rt, runner)
+    interval_s = SCALED_SWEEP_S if rt.clock.scale > 1 else SWEEP_S
+    loops = [
+        asyncio.create_task(_repeat("sweep", sweep.once, interval_s)),
+        asyncio.create_task(_repeat("stalled_jobs", lambda: _retry_stalled(app), STALLED_S / 2)),
+        *(asyncio.create_task(_repeat("hook", partial(hook, rt), HOOK_S)) for hook in (_refresh_health, *hooks)),
+    ]
+    jobs = asyncio.create_task(
+        app.run_worker_async(
+            concurrency=at_once,
+            fetch_job_polling_interval=1.0,
+            shutdown_graceful_timeout=GRACE_S,
+            delete_jobs="successful",
+            install_signal_handlers=False,
+            update_heartbeat_interval=HEARTBEAT_S,
+            stalled_worker_timeout=STALLED_S,
+        )
+    )
+    log.info("worker is ready")
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopping, jobs], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (*loops, stopping, jobs):
+            task.cancel()
+        await asyncio.gather(*loops, stopping, return_exceptions=True)
+        results = await asyncio.gather(jobs, return_exceptions=True)
+        await sweep.stop()
+        await app.close_async()
+    if isinstance(results[0], Exception):
+        raise results[0]  # the job loop ended by itself: the supervisor starts us again
+
+
+async def _repeat(name: str, once: Callable[[], Awaitable[object]], interval_s: float) -> None:
+    """Do something again and again in real time; a failure is logged once until it has passed."""
+    failing = False
+    while True:
+        try:
+            await once()
+            if failing:
+                log.info("%s works again", name)
+            failing = False
+        except (psycopg.Error, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
+            FAILURES.labels(name).inc()
+            if not failing:
+                log.error("%s failed, trying again: %s", name, error, exc_info=error)
+            failing = True
+        await asyncio.sleep(interval_s)
+
+
+async def _refresh_health(rt: Runtime) -> None:
+    async with rt.pool.connection() as conn:
+        await refresh_health(conn, rt.clock)
+
+
+async def _retry_stalled(app: procrastinate.App) -> None:
+    """Jobs of workers that died are waiting again."""
+    for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
+        await app.job_manager.retry_job(job, retry_at=datetime.now(UTC))
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,112 @@
+"""Connections: one pool for each role a process needs.
+
+A connection of a pool acts as ``forestall_ingest``, ``forestall_worker`` or ``forestall_web`` (SET ROLE), so that a
+mistake in one process cannot do what its role may not; ``owner`` is for migrations, partitions and maintenance. Rows
+are dictionaries, time is UTC, statements are bounded in time, and every block is one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from fleet_core.errors import BadConfig, Retryable
+from fleet_server.settings import Settings
+from fleet_server.store.embedded import running_dsn
+
+Role = Literal["ingest", "worker", "web", "owner"]
+Connection = AsyncConnection[dict[str, Any]]
+Pool = AsyncConnectionPool[Connection]
+
+DSN_VARIABLE = "FORESTALL_DSN"
+OPEN_TIMEOUT_S = 20.0
+
+
+async def open_pool(settings: Settings, role: Role, *, size: int | None = None) -> Pool:
+    """Open a pool acting as ``role``. Raises BadConfig for an unusable dsn, Retryable when the server is not there."""
+    dsn = require_dsn(settings)
+    timeout_ms = int(settings.database.statement_timeout_s * 1000)
+
+    async def configure(connection: Connection) -> None:
+        if role != "owner":
+            await connection.execute(f"SET ROLE forestall_{role}")
+        await connection.commit()
+
+    pool: Pool = AsyncConnectionPool(
+        dsn,
+        kwargs={
+            "row_factory": dict_row,
+            "application_name": f"forestall-{role}",
+            "options": f"-c search_path=fleet,public -c statement_timeout={timeout_ms} -c timezone=UTC",
+        },
+        min_size=1,
+        max_size=size or settings.database.pool_size,
+        configure=configure,
+        check=AsyncConnectionPool.check_connection,
+        timeout=OPEN_TIMEOUT_S,
+        open=False,
+        name=role,
+    )
+    try:
+        # Tried alone first: the pool hides why a connection fails and only times out.
+        async with await AsyncConnection.connect(dsn, connect_timeout=5):
+            pass
+        await pool.open(wait=True, timeout=OPEN_TIMEOUT_S)
+    except PoolTimeout:
+        await pool.close()
+        raise BadConfig(f"the database lacks the role forestall_{role}; run `fleet-server db migrate`") from None
+    except psycopg.OperationalError as error:
+        await pool.close()
+        raise Retryable(unreachable(dsn, error)) from None
+    return pool
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """One transaction: committed at the end of the block, rolled back when it raises."""
+    async with pool.connection() as connection:
+        yield connection
+
+
+async def as_reader(connection: Connection, tenant_id: str | None) -> None:
+    """What the web role may see in this transaction: one tenant, or with None every tenant."""
+    await connection.execute(
+        "SELECT set_config('forestall.tenant', %s, true), set_config('forestall.all_tenants', %s, true)",
+        (tenant_id or "", "on" if tenant_id is None else "off"),
+    )
+
+
+def require_dsn(settings: Settings) -> str:
+    """The dsn: of the settings, of the supervisor (``FORESTALL_DSN``), or of the running embedded server.
+
+    Raises BadConfig when there is none.
+    """
+    database = settings.database
+    dsn = database.dsn or os.environ.get(DSN_VARIABLE, "")
+    if not dsn and database.embedded_dir is not None:
+        dsn = running_dsn(database.embedded_dir) or ""
+    if not dsn:
+        raise BadConfig(
+            f"the embedded server in {database.embedded_dir} is not running; `fleet-server run` starts it,"
+            " or set database.dsn"
+        )
+    return dsn
+
+
+def unreachable(dsn: str, error: Exception) -> str:
+    """One line for people, without the password: where, why, and the mend."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        return "database.dsn is not a PostgreSQL connection string; see `fleet-server init` for a sample"
+    why = " ".join(str(error).split())[-160:]
+    where = f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}"
+    return f"no connection to PostgreSQL at {where}: {why}; start it or mend database.dsn"

@@ -1,0 +1,122 @@
+-- Statements of ingest. Arrays instead of many rows: one round trip each for a whole micro-batch.
+
+-- name: agents
+SELECT agent_id, tenant_id, site_id, third_party FROM agent
+
+-- name: assets
+SELECT asset_id, tenant_id, agent_id FROM asset
+
+-- name: schemas
+SELECT agent_id, device_id, schema_digest, definition FROM metric_schema
+ WHERE (agent_id, device_id, schema_digest) IN
+       (SELECT * FROM unnest(%(agents)s::text[], %(devices)s::text[], %(digests)s::text[]))
+
+-- name: insert_keys
+INSERT INTO batch_key (agent_id, outbox_id, batch_no, digest, prev_digest, batch_class, device_id, samples, received_at)
+SELECT * FROM unnest(%(agents)s::text[], %(outboxes)s::uuid[], %(numbers)s::bigint[], %(digests)s::bytea[],
+                     %(prevs)s::bytea[], %(classes)s::text[], %(devices)s::text[], %(samples)s::int[],
+                     %(received)s::timestamptz[])
+ON CONFLICT DO NOTHING
+RETURNING agent_id, outbox_id::text, batch_no
+
+-- name: known_digests
+SELECT agent_id, outbox_id::text, batch_no, digest FROM batch_key
+ WHERE (agent_id, outbox_id, batch_no) IN
+       (SELECT * FROM unnest(%(agents)s::text[], %(outboxes)s::uuid[], %(numbers)s::bigint[]))
+
+-- name: insert_series
+INSERT INTO series (tenant_id, asset_id, metric, unit, slot)
+SELECT * FROM unnest(%(tenants)s::text[], %(assets)s::text[], %(metrics)s::text[], %(units)s::text[], %(slots)s::text[])
+ON CONFLICT (asset_id, metric) DO NOTHING
+
+-- name: find_series
+SELECT asset_id, metric, series_id FROM series
+ WHERE (asset_id, metric) IN (SELECT * FROM unnest(%(assets)s::text[], %(metrics)s::text[]))
+
+-- name: upsert_latest
+INSERT INTO latest AS l (series_id, t, v)
+SELECT * FROM unnest(%(series)s::int[], %(times)s::timestamptz[], %(vals)s::float8[])
+ON CONFLICT (series_id) DO UPDATE SET t = excluded.t, v = excluded.v WHERE l.t < excluded.t
+
+-- name: touch_assets
+UPDATE asset SET last_seen_at = seen.at
+  FROM unnest(%(assets)s::text[], %(times)s::timestamptz[]) AS seen(asset_id, at)
+ WHERE asset.asset_id = seen.asset_id AND (asset.last_seen_at IS NULL OR asset.last_seen_at < seen.at)
+
+-- name: touch_agents
+UPDATE agent SET last_seen_at = seen.at
+  FROM unnest(%(agents)s::text[], %(times)s::timestamptz[]) AS seen(agent_id, at)
+ WHERE agent.agent_id = seen.agent_id AND (agent.last_seen_at IS NULL OR agent.last_seen_at < seen.at)
+
+-- name: insert_finding
+INSERT INTO finding (finding_id, revision, tenant_id, asset_id, slot, state, score, severity, failure_mode,
+                     detected_at, onset_at, body, trace_id, received_at)
+VALUES (%(finding_id)s, %(revision)s, %(tenant_id)s, %(asset_id)s, %(slot)s, %(state)s, %(score)s, %(severity)s,
+        %(failure_mode)s, %(detected_at)s, %(onset_at)s, %(body)s, %(trace_id)s, %(received_at)s)
+ON CONFLICT DO NOTHING
+RETURNING finding_id
+
+-- name: insert_state
+INSERT INTO state_change (tenant_id, asset_id, slot, state, previous, at, score, reason)
+VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(state)s, %(previous)s, %(at)s, %(score)s, %(reason)s)
+ON CONFLICT DO NOTHING
+
+-- name: insert_gap
+INSERT INTO ledger_gap (agent_id, outbox_id, first_batch, last_batch, batch_class, reason, device_id, t0, t1, received_at)
+VALUES (%(agent_id)s, %(outbox_id)s, %(first)s, %(last)s, %(batch_class)s, %(reason)s, %(device_id)s, %(t0)s, %(t1)s,
+        %(received_at)s)
+ON CONFLICT DO NOTHING
+
+-- name: upsert_held
+INSERT INTO ledger_held AS h (agent_id, outbox_id, held, next_batch, reported_at)
+VALUES (%(agent_id)s, %(outbox_id)s, %(held)s::int8multirange, %(next_batch)s, %(reported_at)s)
+ON CONFLICT (agent_id, outbox_id) DO UPDATE
+   SET held = excluded.held, next_batch = excluded.next_batch, reported_at = excluded.reported_at,
+       recorded_at = clock_timestamp(),
+       next_since = CASE WHEN h.next_batch = excluded.next_batch THEN h.next_since ELSE clock_timestamp() END
+
+-- name: quarantine
+INSERT INTO quarantine (tenant_id, agent_id, topic, outbox_id, batch_no, reason, detail, payload, payload_bytes,
+                        received_at)
+SELECT %(tenant_id)s, %(agent_id)s, %(topic)s, %(outbox_id)s, %(batch_no)s::bigint, %(reason)s, %(detail)s,
+       %(payload)s, %(payload_bytes)s, %(received_at)s
+ WHERE NOT EXISTS (SELECT FROM quarantine q
+                    WHERE q.agent_id = %(agent_id)s AND q.outbox_id = %(outbox_id)s::uuid
+                      AND q.batch_no = %(batch_no)s::bigint AND q.reason = %(reason)s)
+
+-- name: node_born
+UPDATE agent SET online = true, last_seen_at = %(at)s, agent_version = %(agent_version)s,
+       wire_version = %(wire_version)s, boot_id = %(boot_id)s, bd_seq = %(bd_seq)s, outbox_id = %(outbox_id)s,
+       models = %(models)s, time_quality = %(time_quality)s
+ WHERE agent_id = %(agent_id)s
+
+-- name: node_died
+UPDATE agent SET online = false WHERE agent_id = %(agent_id)s AND bd_seq IS NOT DISTINCT FROM %(bd_seq)s
+
+-- name: save_schema
+INSERT INTO metric_schema (schema_digest, agent_id, device_id, definition, seen_at)
+VALUES (%(digest)s, %(agent_id)s, %(device_id)s, %(definition)s, %(at)s)
+ON CONFLICT DO NOTHING
+
+-- name: asset_for_update
+SELECT asset_id, tenant_id, asset_class, model, serial, firmware FROM asset WHERE asset_id = %(asset_id)s FOR UPDATE
+
+-- name: asset_born
+UPDATE asset SET model = %(model)s, serial = %(serial)s, firmware = %(firmware)s, last_seen_at = %(at)s
+ WHERE asset_id = %(asset_id)s
+
+-- name: firmware_seen
+INSERT INTO firmware_history (asset_id, tenant_id, firmware, seen_at)
+VALUES (%(asset_id)s, %(tenant_id)s, %(firmware)s, %(at)s)
+ON CONFLICT DO NOTHING
+
+-- name: installed
+SELECT component_id, slot, component_type, serial, part_no, valid_from FROM component
+ WHERE asset_id = %(asset_id)s AND valid_to IS NULL ORDER BY slot
+
+-- name: component_out
+UPDATE component SET valid_to = greatest(%(at)s, valid_from) WHERE component_id = %(component_id)s
+
+-- name: component_in
+INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from)
+VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %(part_no)s, %(at)s)

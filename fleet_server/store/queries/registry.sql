@@ -1,0 +1,89 @@
+-- Idempotent imports of the registry. What devices or people changed since is not taken back.
+
+-- name: tenant
+INSERT INTO tenant (tenant_id, name, jurisdiction, policy)
+VALUES (%(tenant_id)s, %(name)s, %(jurisdiction)s, %(policy)s)
+ON CONFLICT (tenant_id) DO UPDATE
+   SET name = excluded.name, jurisdiction = excluded.jurisdiction, policy = excluded.policy
+
+-- name: site
+INSERT INTO site (site_id, tenant_id, name, region, jurisdiction, time_zone, latitude, longitude, wms_kind, wms_config)
+VALUES (%(site_id)s, %(tenant_id)s, %(name)s, %(region)s, %(jurisdiction)s, %(time_zone)s, %(latitude)s, %(longitude)s,
+        %(wms_kind)s, %(wms_config)s)
+ON CONFLICT (site_id) DO UPDATE
+   SET name = excluded.name, region = excluded.region, jurisdiction = excluded.jurisdiction,
+       time_zone = excluded.time_zone, latitude = excluded.latitude, longitude = excluded.longitude,
+       wms_kind = excluded.wms_kind, wms_config = excluded.wms_config
+ WHERE site.tenant_id = excluded.tenant_id
+RETURNING site_id
+
+-- name: person
+INSERT INTO person (person_id, tenant_id, name, email, role, site_id, region, skills, webhook_url, active)
+VALUES (%(person_id)s, %(tenant_id)s, %(name)s, %(email)s, %(role)s, %(site_id)s, %(region)s, %(skills)s,
+        %(webhook_url)s, %(active)s)
+ON CONFLICT (person_id) DO UPDATE
+   SET tenant_id = excluded.tenant_id, name = excluded.name, email = excluded.email, role = excluded.role,
+       site_id = excluded.site_id, region = excluded.region, skills = excluded.skills,
+       webhook_url = excluded.webhook_url, active = excluded.active
+RETURNING person_id
+
+-- name: agent
+INSERT INTO agent (agent_id, tenant_id, site_id, registered_at, third_party)
+SELECT %(agent_id)s, site.tenant_id, site.site_id, %(now)s, %(third_party)s FROM site WHERE site.site_id = %(site_id)s
+ON CONFLICT (agent_id) DO UPDATE SET site_id = excluded.site_id, third_party = excluded.third_party
+ WHERE agent.tenant_id = excluded.tenant_id
+RETURNING agent_id
+
+-- name: asset
+INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial, firmware, equipment_ref,
+                   criticality, in_service_at)
+SELECT %(asset_id)s, agent.tenant_id, agent.site_id, agent.agent_id, %(name)s, %(asset_class)s, %(model)s, %(serial)s,
+       %(firmware)s, %(equipment_ref)s, %(criticality)s, %(in_service_at)s
+  FROM agent WHERE agent.agent_id = %(agent_id)s
+ON CONFLICT (asset_id) DO UPDATE
+   SET site_id = excluded.site_id, agent_id = excluded.agent_id, name = excluded.name,
+       asset_class = excluded.asset_class, equipment_ref = excluded.equipment_ref,
+       criticality = excluded.criticality,
+       in_service_at = coalesce(excluded.in_service_at, asset.in_service_at)
+ WHERE asset.tenant_id = excluded.tenant_id
+RETURNING asset_id, tenant_id
+
+-- name: component
+INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from)
+VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(type)s, %(serial)s, %(part_no)s, %(valid_from)s)
+ON CONFLICT (asset_id, slot) WHERE valid_to IS NULL DO UPDATE
+   SET component_type = excluded.component_type, part_no = excluded.part_no
+RETURNING component_id
+
+-- name: contract
+INSERT INTO contract (contract_id, tenant_id, kind, asset_serial, component_types, valid_from, valid_to, terms)
+VALUES (%(contract_id)s, %(tenant_id)s, %(kind)s, %(asset_serial)s, %(component_types)s, %(valid_from)s, %(valid_to)s,
+        %(terms)s)
+ON CONFLICT (contract_id) DO UPDATE
+   SET kind = excluded.kind, asset_serial = excluded.asset_serial, component_types = excluded.component_types,
+       valid_from = excluded.valid_from, valid_to = excluded.valid_to, terms = excluded.terms
+ WHERE contract.tenant_id = excluded.tenant_id
+RETURNING contract_id
+
+-- name: part
+INSERT INTO part (part_no, component_type, label, fits_models, price_eur)
+VALUES (%(part_no)s, %(component_type)s, %(label)s, %(fits_models)s, %(price_eur)s)
+ON CONFLICT (part_no) DO UPDATE
+   SET component_type = excluded.component_type, label = excluded.label, fits_models = excluded.fits_models,
+       price_eur = excluded.price_eur
+RETURNING part_no
+
+-- name: centre
+INSERT INTO fulfilment_centre (centre_id, name, region, jurisdiction, latitude, longitude, handling_h)
+VALUES (%(centre_id)s, %(name)s, %(region)s, %(jurisdiction)s, %(latitude)s, %(longitude)s, %(handling_h)s)
+ON CONFLICT (centre_id) DO UPDATE
+   SET name = excluded.name, region = excluded.region, jurisdiction = excluded.jurisdiction,
+       latitude = excluded.latitude, longitude = excluded.longitude, handling_h = excluded.handling_h
+RETURNING centre_id
+
+-- name: stock
+INSERT INTO stock AS s (centre_id, part_no, on_hand)
+VALUES (%(centre_id)s, %(part_no)s, %(on_hand)s)
+ON CONFLICT (centre_id, part_no) DO UPDATE
+   SET on_hand = CASE WHEN %(reset_stock)s THEN excluded.on_hand ELSE s.on_hand END
+RETURNING centre_id

@@ -1,0 +1,231 @@
+-- Cases, acts, escalations and timers.
+
+-- name: finding_to_judge
+SELECT finding.*, finding.body::text AS body_text, asset.site_id
+  FROM finding JOIN asset USING (asset_id)
+ WHERE finding_id = %(finding_id)s AND revision = %(revision)s
+
+-- name: finding_body
+SELECT body::text AS body_text, recorded_at FROM finding WHERE finding_id = %(finding_id)s ORDER BY revision DESC LIMIT 1
+
+-- name: lock_component
+SELECT pg_advisory_xact_lock(hashtextextended('component:' || %(asset_id)s || ':' || %(slot)s, 0))
+
+-- name: open_case_of
+SELECT * FROM repair_case
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND state NOT IN ('closed', 'cancelled', 'false_alarm')
+ FOR UPDATE
+
+-- name: last_ended_case_of
+SELECT case_id, state, finding_id FROM repair_case
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND finding_id = %(finding_id)s
+ ORDER BY opened_at DESC LIMIT 1
+
+-- name: insert_case
+INSERT INTO repair_case (case_id, tenant_id, site_id, asset_id, slot, state, failure_mode, owner_id, impact, urgency,
+                         finding_id, component_serial, part_no, opened_at, waits_for, trace_id)
+VALUES (%(case_id)s, %(tenant_id)s, %(site_id)s, %(asset_id)s, %(slot)s, 'open', %(failure_mode)s, %(owner_id)s,
+        %(impact)s, %(urgency)s, %(finding_id)s, %(component_serial)s, %(part_no)s, %(opened_at)s, '', %(trace_id)s)
+RETURNING *
+
+-- name: case_by_id
+SELECT * FROM repair_case WHERE case_id = %(case_id)s
+
+-- name: lock_case
+SELECT * FROM repair_case WHERE case_id = %(case_id)s FOR UPDATE
+
+-- name: rest_case
+UPDATE repair_case SET next_at = %(next_at)s, waits_for = %(waits_for)s
+ WHERE case_id = %(case_id)s AND version = %(version)s
+
+-- name: try_lock_case
+SELECT pg_try_advisory_lock(hashtextextended('case:' || %(case_id)s, 0)) AS locked
+
+-- name: unlock_case
+SELECT pg_advisory_unlock(hashtextextended('case:' || %(case_id)s, 0))
+
+-- name: surroundings
+SELECT to_jsonb(asset) AS asset, to_jsonb(site) AS site, to_jsonb(tenant) AS tenant,
+       (SELECT to_jsonb(component) FROM component
+         WHERE component.asset_id = asset.asset_id AND component.slot = %(slot)s AND component.valid_to IS NULL)
+       AS component
+  FROM asset JOIN site USING (site_id) JOIN tenant ON tenant.tenant_id = asset.tenant_id
+ WHERE asset.asset_id = %(asset_id)s
+
+-- name: asset_row
+SELECT asset.*, tenant.jurisdiction, component.component_type, component.serial AS component_serial, component.part_no
+  FROM asset JOIN tenant USING (tenant_id)
+  LEFT JOIN component ON component.asset_id = asset.asset_id AND component.slot = %(slot)s
+                     AND component.valid_to IS NULL
+ WHERE asset.asset_id = %(asset_id)s
+
+-- name: prognosis_by_id
+SELECT * FROM prognosis WHERE prognosis_id = %(prognosis_id)s
+
+-- name: case_owner
+SELECT person_id, name, email FROM person
+ WHERE active AND role IN ('case_owner', 'fleet_operator')
+   AND (tenant_id IS NULL OR tenant_id = %(tenant_id)s)
+   AND (site_id IS NULL OR site_id = %(site_id)s)
+   AND (region IS NULL OR region = %(region)s)
+ ORDER BY role <> 'case_owner', site_id IS NULL, tenant_id IS NULL, region IS NULL, person_id
+ LIMIT 1
+
+-- name: second_line
+SELECT person_id, name, email FROM person
+ WHERE active AND person_id <> %(person_id)s AND role IN ('fleet_operator', 'case_owner', 'administrator')
+   AND (tenant_id IS NULL OR tenant_id = %(tenant_id)s)
+ ORDER BY role <> 'fleet_operator', role <> 'case_owner', person_id
+ LIMIT 1
+
+-- name: directors
+SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM person
+ WHERE active AND tenant_id = %(tenant_id)s AND role IN ('operations_director', 'site_manager')
+   AND (site_id IS NULL OR site_id = %(site_id)s)
+ ORDER BY role <> 'operations_director', site_id IS NULL, person_id
+ LIMIT 1
+
+-- name: person_by_id
+SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM person WHERE person_id = %(person_id)s
+
+-- name: acts_of
+SELECT * FROM act WHERE case_id = %(case_id)s ORDER BY intended_at, sequence
+
+-- name: insert_act
+INSERT INTO act (act_id, tenant_id, case_id, kind, purpose, sequence, idempotency_key, state, request, due_at,
+                 intended_at)
+VALUES (%(act_id)s, %(tenant_id)s, %(case_id)s, %(kind)s, %(purpose)s, %(sequence)s, %(idempotency_key)s, 'intended',
+        %(request)s, %(now)s, %(now)s)
+ON CONFLICT (idempotency_key) DO NOTHING
+RETURNING *
+
+-- name: settle_act
+UPDATE act SET state = %(state)s, response = coalesce(%(response)s, response), external_ref = %(external_ref)s,
+               settled_at = %(now)s, settled_recorded_at = clock_timestamp(), error = %(error)s
+ WHERE act_id = %(act_id)s
+
+-- name: set_act_state
+UPDATE act SET state = %(state)s WHERE act_id = %(act_id)s
+
+-- name: postpone_act
+UPDATE act SET state = %(state)s, attempts = attempts + 1, due_at = %(due_at)s, error = %(error)s
+ WHERE act_id = %(act_id)s
+RETURNING attempts
+
+-- name: retry_acts
+UPDATE act SET attempts = 0, due_at = %(now)s WHERE case_id = %(case_id)s AND state IN ('intended', 'unknown')
+
+-- name: insert_event
+INSERT INTO case_event (tenant_id, case_id, at, kind, summary, detail)
+VALUES (%(tenant_id)s, %(case_id)s, %(at)s, %(kind)s, %(summary)s, %(detail)s)
+
+-- name: insert_escalation
+INSERT INTO escalation (escalation_id, tenant_id, case_id, reason, summary, to_person, raised_at, due_at, context,
+                        options)
+VALUES (%(escalation_id)s, %(tenant_id)s, %(case_id)s, %(reason)s, %(summary)s, %(to_person)s, %(now)s, %(due_at)s,
+        %(context)s, %(options)s)
+ON CONFLICT (case_id, reason) WHERE decided_at IS NULL DO NOTHING
+RETURNING escalation_id
+
+-- name: case_of_escalation
+SELECT case_id FROM escalation WHERE escalation_id = %(escalation_id)s
+
+-- name: lock_escalation
+SELECT * FROM escalation WHERE escalation_id = %(escalation_id)s FOR UPDATE
+
+-- name: decide_escalation
+UPDATE escalation SET decided_at = %(now)s, decided_by = %(actor)s, decision = %(decision)s, note = %(note)s
+ WHERE escalation_id = %(escalation_id)s
+
+-- name: close_escalations
+UPDATE escalation SET decided_at = %(now)s, decided_by = %(actor)s, decision = %(decision)s, note = %(note)s
+ WHERE case_id = %(case_id)s AND decided_at IS NULL
+
+-- name: open_escalations
+SELECT count(*) AS n FROM escalation WHERE case_id = %(case_id)s AND decided_at IS NULL
+
+-- name: overdue_escalation
+SELECT escalation_id, case_id FROM escalation
+ WHERE decided_at IS NULL AND reminded_at IS NULL AND due_at <= %(now)s
+ ORDER BY due_at LIMIT 1
+
+-- name: hand_over
+UPDATE escalation SET reminded_at = %(now)s, to_person = %(to_person)s, due_at = %(due_at)s
+ WHERE escalation_id = %(escalation_id)s
+
+-- name: due_cases
+SELECT case_id FROM repair_case WHERE next_at <= %(now)s ORDER BY next_at LIMIT 64
+
+-- name: set_timer
+INSERT INTO timer (timer_id, tenant_id, case_id, kind, due_at)
+VALUES (%(timer_id)s, %(tenant_id)s, %(case_id)s, %(kind)s, %(due_at)s)
+ON CONFLICT (case_id, kind) WHERE done_at IS NULL DO UPDATE SET due_at = EXCLUDED.due_at
+
+-- name: stop_timers
+UPDATE timer SET done_at = %(now)s WHERE case_id = %(case_id)s AND done_at IS NULL
+
+-- name: due_timer
+SELECT timer_id, case_id FROM timer WHERE done_at IS NULL AND due_at <= %(now)s ORDER BY due_at LIMIT 1
+
+-- name: end_timer
+UPDATE timer SET done_at = %(now)s
+ WHERE timer_id = %(timer_id)s AND done_at IS NULL AND due_at <= %(now)s
+RETURNING *
+
+-- name: lock_work_order
+SELECT * FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE
+
+-- name: order_of_case
+SELECT * FROM work_order WHERE case_id = %(case_id)s ORDER BY state = 'cancelled', number DESC LIMIT 1
+
+-- name: start_order
+UPDATE work_order SET state = 'started' WHERE work_order_id = %(work_order_id)s
+
+-- name: complete_order
+UPDATE work_order SET state = 'completed', report = %(report)s, completed_at = %(now)s
+ WHERE work_order_id = %(work_order_id)s
+
+-- name: end_component
+UPDATE component SET valid_to = %(now)s
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND valid_to IS NULL
+RETURNING *
+
+-- name: install_component
+INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from)
+VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %(part_no)s, %(now)s)
+
+-- name: vitals_after
+SELECT count(*) AS n, avg(point.v) AS mean
+  FROM series JOIN samples USING (series_id)
+ CROSS JOIN LATERAL unnest(samples.times_us, samples.vals) AS point(t_us, v)
+ WHERE series.asset_id = %(asset_id)s AND series.metric = %(metric)s AND samples.t1 >= %(after)s
+   AND samples.t0 <= %(now)s
+   AND point.t_us > (extract(epoch FROM %(after)s::timestamptz) * 1000000)::bigint
+   AND point.v > '-Infinity' AND point.v < 'Infinity'
+
+-- name: device_state
+SELECT state, since FROM health WHERE asset_id = %(asset_id)s AND slot = %(slot)s
+
+-- name: paused_cases_of_tenant
+SELECT case_id FROM repair_case
+ WHERE tenant_id = %(tenant_id)s AND state IN ('confirmed', 'planning', 'committed') FOR UPDATE
+
+-- name: tenant_paused
+SELECT observe_only FROM tenant WHERE tenant_id = %(tenant_id)s
+
+-- name: cases_list
+SELECT c.case_id, c.number, c.tenant_id, c.site_id, c.asset_id, c.slot, c.state, c.failure_mode, c.urgency,
+       c.escalated, c.replanning, c.waits_for, c.deadline_at, c.opened_at, c.closed_at, person.name AS owner
+  FROM repair_case AS c JOIN person ON person.person_id = c.owner_id
+ WHERE (%(tenant_id)s::text IS NULL OR c.tenant_id = %(tenant_id)s)
+   AND (%(every)s OR c.state NOT IN ('closed', 'cancelled', 'false_alarm'))
+ ORDER BY c.number DESC LIMIT %(most)s
+
+-- name: case_by_number
+SELECT * FROM repair_case WHERE case_id::text = %(ref)s OR number::text = %(ref)s
+
+-- name: events_of
+SELECT at, kind, summary, detail FROM case_event WHERE case_id = %(case_id)s ORDER BY event_id
+
+-- name: escalations_of
+SELECT * FROM escalation WHERE case_id = %(case_id)s ORDER BY raised_at

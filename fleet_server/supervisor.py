@@ -1,0 +1,236 @@
+"""``fleet-server run``: the database (when embedded), then ingest, worker, sequencer and web as separate processes.
+
+Invariants
+* A child that dies is started again, after a pause that doubles up to ``BACKOFF_MOST_S`` while it keeps dying and is
+  short again once it lived for ``STEADY_AFTER_S``. Exit code 2 is a wrong setting: starting again cannot help, so
+  everything is stopped and the supervisor ends with 2.
+* Nothing outlives the supervisor, whatever kills it: children ask the kernel for SIGTERM at our death, the database
+  for SIGINT (Linux). All forking is done by the main thread, because that arrangement follows the forking thread.
+* Children learn the database's address from their environment (``FORESTALL_DSN``), never from their arguments.
+* The status file (JSON, replaced atomically) names every process: ``{"pid", "state", "postgres", "children": {NAME:
+  {"pid", "starts"}}}``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from fleet_core.clock import CLOCK_VARIABLE, Clock
+from fleet_core.errors import BadConfig, Retryable
+from fleet_server.app import EXIT_BAD_CONFIG, EXIT_FAILED
+from fleet_server.settings import Settings
+from fleet_server.store.embedded import EmbeddedPostgres
+from fleet_server.store.migrate import migrate
+from fleet_server.store.pool import DSN_VARIABLE, require_dsn
+
+log = logging.getLogger(__name__)
+
+CHILDREN = ("ingest", "worker", "sequencer", "web")
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0
+STEADY_AFTER_S = 30.0
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.05
+
+# Runs between fork and the real program, instead of a preexec_fn, which is unsafe in a threaded parent.
+_SHIM = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the supervisor died while this process was starting")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+    started_s: float = 0.0
+    pause_s: float = BACKOFF_FIRST_S
+    due_s: float = field(default_factory=time.monotonic)
+
+
+class Supervisor:
+    """Keeps the processes of one server. Blocking; use from the main thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        config: Path,
+        *,
+        status_file: Path | None = None,
+        names: tuple[str, ...] = CHILDREN,
+    ) -> None:
+        self._settings = settings
+        self._config = config.resolve()
+        self._status_file = status_file
+        self._children = [_Child(name) for name in names]
+        self._environment = {**os.environ, CLOCK_VARIABLE: clock.spec()}
+        self._embedded: EmbeddedPostgres | None = None
+        self._stopping = False
+        self._state = "starting"
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT; returns the exit code. Raises BadConfig when it cannot start."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        code = 0
+        try:
+            self._write_status()
+            self._start_database()
+            self._state = "running"
+            while not self._stopping and code == 0:
+                code = self._look_after_children()
+                self._look_after_database()
+                time.sleep(POLL_S)
+        finally:
+            self._state = "stopping"
+            self._write_status()
+            self._stop_children()
+            if self._embedded is not None:
+                self._embedded.stop()
+            self._state = "stopped"
+            self._write_status()
+        return code
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+
+    # -- the database
+
+    def _start_database(self) -> None:
+        database = self._settings.database
+        if not database.dsn and database.embedded_dir is not None:
+            self._embedded = EmbeddedPostgres(database.embedded_dir, database.embedded_port)
+            self._environment[DSN_VARIABLE] = self._embedded.start()
+            log.info("the embedded PostgreSQL listens on 127.0.0.1:%d", self._embedded.port)
+        dsn = self._environment.get(DSN_VARIABLE) or require_dsn(self._settings)
+        pause_s, told = BACKOFF_FIRST_S, False
+        while not self._stopping:
+            try:
+                applied = migrate(dsn)
+            except Retryable as error:
+                if not told:
+                    told = True
+                    log.error("waiting for the database: %s", error)
+                time.sleep(pause_s)
+                pause_s = min(BACKOFF_MOST_S, pause_s * 2)
+            else:
+                log.info("the database is ready, %d migrations applied", len(applied))
+                return
+
+    def _look_after_database(self) -> None:
+        if self._embedded is None or self._embedded.pid is not None or self._stopping:
+            return
+        log.error("the embedded PostgreSQL died; starting it again")
+        self._embedded.stop()
+        try:
+            self._embedded.start()
+        except Retryable as error:
+            log.error("%s", error)
+            time.sleep(1.0)
+        else:
+            log.warning("the embedded PostgreSQL is back")
+        self._write_status()
+
+    # -- the children
+
+    def _look_after_children(self) -> int:
+        now_s = time.monotonic()
+        for child in self._children:
+            if child.process is not None and child.process.poll() is not None:
+                if child.process.returncode == EXIT_BAD_CONFIG:
+                    log.error("%s cannot start with these settings; stopping everything", child.name)
+                    return EXIT_BAD_CONFIG
+                self._bury(child, now_s)
+            if child.process is None and now_s >= child.due_s:
+                self._start(child)
+        return 0
+
+    def _bury(self, child: _Child, now_s: float) -> None:
+        assert child.process is not None
+        if now_s - child.started_s > STEADY_AFTER_S:
+            child.pause_s = BACKOFF_FIRST_S
+        log.error("%s ended with %s; starting it again in %.1f s", child.name, child.process.returncode, child.pause_s)
+        child.due_s = now_s + child.pause_s
+        child.pause_s = min(BACKOFF_MOST_S, child.pause_s * 2)
+        child.process = None
+        self._write_status()
+
+    def _start(self, child: _Child) -> None:
+        program = [sys.executable, "-m", "fleet_server.cli", child.name, "--config", str(self._config)]
+        child.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *program],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C reaches the supervisor only, which stops its children in order
+        )
+        child.starts += 1
+        child.started_s = time.monotonic()
+        assert child.process.stdout is not None
+        arguments = (child.name, child.process.stdout)
+        threading.Thread(target=_relay, args=arguments, name=f"log-{child.name}", daemon=True).start()
+        self._write_status()
+
+    def _stop_children(self) -> None:
+        """Web first (nobody new comes in), ingest last; each gets SIGTERM and some time, then SIGKILL."""
+        alive = [child.process for child in self._children if child.process is not None]
+        for process in reversed(alive):
+            process.terminate()
+        until_s = time.monotonic() + STOP_TIMEOUT_S
+        for process in alive:
+            try:
+                process.wait(max(0.1, until_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("process %d did not stop in %.0f s: killed", process.pid, STOP_TIMEOUT_S)
+                process.kill()
+                process.wait()
+
+    def _write_status(self) -> None:
+        if self._status_file is None:
+            return
+        children = {
+            child.name: {"pid": child.process.pid if child.process else None, "starts": child.starts}
+            for child in self._children
+        }
+        status = {"pid": os.getpid(), "state": self._state, "children": children}
+        status["postgres"] = self._embedded.pid if self._embedded else None
+        aside = self._status_file.with_name(self._status_file.name + ".new")
+        aside.write_text(json.dumps(status) + "\n")
+        aside.replace(self._status_file)
+
+
+def _relay(name: str, source: IO[bytes]) -> None:
+    """A child's output, line by line behind its name, until it ends. Lines are bounded."""
+    with source:
+        while line := source.readline(64 * 1024):
+            sys.stdout.buffer.write(f"{name:<9} | ".encode() + line.rstrip(b"\n") + b"\n")
+            sys.stdout.buffer.flush()
+
+
+def run(settings: Settings, clock: Clock, config: Path, status_file: Path | None) -> int:
+    """Supervise; BadConfig and failures of the embedded server are reported here, in one line."""
+    try:
+        return Supervisor(settings, clock, config, status_file=status_file).run()
+    except BadConfig as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_CONFIG
+    except Retryable as error:
+        log.error("%s", error)
+        return EXIT_FAILED

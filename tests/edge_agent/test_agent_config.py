@@ -1,0 +1,141 @@
+"""agent.toml, the command line and the doctor: clear errors with a mend, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from edge_agent.agent import Agent, build_source
+from edge_agent.cli import main
+from edge_agent.config import load_config, parse_config
+from fleet_core.assets import AssetClass
+from fleet_core.clock import SimulatedClock
+from fleet_core.errors import BadConfig, BadInput
+
+GOOD = """
+[agent]
+node_id = "agent-ams1-0007"
+group_id = "site-ams1"
+state_dir = "state"
+[uplink]
+port = {port}
+[outbox]
+quota_mb = 8
+[[asset]]
+device_id = "robot-17"
+class = "robot"
+model = "AMR-200"
+serial = "AMR200-0017"
+firmware = "4.1.0"
+  [[asset.component]]
+  slot = "drive_bearing"
+  type = "bearing"
+  serial = "BRG-1"
+  [asset.source]
+  type = "serial_frames"
+  port = "{device}"
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "agent.toml"
+    path.write_text(GOOD.format(port=1883, device="/dev/null"))
+    return path
+
+
+def test_a_good_file_is_read(config_file: Path) -> None:
+    config = load_config(config_file)
+    assert (config.node_id, config.quota_mb, config.commit_interval_ms) == ("agent-ams1-0007", 8, 50)
+    assert config.state_dir == config_file.parent / "state"
+    (asset,) = config.assets
+    assert asset.description.asset_class is AssetClass.ROBOT
+    assert asset.description.components[0].serial == "BRG-1"
+    assert (asset.source_type, asset.source) == ("serial_frames", {"port": "/dev/null"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[agent]", "[agent", "not TOML"),
+        ('node_id = "agent-ams1-0007"', "", "identity"),
+        ("quota_mb = 8", "quota_mb = 0", "quota_mb"),
+        ("quota_mb = 8", "quota = 8", "unknown setting quota"),
+        ('class = "robot"', 'class = "toaster"', "toaster"),
+        ('device_id = "robot-17"', "", "device_id is missing"),
+        ('type = "serial_frames"', "", "type is missing"),
+        ('slot = "drive_bearing"', "slot = 5", "slot must be a str"),
+        ("port = 1883", 'port = 1883\nca_file = "ca.crt"', "together"),
+        ("port = 1883", 'bundle = "nowhere"', "nowhere"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_setting(config_file: Path, old: str, new: str, message: str) -> None:
+    config_file.write_text(config_file.read_text().replace(old, new, 1))
+    with pytest.raises(BadConfig, match=message):
+        load_config(config_file)
+
+
+def test_assets_are_named_once() -> None:
+    asset = {"device_id": "a", "class": "robot", "source": {"type": "replay"}}
+    for assets in ([], [asset, asset]):
+        record = {"agent": {"node_id": "n", "group_id": "g"}, "asset": [dict(item) for item in assets]}
+        with pytest.raises(BadConfig, match="device_id once"):
+            parse_config(record, Path())
+    with pytest.raises(BadInput):
+        parse_config({"agent": {"node_id": "n/../m", "group_id": "g"}}, Path())
+
+
+def test_a_misspelt_source_setting_names_those_that_exist(config_file: Path) -> None:
+    config_file.write_text(config_file.read_text().replace('port = "/dev/null"', 'prot = "/dev/null"'))
+    (asset,) = load_config(config_file).assets
+    with pytest.raises(BadConfig, match="settings are: port"):
+        build_source(asset, None)  # type: ignore[arg-type]  # never reached
+
+
+def test_two_agents_do_not_share_a_state_folder(config_file: Path) -> None:
+    config = load_config(config_file)
+    first = Agent(config, SimulatedClock())
+    with pytest.raises(BadConfig, match="another agent"):
+        Agent(config, SimulatedClock())
+    assert first.device_births()[0].device_id == "robot-17"
+
+
+def test_the_command_line_explains_itself_in_one_line(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--config", str(config_file.parent / "none.toml")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("edge-agent: ")
+    assert error.count("\n") == 1
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    assert main(["enrol", "--url", "http://x", "--claim", "c", "--fingerprint", "f", "--bundle", "b"]) == 2
+    assert main(["enrol", "--url", "https://x", "--claim", "@none", "--fingerprint", "f", "--bundle", "b"]) == 2
+
+
+def test_the_doctor_says_what_to_mend(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        config_file.write_text(GOOD.format(port=listener.getsockname()[1], device="/dev/null"))
+        assert main(["doctor", "--config", str(config_file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["fit"] is True
+    assert {"config", "clock", "state folder", "outbox", "broker"} <= {check["name"] for check in report["checks"]}
+    config_file.write_text(GOOD.format(port=1, device="/dev/ttyNOPE"))
+    assert main(["doctor", "--config", str(config_file)]) == 1
+    text = capsys.readouterr().out
+    assert "/dev/ttyNOPE is not there -> plug the device in" in text
+    assert "fail  broker" in text
+    config_file.write_text("nonsense")
+    assert main(["doctor", "--config", str(config_file), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["fit"] is False
+
+
+def test_the_doctor_sees_a_damaged_outbox(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config_file.parent / "state").mkdir()
+    (config_file.parent / "state" / "outbox.sqlite").write_bytes(b"broken" * 1000)
+    assert main(["doctor", "--config", str(config_file)]) == 1
+    assert "fail  outbox" in capsys.readouterr().out

@@ -1,0 +1,155 @@
+"""Judgements: honest intervals, abstention with a reason, failure modes, contradictions, the same answer twice."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from fleet_core.errors import BadInput
+from fleet_server.prognosis.calibration import Calibration, calibrate
+from fleet_server.prognosis.judgement import Evidence, Judgement, failure_mode_of, indicator_ratio, judge
+from fleet_server.prognosis.library import Library, Neighbours, Trajectory
+from fleet_server.prognosis.signatures import canonical_course
+
+
+def grown(serial: str, life_h: float, rng: np.random.Generator, failed: bool = True) -> Trajectory:
+    hours = np.arange(0.0, 40.0 + life_h, 1.0)
+    damage = np.exp(np.log(0.01) * (1 - np.clip((hours - 40) / life_h, 0, 1)))
+    ratio = (1 + 5 * (damage - 0.01)) * np.exp(0.01 * rng.standard_normal(hours.size))
+    end = hours.size if failed else int(hours.size * 0.8)
+    return Trajectory(
+        f"t:{serial}", "bearing", serial, "simulated", "bearing_seizure", failed, hours[:end], ratio[:end]
+    )
+
+
+@cache
+def library(units: int = 60) -> Library:
+    rng = np.random.default_rng(5)
+    return Library(grown(f"L{n}", float(rng.uniform(40, 160)), rng, failed=n % 5 > 0) for n in range(units))
+
+
+@cache
+def calibration(units: int = 60) -> Calibration:
+    return calibrate(library(units))
+
+
+def evidence(life_h: float = 90.0, at_h: float = 100.0, seed: int = 1, **more: object) -> Evidence:
+    rng = np.random.default_rng(seed)
+    hours = np.arange(0.0, at_h, 1 / 6)
+    damage = np.exp(np.log(0.01) * (1 - np.clip((hours - 40) / life_h, 0, 1)))
+    ratio = (1 + 5 * (damage - 0.01)) * np.exp(0.01 * rng.standard_normal(hours.size))
+    hours_before, ratio = canonical_course(at_h - hours, ratio)
+    return Evidence("bearing", "Q", hours_before, ratio, 0.01, **more)  # type: ignore[arg-type]
+
+
+def answer(given: Evidence) -> Judgement:
+    return judge(given, library(), calibration())
+
+
+def test_intervals_hold_on_units_never_seen() -> None:
+    rng = np.random.default_rng(77)
+    held = []
+    for seed in range(60):
+        life_h = float(rng.uniform(40, 160))
+        at_h = 40 + life_h * float(rng.uniform(0.4, 0.9))
+        made = answer(evidence(life_h, at_h, seed))
+        if not made.abstained:
+            held.append(made.rul_p10_h <= 40 + life_h - at_h <= made.rul_p90_h)
+    assert len(held) >= 50
+    assert 0.65 <= np.mean(held) <= 1.0
+
+
+def test_all_of_an_answer_is_of_one_piece() -> None:
+    made = answer(evidence(device_mode="bearing_seizure", device_confidence=0.8))
+    assert not made.abstained
+    assert 0 < made.rul_p10_h < made.rul_p50_h < made.rul_p90_h
+    assert made.failure_mode == "bearing_seizure"
+    assert made.p_fail["24"] <= made.p_fail["72"] <= made.p_fail["168"] <= made.p_fail["720"]
+    assert (made.p_fail["24"] > 0.1) == (made.rul_p10_h < 24)
+    assert made.survival[0] == (0.0, 1.0)
+    assert sum(item["weight"] for item in made.neighbours) <= 1.0 + 1e-6
+    assert [item["distance"] for item in made.neighbours] == sorted(item["distance"] for item in made.neighbours)
+
+
+def test_the_same_inputs_give_the_same_answer_bit_for_bit() -> None:
+    assert answer(evidence()) == judge(evidence(), Library(reversed(library().units)), calibrate(library()))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (replace(evidence(), hours_before=np.empty(0), ratio=np.empty(0)), "no course"),
+        (replace(evidence(), hours_before=evidence().hours_before + 50), "50 h old"),
+        (evidence(at_h=38.0), "healthy level"),
+        (replace(evidence(), ratio=evidence().ratio * np.linspace(60, 1, evidence().ratio.size)), "unlike"),
+    ],
+)
+def test_it_abstains_with_a_reason(given: Evidence, words: str) -> None:
+    made = answer(given)
+    assert made.abstained
+    assert words in made.reason
+    assert made.rul_p10_h is None
+    assert made.failure_mode == "unknown"
+
+
+def test_few_units_are_not_enough() -> None:
+    few = Library(library().units[:5])
+    made = judge(evidence(), few, calibrate(few))
+    assert made.abstained
+    assert "at least 8" in made.reason
+    empty = Library([])
+    assert judge(evidence(), empty, calibrate(empty)).abstained
+
+
+def test_the_unit_itself_in_the_library_changes_nothing() -> None:
+    played = Trajectory("t:Q", "bearing", "Q", "case", "unknown", True, np.arange(130.0), np.linspace(1, 6, 130))
+    with_it = Library([*library().units, played])
+    made = judge(evidence(), with_it, calibration())
+    assert made.rul_p50_h == answer(evidence()).rul_p50_h
+    assert "Q" not in {item["unit_serial"] for item in made.neighbours}
+
+
+def test_few_units_widen_and_never_narrow() -> None:
+    few, many = calibrate(Library(library().units[:12])), calibration()
+    assert all(factor >= 1.0 for factor in (*few.early, *few.late, *many.early, *many.late))
+    assert max(few.early + few.late) > max(many.early + many.late)
+
+
+def test_a_stored_calibration_reads_back_and_a_hostile_one_is_refused() -> None:
+    assert Calibration.from_json(calibration().to_json()) == calibration()
+    for text in ("", "[]", "{}", '{"early": [1], "late": [1], "distance_limit": 1, "units": 1, "library_digest": ""}'):
+        with pytest.raises(BadInput):
+            Calibration.from_json(text)
+
+
+def voters(**shares: float) -> Neighbours:
+    units = []
+    for n, mode in enumerate(shares):
+        units.append(Trajectory(f"v{n}", "bearing", f"V{n}", "case", mode, True, np.arange(3.0), np.ones(3)))
+    flags = np.ones(len(units), dtype=bool)
+    return Neighbours(units, np.zeros(len(units)), np.array(list(shares.values())), np.ones(len(units)), flags)
+
+
+def test_failure_modes_by_vote_and_hint() -> None:
+    assert failure_mode_of(voters(bearing_spalling=0.9, bearing_seizure=0.1), "unknown", 0.0)[0] == "bearing_spalling"
+    assert failure_mode_of(voters(bearing_spalling=0.5, bearing_seizure=0.5), "unknown", 0.0)[0] == "unknown"
+    even = failure_mode_of(voters(bearing_spalling=0.55, bearing_seizure=0.45), "bearing_seizure", 0.7)
+    assert (even[0], even[2]) == ("bearing_seizure", False)
+    assert failure_mode_of(voters(unknown=1.0), "unknown", 0.0) == ("unknown", {"unknown": 1.0}, False)
+
+
+def test_a_contradiction_is_flagged() -> None:
+    mode, share, conflicting = failure_mode_of(voters(bearing_spalling=1.0), "motor_overheating", 0.9)
+    assert conflicting
+    assert mode == "bearing_spalling"
+    assert share == {"bearing_spalling": 1.0}
+
+
+def test_ratios_rise_with_degradation() -> None:
+    values = np.array([2.0, 4.0, 0.0, np.nan])
+    assert indicator_ratio("bearing", values, 2.0)[:3].tolist() == [1.0, 2.0, 0.0]
+    falling = indicator_ratio("fan", values, 2.0)
+    assert falling[:2].tolist() == [1.0, 0.5]
+    assert np.isnan(falling[2:]).all()
+    assert np.isnan(indicator_ratio("disk", values, 0.0)).all()

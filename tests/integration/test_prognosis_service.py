@@ -1,0 +1,321 @@
+"""Prognoses on a real PostgreSQL: from samples and a finding to a row, its reproduction, learning, the command line."""
+
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+from support.database import settings_for
+from typer.testing import CliRunner
+
+from fleet_core.clock import SimulatedClock
+from fleet_core.errors import BadInput
+from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
+from fleet_server.prognosis.history import write_history
+from fleet_server.prognosis.history_cli import history_app
+from fleet_server.prognosis.learning import add_trajectories
+from fleet_server.prognosis.library import Trajectory
+from fleet_server.prognosis.service import learn_from_case, prognose, reproduce
+from fleet_server.store.pool import Connection, Pool, open_pool, transaction
+from models.simulation import simulate_bearings
+
+pytestmark = pytest.mark.integration
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+NOW = START + timedelta(hours=120)
+BASELINE_G = 0.06
+ASSET = {"asset_id": "robot-1", "tenant_id": "acme", "asset_class": "robot"}
+
+
+@pytest.fixture(scope="module")
+def database(fresh_database: str) -> str:
+    """A tenant with one robot whose bearing has worn for 60 of 120 hours, and a simulated library."""
+    with psycopg.connect(fresh_database, options="-c search_path=fleet,public") as conn:
+        conn.execute("CREATE TABLE IF NOT EXISTS samples_test PARTITION OF samples DEFAULT")
+        conn.execute("INSERT INTO tenant (tenant_id, name, jurisdiction) VALUES ('acme', 'Acme', 'NL')")
+        conn.execute(
+            "INSERT INTO site (site_id, tenant_id, name, region, jurisdiction, time_zone)"
+            " VALUES ('site-1', 'acme', 'Here', 'west', 'NL', 'Europe/Amsterdam')"
+        )
+        conn.execute(
+            "INSERT INTO agent (agent_id, tenant_id, site_id, registered_at) VALUES ('agent-1', 'acme', 'site-1', %s)",
+            (START,),
+        )
+        for asset in ("robot-1", "robot-2"):
+            conn.execute(
+                "INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial)"
+                " VALUES (%s, 'acme', 'site-1', 'agent-1', %s, 'robot', 'AMR', %s)",
+                (asset, asset, f"S-{asset}"),
+            )
+        conn.execute(
+            "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from)"
+            " VALUES ('acme', 'robot-1', 'drive_bearing', 'bearing', 'BRG-1', %s)",
+            (START,),
+        )
+        conn.execute(
+            "INSERT INTO person (person_id, name, email, role) VALUES ('owner', 'O', 'o@example.org', 'case_owner')"
+        )
+        _store_course(conn)
+    return fresh_database
+
+
+def _store_course(conn: psycopg.Connection) -> None:
+    hours = np.arange(0, 120, 1 / 6)
+    damage = np.exp(np.log(0.01) * (1 - np.clip((hours - 60) / 100, 0, 1))) - 0.01
+    noise = np.exp(0.01 * np.random.default_rng(3).standard_normal(hours.size))
+    values = BASELINE_G * (1 + 6 * damage) * noise
+    values[5] = np.nan
+    (series_id,) = conn.execute(
+        "INSERT INTO series (tenant_id, asset_id, metric, unit, slot)"
+        " VALUES ('acme', 'robot-1', 'vibration_rms_g', '[g]', 'drive_bearing') RETURNING series_id"
+    ).fetchone()
+    outbox = uuid.uuid4()
+    for batch, at in enumerate(np.array_split(np.arange(hours.size), 40)):
+        times = [now_us(START) + int(hour * 3.6e9) for hour in hours[at]]
+        conn.execute(
+            "INSERT INTO samples"
+            " (series_id, t0, t1, n, bad, times_us, vals, agent_id, outbox_id, batch_no, received_at)"
+            " VALUES (%s, %s, %s, %s, 0, %s, %s, 'agent-1', %s, %s, %s)",
+            (
+                series_id,
+                START + timedelta(hours=float(hours[at[0]])),
+                START + timedelta(hours=float(hours[at[-1]])),
+                len(at),
+                times,
+                values[at].tolist(),
+                outbox,
+                batch,
+                NOW,
+            ),
+        )
+
+
+def finding(**changes: object) -> Finding:
+    fields: dict = {
+        "finding_id": str(uuid.uuid4()),
+        "revision": 1,
+        "component": "drive_bearing",
+        "state": DetectionState.DEGRADING,
+        "score": 0.8,
+        "severity": 0.5,
+        "detected_us": now_us(NOW),
+        "onset_us": now_us(NOW - timedelta(hours=30)),
+        "channels": (ChannelEvidence("vibration_rms_g", "[g]", 1.0, BASELINE_G, 0.0006, 0.08),),
+        "signature": (0.1, 0.2),
+        "detectors": {"cusum": 0.9},
+        "indicator_metric": "vibration_rms_g",
+        "indicator_baseline": BASELINE_G,
+        "indicator_sigma": 0.0006,
+        "failure_mode": "bearing_seizure",
+        "mode_confidence": 0.7,
+    }
+    return Finding(**(fields | changes))
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[Pool]:
+    opened = await open_pool(settings_for(database), "worker", size=2)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock(NOW)
+
+
+@pytest.fixture
+async def stocked(pool: Pool) -> Pool:
+    async with transaction(pool) as conn:
+        await add_trajectories(conn, SimulatedClock(START), simulate_bearings(120, 31))
+    return pool
+
+
+async def test_an_empty_library_abstains(pool: Pool, clock: SimulatedClock) -> None:
+    async with transaction(pool) as conn:
+        row = await prognose(conn, clock, finding(), ASSET, None, "t1")
+        await conn.rollback()
+    assert row["abstained"]
+    assert "past cases of a bearing" in row["reason"]
+
+
+async def test_a_prognosis_is_stored_with_what_it_rests_on_and_can_be_made_again(
+    stocked: Pool, clock: SimulatedClock
+) -> None:
+    found = finding()
+    async with transaction(stocked) as conn:
+        row = await prognose(conn, clock, found, ASSET, None, "trace-1")
+    assert not row["abstained"], row["reason"]
+    assert row["rul_p10_h"] < 40 < row["rul_p90_h"]  # the bearing's true end is 40 h away
+    assert row["failure_mode"] == "bearing_seizure"
+    assert not row["conflicting"]
+    assert row["made_at"] == NOW
+    assert row["inputs"]["unit_serial"] == "BRG-1"
+    async with transaction(stocked) as conn:
+        await add_trajectories(conn, SimulatedClock(NOW + timedelta(hours=1)), simulate_bearings(5, 99))
+        stored, again = await reproduce(conn, row["prognosis_id"])
+        audit = await (await conn.execute("SELECT action, body FROM audit_entry WHERE trace_id = 'trace-1'")).fetchall()
+    assert stored == again
+    assert stored["survival"] == row["survival"]
+    assert [entry["action"] for entry in audit] == ["prognosis.made"]
+    assert audit[0]["body"]["library_digest"] == row["library_digest"]
+
+
+async def test_what_cannot_be_judged_is_an_abstention(stocked: Pool, clock: SimulatedClock) -> None:
+    late = SimulatedClock(NOW + timedelta(days=2))
+    cases = [
+        (finding(indicator_metric="no_such_metric"), ASSET, clock, "no course"),
+        (finding(indicator_baseline=0.0), ASSET, clock, "no course"),
+        (finding(), ASSET, late, "h old"),
+        (finding(component="unknown_slot"), ASSET, clock, "registry"),
+        (finding(), ASSET | {"asset_id": "robot-2"}, clock, "registry"),
+    ]
+    async with transaction(stocked) as conn:
+        for given, asset, at, words in cases:
+            row = await prognose(conn, at, given, asset, None, "t2")
+            assert row["abstained"]
+            assert words in row["reason"]
+            assert row["rul_p10_h"] is None
+
+
+async def test_history_of_other_tenants_and_jurisdictions_is_not_used(stocked: Pool, clock: SimulatedClock) -> None:
+    foreign = [
+        *(_owned(unit, tenant_id="acme", jurisdiction="US") for unit in simulate_bearings(10, 51)),
+        *(_owned(unit, jurisdiction="NL", asset_class="server") for unit in simulate_bearings(10, 52)),
+    ]
+    async with transaction(stocked) as conn:
+        before = await prognose(conn, clock, finding(), ASSET, None, "t3")
+        await conn.execute("INSERT INTO tenant (tenant_id, name, jurisdiction) VALUES ('other', 'Other', 'NL')")
+        others = [_owned(unit, tenant_id="other", jurisdiction="NL") for unit in simulate_bearings(10, 53)]
+        await add_trajectories(conn, SimulatedClock(START), [*foreign, *others])
+        after = await prognose(conn, clock, finding(), ASSET, None, "t3")
+        await add_trajectories(
+            conn, SimulatedClock(START), [_owned(u, tenant_id="acme") for u in simulate_bearings(4, 54)]
+        )
+        own = await prognose(conn, clock, finding(), ASSET, None, "t3")
+        await conn.rollback()
+    assert before["library_digest"] == after["library_digest"] != own["library_digest"]
+
+
+async def test_a_poisoned_trajectory_is_left_out(stocked: Pool, clock: SimulatedClock) -> None:
+    async with transaction(stocked) as conn:
+        await conn.execute(
+            "INSERT INTO trajectory (trajectory_id, component_type, unit_serial, source, failure_mode, failed, hours,"
+            " indicator, added_at) VALUES ('poison', 'bearing', 'P', 'case', 'x', true, '{3,2,1}', '{1,NaN,2}', %s)",
+            (START,),
+        )
+        row = await prognose(conn, clock, finding(), ASSET, None, "t4")
+        await conn.rollback()
+    assert not row["abstained"]
+
+
+async def test_a_prognosis_takes_little_time_with_a_thousand_trajectories(pool: Pool, clock: SimulatedClock) -> None:
+    taken_s = []
+    async with transaction(pool) as conn:
+        await add_trajectories(conn, SimulatedClock(START), simulate_bearings(1000, 77))
+        for _ in range(40):
+            started_s = time.perf_counter()
+            row = await prognose(conn, clock, finding(), ASSET, None, "t5")
+            taken_s.append(time.perf_counter() - started_s)
+        await conn.rollback()
+    assert not row["abstained"]
+    warm_s = sorted(taken_s[1:])
+    print(f"first {taken_s[0]:.2f} s, median {warm_s[20] * 1000:.1f} ms, slowest {warm_s[-1] * 1000:.1f} ms")
+    assert warm_s[-2] < 0.2
+
+
+async def test_a_closed_case_teaches_the_library(stocked: Pool, clock: SimulatedClock) -> None:
+    found = finding()
+    async with transaction(stocked) as conn:
+        replaced = await _case(conn, found, {"failure_mode": "bearing_spalling", "replaced": True})
+        assert await learn_from_case(conn, clock, replaced) == f"case:{replaced}"
+        assert await learn_from_case(conn, clock, replaced) == f"case:{replaced}"
+        rows = await (await conn.execute("SELECT * FROM trajectory WHERE source = 'case'")).fetchall()
+        assert len(rows) == 1
+        row = rows[0]
+        assert (row["failed"], row["failure_mode"], row["unit_serial"]) == (False, "bearing_spalling", "BRG-1")
+        assert (row["tenant_id"], row["jurisdiction"], row["asset_class"]) == ("acme", "NL", "robot")
+        assert len(row["hours"]) == 719  # 120 h at 10 min, without the value that is not a number
+        assert np.isfinite(row["indicator"]).all()
+        again = await prognose(conn, clock, finding(), ASSET, replaced, "t6")
+        assert f"case:{replaced}" not in {item["trajectory_id"] for item in again["neighbours"]}  # the same bearing
+        false_alarm = await _case(conn, finding(), {"failure_mode": "unknown"}, state="false_alarm")
+        assert await learn_from_case(conn, clock, false_alarm) is None
+        no_course = await _case(conn, finding(indicator_metric="none"), {"failure_mode": "bearing_seizure"})
+        assert await learn_from_case(conn, clock, no_course) is None
+        failed = await _case(conn, finding(), {"failed": True, "failure_mode": "bearing_seizure"})
+        await learn_from_case(conn, clock, failed)
+        row = await (
+            await conn.execute("SELECT failed FROM trajectory WHERE trajectory_id = %s", (f"case:{failed}",))
+        ).fetchone()
+        assert row["failed"]
+        with pytest.raises(BadInput):
+            await learn_from_case(conn, clock, uuid.uuid4())
+        await conn.rollback()
+
+
+def test_history_commands(database: str, tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text(f"[database]\ndsn = {json.dumps(database)}\n")
+    units = simulate_bearings(12, 61)
+    path = tmp_path / "history.csv.gz"
+    write_history(path, units)
+    runner = CliRunner()
+    excluded = units[3].unit_serial
+    arguments = ["import", str(path), "--config", str(config), "--exclude", excluded, "--json"]
+    first, second = (json.loads(runner.invoke(history_app, arguments).output) for _ in range(2))
+    assert [each["files"][str(path)]["new"] for each in (first, second)] == [11, 0]
+    listed = json.loads(runner.invoke(history_app, ["list", "--config", str(config), "--json"]).output)
+    assert sum(row["units"] for row in listed) >= 11
+    assert "bearing" in runner.invoke(history_app, ["list", "--config", str(config)]).output
+    with psycopg.connect(database) as conn:
+        (count,) = conn.execute("SELECT count(*) FROM fleet.trajectory WHERE unit_serial = %s", (excluded,)).fetchone()
+    assert count == 0
+    for bad in (["import", "nowhere.csv", "--config", str(config)], ["list", "--config", "nowhere.toml"]):
+        failed = runner.invoke(history_app, bad)
+        assert failed.exit_code == 2
+        assert "nowhere" in failed.output
+
+
+def _owned(unit: Trajectory, **fields: str) -> Trajectory:
+    return replace(unit, trajectory_id=f"own:{unit.unit_serial}:{'-'.join(fields.values())}", **fields)
+
+
+async def _case(conn: Connection, found: Finding, outcome: dict, state: str = "verifying") -> uuid.UUID:
+    """A case with its finding, in a slot of its own state so that the one-open-case rule does not bite."""
+    case_id = uuid.uuid4()
+    await conn.execute(
+        "INSERT INTO finding (finding_id, revision, tenant_id, asset_id, slot, state, score, severity, failure_mode,"
+        " detected_at, onset_at, body, trace_id, received_at)"
+        " VALUES (%s, 1, 'acme', 'robot-1', 'drive_bearing', 'degrading', 1, 1, 'unknown', %s, %s, %s, '', %s)",
+        (found.finding_id, NOW, NOW, Jsonb(json.loads(found.to_json())), NOW),
+    )
+    await conn.execute(
+        "INSERT INTO repair_case (case_id, tenant_id, site_id, asset_id, slot, state, owner_id, finding_id,"
+        " component_serial, opened_at, outcome, trace_id)"
+        " VALUES (%s, 'acme', 'site-1', 'robot-1', 'drive_bearing', %s, 'owner', %s, 'BRG-1', %s, %s, '')",
+        (case_id, "closed" if state == "verifying" else state, found.finding_id, NOW, Jsonb(outcome)),
+    )
+    return case_id
+
+
+async def test_a_calibration_of_a_rolled_back_transaction_is_stored_by_the_next(
+    stocked: Pool, clock: SimulatedClock
+) -> None:
+    async with transaction(stocked) as conn:
+        await add_trajectories(conn, SimulatedClock(START), simulate_bearings(60, 91))  # too different to reuse one
+    async with transaction(stocked) as conn:
+        await prognose(conn, clock, finding(), ASSET, None, "t7")
+        await conn.rollback()
+    async with transaction(stocked) as conn:
+        row = await prognose(conn, clock, finding(), ASSET, None, "t7")
+    async with transaction(stocked) as conn:
+        stored, again = await reproduce(conn, row["prognosis_id"])
+    assert stored == again

@@ -1,0 +1,103 @@
+"""A worker process killed with SIGKILL at a named point leaves exactly one of everything, and is quick otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.database import drop_database, new_database, postgres_dsn  # noqa: F401 # a fixture
+from support.resolution import Servers, Stage, finding_at, stage, store_finding
+from support.resolution_worker import start_worker
+
+from demo.processes import Keeper
+from fleet_core.clock import SystemClock
+
+pytestmark = pytest.mark.integration
+LIMIT_S = 40.0
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    directory = tmp_path_factory.mktemp("servers")
+    with Keeper(directory / "log") as keeper:
+        yield Servers(keeper, directory).start()
+
+
+@pytest.fixture
+def dsn(postgres_dsn: str) -> Iterator[str]:  # noqa: F811
+    dsn = new_database(postgres_dsn)
+    yield dsn
+    drop_database(postgres_dsn, dsn)
+
+
+async def _announced(ready: Stage, keeper: Keeper) -> dict[str, Any]:
+    """Wait for the one case to be committed and announced, restarting the worker when it was killed."""
+    started_s = time.monotonic()
+    while time.monotonic() - started_s < LIMIT_S:
+        if not keeper.child("worker").running:
+            keeper.restart("worker")
+        rows = await ready.rows(
+            "SELECT c.* FROM repair_case AS c JOIN act USING (case_id)"
+            " WHERE c.state = 'committed' AND act.purpose = 'announcement' AND act.state = 'held'"
+        )
+        if rows:
+            return rows[0]
+        await asyncio.sleep(0.05)
+    raise AssertionError(keeper.child("worker").log_text()[-4000:])
+
+
+KILLS = [
+    *(f"act.after_intent=kill@{n}" for n in (1, 2, 3, 4)),
+    *(f"act.after_call=kill@{n}" for n in (1, 2, 3, 4, 5, 6)),
+    *(f"case.after_commit=kill@{n}" for n in (1, 3, 5)),
+    "notify.after_accept=kill",
+]
+
+
+@pytest.mark.parametrize("kill", KILLS)
+async def test_killed_anywhere_leaves_exactly_one_of_everything(
+    dsn: str, servers: Servers, tmp_path: Path, kill: str
+) -> None:
+    async with stage(dsn, servers, clock=SystemClock()) as ready:
+        equipment = f"EQ-{tmp_path.name}"
+        await ready.rows("UPDATE asset SET equipment_ref = %s RETURNING 1", equipment)
+        before = servers.wms("GET", "/_stats")["bookings"].get("booked", 0)
+        with Keeper(tmp_path / "log") as keeper:
+            start_worker(keeper, dsn, servers.mail_port, FORESTALL_FAULTS=kill, FORESTALL_FAULTS_DIR=str(tmp_path))
+            async with ready.rt.pool.connection() as conn:
+                await store_finding(conn, ready.clock, finding_at(ready.clock))
+            case = await _announced(ready, keeper)
+            assert (tmp_path / f"{kill.partition('=')[0]}.fired").exists()
+        assert len(await ready.rows("SELECT 1 FROM repair_case")) == 1
+        assert servers.wms("GET", "/_stats")["bookings"]["booked"] - before == 1
+        for table in ("part_reservation", "work_order", "engineer_booking"):
+            assert len(await ready.rows(f"SELECT 1 FROM {table}")) == 1, table
+        stock = await ready.rows("SELECT on_hand FROM stock WHERE centre_id = 'bremen'")
+        assert stock[0]["on_hand"] == 1
+        assert len(servers.mails_of(case["case_id"], "announcement")) == 1
+        acts = await ready.rows("SELECT kind, state FROM act WHERE kind <> 'message' ORDER BY intended_at")
+        assert [(act["kind"], act["state"]) for act in acts] == [
+            (kind, "held") for kind in ("entitlement", "reservation", "window", "work_order", "dispatch")
+        ]
+
+
+async def test_an_announcement_is_quick(dsn: str, servers: Servers, tmp_path: Path) -> None:
+    """Finding stored to announcement accepted, real seconds, over the real job queue."""
+    async with stage(dsn, servers, clock=SystemClock()) as ready:
+        with Keeper(tmp_path / "log") as keeper:
+            start_worker(keeper, dsn, servers.mail_port)
+            async with ready.rt.pool.connection() as conn:
+                await store_finding(conn, ready.clock, finding_at(ready.clock))
+            await _announced(ready, keeper)
+        rows = await ready.rows(
+            "SELECT extract(epoch FROM act.settled_recorded_at - finding.recorded_at) AS seconds"
+            "  FROM act JOIN repair_case USING (case_id) JOIN finding USING (finding_id)"
+            " WHERE act.purpose = 'announcement'"
+        )
+    seconds = float(rows[0]["seconds"])
+    print(f"finding to announcement: {seconds:.3f} s")
+    assert seconds < 2.0

@@ -1,0 +1,188 @@
+"""From an inserted finding to the closed case, against real PostgreSQL, WMS and SMTP processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+from support.database import drop_database, fresh_database, new_database, postgres_dsn  # noqa: F401 # fixtures
+from support.resolution import (
+    ASSET,
+    BASELINE_G,
+    TENANT,
+    Servers,
+    Stage,
+    certain,
+    finding_at,
+    instant,
+    stage,
+)
+
+from demo.processes import Keeper
+from fleet_server.resolution import commands
+from fleet_server.resolution.commands import WorkReport
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    directory = tmp_path_factory.mktemp("servers")
+    with Keeper(directory / "log") as keeper:
+        yield Servers(keeper, directory).start()
+
+
+@pytest.fixture
+def dsn(postgres_dsn: str) -> Iterator[str]:  # noqa: F811
+    dsn = new_database(postgres_dsn)
+    yield dsn
+    drop_database(postgres_dsn, dsn)
+
+
+@pytest_asyncio.fixture
+async def story(dsn: str, servers: Servers) -> AsyncIterator[Stage]:
+    servers.wms("DELETE", "/_faults")
+    async with stage(dsn, servers) as ready:
+        yield ready
+
+
+async def test_a_finding_becomes_one_arranged_announced_verified_repair(story: Stage) -> None:
+    case_id = await story.finding()
+    case = await story.case(case_id)
+    assert (case["state"], case["escalated"], case["owner_id"]) == ("committed", False, "marta")
+    plan = case["plan"]
+    assert plan["entitlement"]["reference"] == "W-1"
+    assert plan["part"]["centre_id"] == "bremen"
+    assert plan["window"]["load_rank"] == 1
+    assert instant(plan["window"]["end"]) <= case["deadline_at"]
+    assert instant(plan["window"]["start"]) >= instant(plan["part"]["arrives_at"])
+    announcements = story.servers.mails_of(case_id, "announcement")
+    assert len(announcements) == 1
+    mail = announcements[0]
+    assert mail["recipients"] == ["henrik@people.example"]
+    assert "Marta Lindqvist" in mail["text"] and "Europe/Berlin" in mail["text"] and "UTC" in mail["text"]
+    assert f"UID:{case_id}@forestall" in mail["calendar"] and "SEQUENCE:0" in mail["calendar"]
+
+    await _repair(story, case)
+    case = await story.case(case_id)
+    assert case["state"] == "verifying"
+    assert [act["state"] for act in await story.acts(case_id, "reservation")] == ["consumed"]
+    await story.later(5)
+    await story.vitals(BASELINE_G)
+    await story.later(2)
+    case = await story.case(case_id)
+    assert (case["state"], case["outcome"]["new_serial"]) == ("closed", "BRG-2")
+    closing = story.servers.mails_of(case_id, "closing")
+    assert len(closing) == 1 and closing[0]["in_reply_to"] == mail["message_id"]
+    assert len(story.servers.mails_of(case_id, "announcement")) == 1
+    installed = await story.rows("SELECT serial, valid_to FROM component ORDER BY component_id")
+    assert [(row["serial"], row["valid_to"] is None) for row in installed] == [("BRG-1", False), ("BRG-2", True)]
+    kinds = [row["kind"] for row in await story.rows("SELECT kind FROM case_event ORDER BY event_id")]
+    for kind in ("opened", "judged", "confirmed", "entitlement_verified", "part_reserved", "window_booked",
+                 "work_order_written", "engineer_dispatched", "committed", "message_announcement", "work_completed",
+                 "verified", "closed", "message_closing"):  # fmt: skip
+        assert kind in kinds
+    audited = await story.rows("SELECT count(*) AS n FROM audit_entry WHERE subject = %s", f"case:{case_id}")
+    assert audited[0]["n"] == len(kinds)
+
+
+async def _repair(story: Stage, case: dict) -> None:
+    order = (await story.rows("SELECT * FROM work_order WHERE case_id = %s", case["case_id"]))[0]
+    assert order["state"] == "dispatched" and order["engineer_id"] == case["plan"]["engineer"]["id"]
+    await story.later((instant(case["plan"]["window"]["start"]) - story.clock.now()) / timedelta(hours=1))
+    await story.command(commands.start_work_order, order["work_order_id"])
+    report = WorkReport(failure_mode="bearing_spalling", replaced=True, new_serial="BRG-2", note="worn race")
+    await story.command(commands.complete_work_order, order["work_order_id"], report)
+
+
+async def test_findings_at_once_join_one_case(story: Stage) -> None:
+    findings = [finding_at(story.clock) for _ in range(6)]
+    cases = await asyncio.gather(*(story.finding(finding, run=False) for finding in findings))
+    assert len(set(cases)) == 1
+    await story.settle()
+    assert len(story.servers.mails_of(cases[0], "announcement")) == 1
+    assert len(await story.acts(cases[0], "reservation")) == 1
+
+
+async def test_a_repair_that_does_not_help_is_handed_over(story: Stage) -> None:
+    case_id = await story.finding()
+    await _repair(story, await story.case(case_id))
+    await story.later(5)
+    await story.vitals(0.3)
+    await story.later(2)
+    case = await story.case(case_id)
+    assert (case["state"], case["escalated"]) == ("verifying", True)
+    (raised,) = await story.escalations(case_id)
+    assert raised["reason"] == "verification_failed"
+    await story.command(commands.decide_escalation, raised["escalation_id"], "plan_again", "again")
+    case = await story.case(case_id)
+    assert case["state"] == "committed"
+    assert len(story.servers.mails_of(case_id, "announcement")) == 1
+    (amendment,) = story.servers.mails_of(case_id, "amendment")
+    assert "SEQUENCE:1" in amendment["calendar"] and f"UID:{case_id}@forestall" in amendment["calendar"]
+
+
+async def test_a_deadline_that_moves_before_the_window_moves_the_repair(story: Stage) -> None:
+    finding = finding_at(story.clock)
+    case_id = await story.finding(finding)
+    before = (await story.case(case_id))["plan"]
+    hours_to_window = (instant(before["window"]["end"]) - story.clock.now()) / timedelta(hours=1)
+    story.rt.prognose = certain(hours_to_window - 1.5)
+    await story.finding(replace(finding, revision=2))
+    case = await story.case(case_id)
+    assert (case["state"], case["replanning"], case["escalated"]) == ("committed", False, False)
+    assert instant(case["plan"]["window"]["end"]) <= case["deadline_at"] < instant(before["window"]["end"])
+    windows = await story.acts(case_id, "window")
+    assert [act["state"] for act in windows] == ["released", "held"]
+    held = await story.rows("SELECT count(*) AS n FROM engineer_booking WHERE state = 'held'")
+    assert held[0]["n"] == 1
+    (first,) = story.servers.mails_of(case_id, "announcement")
+    (amendment,) = story.servers.mails_of(case_id, "amendment")
+    assert amendment["in_reply_to"] == first["message_id"] and "SEQUENCE:1" in amendment["calendar"]
+
+
+async def test_a_deadline_too_close_to_move_is_asked_about(story: Stage) -> None:
+    finding = finding_at(story.clock)
+    case_id = await story.finding(finding)
+    story.rt.prognose = certain(1.0)
+    await story.finding(replace(finding, revision=2))
+    case = await story.case(case_id)
+    assert (case["state"], case["replanning"], case["escalated"]) == ("committed", False, True)
+    assert [e["reason"] for e in await story.escalations(case_id)] == ["deadline_moved"]
+    assert [act["state"] for act in await story.acts(case_id, "window")] == ["held"]
+    assert story.servers.mails_of(case_id, "amendment") == []
+
+
+async def test_a_false_alarm_releases_everything_and_takes_the_announcement_back(story: Stage) -> None:
+    case_id = await story.finding()
+    await story.command(commands.cancel_case, case_id, "sensor was loose", True)
+    assert (await story.case(case_id))["state"] == "false_alarm"
+    for kind in ("reservation", "window", "work_order", "dispatch"):
+        assert [act["state"] for act in await story.acts(case_id, kind)] == ["released"]
+    stock = await story.rows("SELECT on_hand FROM stock WHERE centre_id = 'bremen'")
+    assert stock[0]["on_hand"] == 2
+    (cancelled,) = story.servers.mails_of(case_id, "cancellation")
+    assert "METHOD:CANCEL" in cancelled["calendar"]
+
+
+async def test_maintenance_is_recorded_and_not_judged(story: Stage) -> None:
+    await story.command(commands.set_maintenance, ASSET, story.clock.now() + timedelta(hours=5), "tyres")
+    assert await story.finding() is None
+    audited = await story.rows("SELECT body FROM audit_entry WHERE action = 'finding.not_judged'")
+    assert audited[0]["body"]["reason"] == "maintenance"
+    await story.later(6)
+    assert await story.finding() is not None
+
+
+async def test_observe_only_stops_acts_and_lifting_it_continues(story: Stage) -> None:
+    await story.command(commands.set_observe_only, TENANT, True)
+    case_id = await story.finding()
+    case = await story.case(case_id)
+    assert case["state"] == "confirmed" and "observe" in case["waits_for"]
+    assert await story.rows("SELECT 1 FROM act") == []
+    await story.command(commands.set_observe_only, TENANT, False)
+    assert (await story.case(case_id))["state"] == "committed"

@@ -1,0 +1,138 @@
+"""The agent against real brokers: whatever is killed, every batch arrives and is kept exactly once by its key."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from uplink_rig import BROKERS, Broker, Collector, make_agent, spawn_agent, stop_process, until
+
+from fleet_core.births import DeviceBirth, NodeBirth
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest, tmp_path: Path):
+    broker = Broker(request.param, tmp_path)
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+async def cancelled(task: asyncio.Task) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_births_then_batches_then_death(broker: Broker, tmp_path: Path) -> None:
+    collector = Collector(broker.port)
+    collecting = asyncio.create_task(collector.run())
+    await until(lambda: collector.received["connects"] > 0)
+    agent, _ = make_agent(tmp_path, broker.port, 100.0, 50)
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    await until(lambda: len(collector.values()) == 50)
+    stop.set()
+    await running
+    await until(lambda: collector.received["NDEATH"] > 0)
+    await cancelled(collecting)
+    assert collector.values() == [float(n) for n in range(50)]
+    assert isinstance(collector.births[0], NodeBirth)
+    device = next(b for b in reversed(collector.births) if isinstance(b, DeviceBirth))
+    assert {"count", "vibration"} <= {metric.name for metric in device.schema.metrics}
+    assert device.components[0].serial == "BRG-1"
+    collector.assert_chain()
+    assert (tmp_path / "state" / "status.json").exists()
+
+
+async def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
+    collector = Collector(broker.port)
+    collecting = asyncio.create_task(collector.run())
+    await until(lambda: collector.received["connects"] > 0)
+    agent, _ = make_agent(tmp_path, broker.port, 100.0, 500)
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    await until(lambda: len(collector.values()) > 60)
+    broker.kill()
+    await asyncio.sleep(1.5)
+    broker.start()
+    await until(lambda: len(collector.values()) == 500, 60)
+    stop.set()
+    await running
+    await cancelled(collecting)
+    assert collector.values() == [float(n) for n in range(500)]
+    collector.assert_chain()
+
+
+async def test_a_deaf_server_is_sent_everything_again(broker: Broker, tmp_path: Path) -> None:
+    collector = Collector(broker.port, deaf=True, refuse={3})
+    collecting = asyncio.create_task(collector.run())
+    await until(lambda: collector.received["connects"] > 0)
+    agent, _ = make_agent(tmp_path, broker.port, 50.0, 100)
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    await until(lambda: collector.received["unheard"] > 6)
+    collector.deaf = False
+    await until(lambda: len(collector.values()) >= 85, 60)
+    await until(lambda: not agent._uplink._window.in_flight, 30)
+    stop.set()
+    await running
+    await cancelled(collecting)
+    assert 3 not in {number for _, number in collector.batches}  # refused: terminal
+    collector.assert_chain()
+    with sqlite3.connect(tmp_path / "state" / "outbox.sqlite") as db:
+        assert db.execute("SELECT COUNT(*) FROM batches WHERE status = 0").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("point", ["outbox.before_commit", "outbox.after_commit", "uplink.after_publish"])
+async def test_a_killed_agent_continues_its_chain(point: str, tmp_path: Path) -> None:
+    broker = Broker(BROKERS[-1], tmp_path)
+    broker.start()
+    collector = Collector(broker.port)
+    collecting = asyncio.create_task(collector.run())
+    try:
+        await until(lambda: collector.received["connects"] > 0)
+        first = spawn_agent(tmp_path, broker.port, 100.0, 10_000, f"{point}=kill@3")
+        await until(lambda: first.poll() is not None, 30)
+        assert first.returncode == -9
+        with sqlite3.connect(f"file:{tmp_path}/state/outbox.sqlite?mode=ro", uri=True) as db:
+            committed = {number for (number,) in db.execute("SELECT number FROM batches")}
+        second = spawn_agent(tmp_path, broker.port, 100.0, 40)
+        await until(lambda: collector.values()[-40:] == [float(n) for n in range(40)], 30)
+        await until(lambda: committed <= {number for _, number in collector.batches}, 30)
+        assert stop_process(second) == 0
+        collector.assert_chain()
+        assert len({outbox for outbox, _ in collector.batches}) == 1
+    finally:
+        await cancelled(collecting)
+        broker.kill()
+
+
+async def test_latency_and_rate_are_what_we_promise(tmp_path: Path) -> None:
+    broker = Broker(BROKERS[-1], tmp_path)
+    broker.start()
+    collector = Collector(broker.port)
+    collecting = asyncio.create_task(collector.run())
+    try:
+        await until(lambda: collector.received["connects"] > 0)
+        agent, source = make_agent(tmp_path, broker.port, 50.0, 100)
+        stop = asyncio.Event()
+        running = asyncio.create_task(agent.run(stop))
+        await until(lambda: len(collector.values()) == 100)
+        stop.set()
+        await running
+        delays_s = sorted(
+            collector.arrived_s[key] - source.handed[int(value)]
+            for key, batch in collector.batches.items()
+            for column in batch.columns
+            if column.metric == "count"
+            for value in column.values
+        )
+        print(f"hand-over to collector: median {delays_s[50] * 1e3:.0f} ms, worst {delays_s[-1] * 1e3:.0f} ms")
+        assert delays_s[50] < 0.6
+    finally:
+        await cancelled(collecting)
+        broker.kill()
