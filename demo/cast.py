@@ -10,17 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from demo.stack import Stack
 from demo.stories import HandOver, Repair
+from fleet_core.clock import Clock
 
 SHIPPED_HISTORY = Path(__file__).parents[1] / "models" / "artifacts" / "bearing_history.csv.gz"
 STORY_LIMIT_S = 170.0
+SLOT = "drive_bearing"
 HISTORY_H = 30.0
 LONG_AFTER_THE_DEMO_H = 5000.0
-RECORDED_CUT_ROW = 440
-"""Where the past ends and the live part begins: 90 h before the recorded bearing failed, 15 h before it shows."""
+WEAR_BEGINS_HOUR_UTC = 1
+RECORDED_WEAR_ROW = 550
+RECORDED_WEAR_HOUR_UTC = 18
+"""Scenarios fix the hour of the day at which wear shows, so that a story goes the same way however long the start took:
+in the early evening, with a quiet night ahead. The recorded bearing shows it about 72 h before it failed."""
+RECORDED_ROWS_PER_H = 6
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,15 @@ class _Drive:
     bearing: str
     part_no: str
     seed_offset: int
-    healthy_h: float
+    later_h: float
     seize_h: float
 
-    def plug_in(self, stack: Stack, bearing: str, healthy_h: float, history_h: float) -> str:
-        """Start (or restart) the device; returns its ``[[asset]]`` table."""
+    def plug_in(self, stack: Stack) -> str:
+        """Start the device with a stored past; returns its ``[[asset]]`` table."""
+        healthy_h = hours_until(stack.clock, WEAR_BEGINS_HOUR_UTC, at_least_h=2.0) + self.later_h
+        return self._power_on(stack, self.bearing, healthy_h, HISTORY_H)
+
+    def _power_on(self, stack: Stack, bearing: str, healthy_h: float, history_h: float) -> str:
         port = stack.start_drive(
             self._process, stack.seed * 100 + self.seed_offset, bearing, self.serial, self.model,
             healthy_h=healthy_h, seize_after_h=self.seize_h, history_h=history_h,
@@ -65,22 +76,22 @@ class _Drive:
     def swap(self, stack: Stack, new_bearing: str) -> None:
         """What the engineer does: power off, fit the new bearing, power on."""
         stack.keeper.stop(self._process)
-        self.plug_in(stack, new_bearing, LONG_AFTER_THE_DEMO_H, 0.0)
+        self._power_on(stack, new_bearing, LONG_AFTER_THE_DEMO_H, 0.0)
 
     @property
     def _process(self) -> str:
         return f"device-{self.asset_id}"
 
 
-ROBOT_17 = _Drive("robot-17", "AMR-200", "AMR200-0017", "BRG-0017", "P-6205", 17, 5.0, 64.0)
-ROBOT_18 = _Drive("robot-18", "AMR-300", "AMR300-0018", "BRG-0018", "P-6308", 18, 8.0, 60.0)
-ROBOT_31 = _Drive("robot-31", "AMR-200", "AMR200-0031", "BRG-0031", "P-6205", 31, 10.0, 62.0)
-ROBOT_44 = _Drive("robot-44", "AMR-200", "AMR200-0044", "BRG-0044", "P-6205", 44, 12.0, 58.0)
+ROBOT_17 = _Drive("robot-17", "AMR-200", "AMR200-0017", "BRG-0017", "P-6205", 17, 0.0, 66.0)
+ROBOT_18 = _Drive("robot-18", "AMR-300", "AMR300-0018", "BRG-0018", "P-6308", 18, 2.0, 60.0)
+ROBOT_31 = _Drive("robot-31", "AMR-200", "AMR200-0031", "BRG-0031", "P-6205", 31, 4.0, 62.0)
+ROBOT_44 = _Drive("robot-44", "AMR-200", "AMR200-0044", "BRG-0044", "P-6205", 44, 6.0, 58.0)
 
 HAND_OVERS = (
-    HandOver("no-part-in-time", "robot-18", "no_part_in_time", STORY_LIMIT_S),
-    HandOver("no-window-in-time", "robot-31", "no_window_in_time", STORY_LIMIT_S),
-    HandOver("connector-down", "robot-44", "connector_down", STORY_LIMIT_S),
+    HandOver("no-part-in-time", "robot-18", SLOT, "no_part_in_time", STORY_LIMIT_S),
+    HandOver("no-window-in-time", "robot-31", SLOT, "no_window_in_time", STORY_LIMIT_S),
+    HandOver("connector-down", "robot-44", SLOT, "connector_down", STORY_LIMIT_S),
 )
 HOST = """[[asset]]
 device_id = "this-machine"
@@ -101,12 +112,10 @@ def simulated_cast(stack: Stack) -> Cast:
     """Story 1 with a simulated drive."""
     new_bearing = "BRG-0017-B"
     story = Repair(
-        "robot-drive", ROBOT_17.asset_id, "bearing_seizure", new_bearing,
+        "robot-drive", ROBOT_17.asset_id, SLOT, "bearing_seizure", new_bearing,
         lambda: ROBOT_17.swap(stack, new_bearing), STORY_LIMIT_S,
     )  # fmt: skip
-    return _cast(
-        stack, "simulated", [SHIPPED_HISTORY], story, lambda: ROBOT_17.plug_in(stack, "BRG-0017", 5.0, HISTORY_H)
-    )
+    return _cast(stack, "simulated", [SHIPPED_HISTORY], story, lambda: ROBOT_17.plug_in(stack))
 
 
 def recorded_cast(stack: Stack, data: Path) -> Cast:
@@ -114,11 +123,11 @@ def recorded_cast(stack: Stack, data: Path) -> Cast:
     data = data.absolute()
     new_bearing = "IMS2-B1-B"
     story = Repair(
-        "robot-drive", "rig-2", "bearing_seizure", new_bearing,
+        "robot-drive", "rig-2", "bearing_1", "bearing_seizure", new_bearing,
         lambda: _swap_recorded(stack, data, new_bearing), STORY_LIMIT_S,
     )  # fmt: skip
     histories = [SHIPPED_HISTORY, data / "ims" / "1st_test.csv", *sorted((data / "femto" / "features").glob("*.csv"))]
-    return _cast(stack, "recorded", histories, story, lambda: _recorded(stack, data, "IMS2-B1", RECORDED_CUT_ROW))
+    return _cast(stack, "recorded", histories, story, lambda: _recorded(stack, data, "IMS2-B1", _cut_row(stack.clock)))
 
 
 def _cast(stack: Stack, scenario: str, histories: Sequence[Path], story: Repair, played: Callable[[], str]) -> Cast:
@@ -130,9 +139,9 @@ def _cast(stack: Stack, scenario: str, histories: Sequence[Path], story: Repair,
         broken = {"kind": "error_500", "target": "any", "count": 1_000_000}
         stack.wms("wms-leipzig", "POST", "/_faults", broken)
         groups = [
-            ("agent-ams-1", "nw-amsterdam", lambda: played() + _plug_in(stack, ROBOT_18)),
-            ("agent-rtm-1", "nw-rotterdam", lambda: _plug_in(stack, ROBOT_31)),
-            ("agent-lej-1", "nw-leipzig", lambda: _plug_in(stack, ROBOT_44)),
+            ("agent-ams-1", "nw-amsterdam", lambda: played() + ROBOT_18.plug_in(stack)),
+            ("agent-rtm-1", "nw-rotterdam", lambda: ROBOT_31.plug_in(stack)),
+            ("agent-lej-1", "nw-leipzig", lambda: ROBOT_44.plug_in(stack)),
             ("agent-ams-host", "nw-amsterdam", lambda: HOST),
         ]
         with ThreadPoolExecutor(2) as pool:
@@ -157,8 +166,19 @@ def _start_agent(stack: Stack, node_id: str, site_id: str, assets: Callable[[], 
     stack.start_agent(node_id, site_id, assets())
 
 
-def _plug_in(stack: Stack, drive: _Drive) -> str:
-    return drive.plug_in(stack, drive.bearing, drive.healthy_h, HISTORY_H)
+def hours_until(clock: Clock, hour_utc: int, at_least_h: float) -> float:
+    """Story hours until the clock next shows that hour, no sooner than ``at_least_h``."""
+    earliest = clock.now() + timedelta(hours=at_least_h)
+    then = earliest.replace(hour=hour_utc, minute=0, second=0, microsecond=0)
+    if then < earliest:
+        then += timedelta(days=1)
+    return (then - clock.now()) / timedelta(hours=1)
+
+
+def _cut_row(clock: Clock) -> int:
+    """The row that falls at this moment, so that the recorded wear shows at its hour of the day."""
+    ahead_h = hours_until(clock, RECORDED_WEAR_HOUR_UTC, at_least_h=8.0)
+    return RECORDED_WEAR_ROW - round(ahead_h * RECORDED_ROWS_PER_H)
 
 
 def _recorded(stack: Stack, data: Path, bearing_1: str, cut_row: int) -> str:

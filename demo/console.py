@@ -18,9 +18,9 @@ class Console:
         token = self._post("/api/login", {"login": login, "password": password})["token"]
         self._client.headers["Authorization"] = f"Bearer {token}"
 
-    def case_of(self, asset_id: str) -> dict[str, Any] | None:
-        """The newest case of an asset, whole, or None."""
-        cases = self._get("/api/cases", asset_id=asset_id, limit=20)["items"]
+    def case_of(self, asset_id: str, slot: str) -> dict[str, Any] | None:
+        """The newest case of a component, whole, or None."""
+        cases = [one for one in self._get("/api/cases", asset_id=asset_id, limit=50)["items"] if one["slot"] == slot]
         if not cases:
             return None
         newest = max(cases, key=lambda case: case["opened_at"])

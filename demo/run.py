@@ -31,7 +31,7 @@ from fleet_core.clock import ScaledClock
 from fleet_core.errors import ForestallError
 
 DEFAULT_SCALE = 3600.0
-STORY_START_HOUR_UTC = 6
+STORY_START_HOUR_UTC = 19
 
 terminal = Terminal(stderr=True, highlight=False)
 
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     directory = arguments.dir.absolute()
     if directory.exists():
         shutil.rmtree(directory)
-    clock = ScaledClock.starting_now(arguments.scale, _story_start())
+    clock = ScaledClock.starting_now(arguments.scale, story_start())
     started_s = time.monotonic()
     try:
         with Keeper(directory / "log") as keeper:
@@ -180,10 +180,10 @@ def _greet(stack: Stack, password: str) -> None:
         )
 
 
-def _story_start() -> datetime:
-    """The last Monday morning: stories then run through a working week, whenever they are played."""
+def story_start() -> datetime:
+    """The last Sunday evening: stories then run through a working week, whenever they are played."""
     today = datetime.now(UTC).replace(hour=STORY_START_HOUR_UTC, minute=0, second=0, microsecond=0)
-    return today - timedelta(days=today.weekday())
+    return today - timedelta(days=today.weekday() + 1)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -36,6 +36,7 @@ class Repair:
 
     name: str
     asset_id: str
+    slot: str
     failure_mode: str
     new_serial: str
     swap: Callable[[], None]
@@ -48,6 +49,7 @@ class HandOver:
 
     name: str
     asset_id: str
+    slot: str
     reason: str
     limit_s: float
 
@@ -55,9 +57,9 @@ class HandOver:
 class Follower:
     """Follows the newest case of one asset and tells each new line of its timeline."""
 
-    def __init__(self, stack: Stack, console: Console, name: str, asset_id: str, limit_s: float, tell: Tell) -> None:
-        self._stack, self._console, self._name, self._asset_id = stack, console, name, asset_id
-        self._until_s = time.monotonic() + limit_s
+    def __init__(self, stack: Stack, console: Console, story: Repair | HandOver, tell: Tell) -> None:
+        self._stack, self._console, self._story = stack, console, story
+        self._until_s = time.monotonic() + story.limit_s
         self._tell = tell
         self._told = 0
 
@@ -66,7 +68,7 @@ class Follower:
         state = "no case yet"
         while time.monotonic() < self._until_s:
             try:
-                case = self._console.case_of(self._asset_id)
+                case = self._console.case_of(self._story.asset_id, self._story.slot)
             except httpx.TransportError as error:  # the server is being restarted: look again
                 case, state = None, f"the server does not answer ({type(error).__name__})"
             if case:
@@ -86,28 +88,29 @@ class Follower:
         for event in timeline:
             if event["event_id"] > self._told:
                 self._told = event["event_id"]
-                self._tell(self._name, datetime.fromisoformat(event["at"]), event["summary"])
+                self._tell(self._story.name, datetime.fromisoformat(event["at"]), event["summary"])
 
 
 def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
     """Play a repair to its closed case; returns its part of the JSON document. Raises StoryFailed."""
     with stack.console("engineer") as console:
-        follower = Follower(stack, console, story.name, story.asset_id, story.limit_s, tell)
+        follower = Follower(stack, console, story, tell)
         planned = follower.wait("the repair to be arranged", lambda case: _act(case, "message", "announcement") != {})
         case = _perform(stack, console, follower, story, planned)
         mails = _mails_of(stack, case)
     announcements = [mail for mail in distinct(mails) if _purpose(mail) == "announcement"]
-    summary, plan, prognosis = case["summary"], case["plan"], case["prognosis"]
+    # what it was decided on; the prognosis goes on being refreshed until the repair
+    summary, plan, prognosis = case["summary"], case["plan"], planned["prognosis"]
     window = next(window for window in planned["plan"]["windows"] if window["chosen"])
     deadline_at = datetime.fromisoformat(planned["summary"]["deadline_at"])
     result = {
         "name": story.name,
-        "finding_at": case["finding"]["detected_at"],
+        "finding_at": planned["finding"]["detected_at"],
         "failure_mode": summary["failure_mode"],
         "p_fail_72h": prognosis["p_fail"]["72"],
         "rul_h": {name: prognosis[f"rul_{name}_h"] for name in ("p10", "p50", "p90")},
         "neighbours": len(prognosis["neighbours"]),
-        "judged_against_itself": _own_unit_among(case),
+        "judged_against_itself": _own_unit_among(planned),
         "case_id": summary["case_id"],
         "owner": summary["owner_name"],
         "entitlement": plan["entitlement"],
@@ -122,7 +125,7 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
         "work_order": case["work_orders"][0]["label"] if case["work_orders"] else None,
         "engineer": plan["engineer_name"],
         "notifications": len(announcements),
-        "finding_to_notification_s": _latency_s(stack.clock, case["finding"]["detected_at"], announcements),
+        "finding_to_notification_s": _latency_s(stack.clock, planned["finding"]["detected_at"], announcements),
         "verified": any(event["kind"].startswith("verif") for event in case["timeline"]),
         "closed": summary["state"] == "closed",
     }
@@ -140,7 +143,7 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
 def play_hand_over(stack: Stack, story: HandOver, tell: Tell) -> dict[str, Any]:
     """Play a hand-over to the named person's escalation; returns its part of the document. Raises StoryFailed."""
     with stack.console("engineer") as console:
-        follower = Follower(stack, console, story.name, story.asset_id, story.limit_s, tell)
+        follower = Follower(stack, console, story, tell)
         case = follower.wait(f"an escalation ({story.reason})", lambda case: bool(_open_escalations(case)))
         time.sleep(4 * POLL_S)  # an announcement that should not be sent gets the time to be sent
         case = follower.wait("the case", lambda case: True)

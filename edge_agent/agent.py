@@ -18,7 +18,7 @@ import random
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,7 +36,7 @@ from fleet_core import __version__
 from fleet_core.births import DeviceBirth, HeldReport, NodeBirth
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, Retryable
-from fleet_core.plugins import load_plugin
+from fleet_core.plugins import load_plugin, parse_config
 from fleet_core.schema import MAX_SCHEMA_METRICS
 
 log = logging.getLogger(__name__)
@@ -203,10 +203,7 @@ class Agent:
             "boot_id": self._boot_id,
             "uplink": asdict(self._uplink.counters),
             "outbox": asdict(await self._store.call(Outbox.stats)) | {"disk_full": self._store.disk_full},
-            "assets": {
-                worker.device_id: _asset_status(worker, s)
-                for worker, s in zip(self._workers, self._sources, strict=True)
-            },
+            "assets": dict(map(_asset_status, self._workers, self._sources)),
         }
         try:
             write_atomic(self._config.state_dir / "status.json", json.dumps(status, indent=1).encode())
@@ -217,11 +214,7 @@ class Agent:
 def build_source(config: AssetConfig, deps: SourceDeps) -> Source:
     """The source an asset's configuration names. Raises BadConfig."""
     plugin = load_plugin("edge_agent.acquisition", config.source_type)
-    try:
-        settings = plugin.Config(**config.source)
-    except TypeError as error:
-        known = ", ".join(field.name for field in fields(plugin.Config))
-        raise BadConfig(f"[asset.source] of type {config.source_type}: {error}; settings are: {known}") from None
+    settings = parse_config(plugin.Config, config.source, f"[asset.source] of type {config.source_type}")
     source: Source = plugin.build(settings, deps)
     return source
 

@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +22,7 @@ from edge_agent.config import AgentConfig, AssetConfig, UplinkConfig
 from edge_agent.host import time_quality
 from edge_agent.outbox_db import check_outbox
 from fleet_core.errors import BadConfig
-from fleet_core.plugins import load_plugin
+from fleet_core.plugins import load_plugin, parse_config
 from fleet_core.telemetry import EARLIEST_US
 
 CONNECT_TIMEOUT_S = 3.0
@@ -156,12 +156,9 @@ def _source(asset: AssetConfig) -> Iterator[Check]:
     name = f"source of {asset.description.device_id}"
     try:
         plugin = load_plugin("edge_agent.acquisition", asset.source_type)
-        plugin.Config(**asset.source)
-    except (BadConfig, TypeError) as error:
-        known = ""
-        if isinstance(error, TypeError):
-            known = "; settings are: " + ", ".join(field.name for field in fields(plugin.Config))
-        yield Check(name, Verdict.FAIL, f"{error}{known}", "mend [asset.source] or install what is missing")
+        parse_config(plugin.Config, asset.source, f"[asset.source] of type {asset.source_type}")
+    except BadConfig as error:
+        yield Check(name, Verdict.FAIL, str(error), "mend [asset.source] or install what is missing")
         return
     yield Check(name, Verdict.OK, asset.source_type)
     port = asset.source.get("port")

@@ -1,8 +1,10 @@
 """From samples to drafts of batches, pure: collect, cut to size, fragment.
 
-A draft is a batch before it has a number. The collector of an asset holds at most ``MAX_SAMPLES`` samples; the owner
-takes a draft when it is full or old enough. Failure: samples that no schema or bound allows are counted and named in
-``rejected``, never silently lost.
+A draft is a batch before it has a number. Drafts stay below about 16 KiB when encoded, well below what the wire
+allows, because small brokers cut the link at larger messages. The collector of an asset holds at most
+``DRAFT_SAMPLES`` samples; the owner takes a draft when it is full or old enough.
+
+Failure: samples that no schema or bound allows are counted and named in ``rejected``, never silently lost.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fleet_core.batches import MAX_FRAGMENT_SAMPLES, MAX_SAMPLES, GapRecord, SampleColumn, Schema, WaveformFragment
+from fleet_core.batches import GapRecord, SampleColumn, Schema, WaveformFragment
 from fleet_core.telemetry import (
     EARLIEST_US,
     LATEST_US,
@@ -23,6 +25,9 @@ from fleet_core.telemetry import (
     StateChange,
     Waveform,
 )
+
+DRAFT_SAMPLES = 600
+DRAFT_FRAGMENT_SAMPLES = 3840
 
 Event = Finding | StateChange
 
@@ -75,7 +80,7 @@ def event_drafts(device_id: str, schema: Schema, events: Iterable[Event], histor
 def waveform_drafts(device_id: str, schema: Schema, waveform: Waveform, historical: bool) -> list[Draft]:
     """The waveform in as many fragments as the batch's bound asks for."""
     values = waveform.values
-    starts = range(0, len(values), MAX_FRAGMENT_SAMPLES)
+    starts = range(0, len(values), DRAFT_FRAGMENT_SAMPLES)
     return [
         Draft(
             BatchClass.WAVEFORM,
@@ -83,7 +88,7 @@ def waveform_drafts(device_id: str, schema: Schema, waveform: Waveform, historic
             schema,
             waveform=WaveformFragment(
                 *(waveform.metric, waveform.time_us, waveform.sample_rate_hz, waveform.unit),
-                *(index, len(starts), values[start : start + MAX_FRAGMENT_SAMPLES]),
+                *(index, len(starts), values[start : start + DRAFT_FRAGMENT_SAMPLES]),
             ),
             historical=historical,
         )
@@ -134,7 +139,7 @@ class Collector:
             column.times_us.append(sample.time_us)
             column.values.append(sample.value)
             self._counts[historical] += 1
-            if self._counts[historical] >= MAX_SAMPLES:
+            if self._counts[historical] >= DRAFT_SAMPLES:
                 full += self._take(historical)
                 columns = self._columns[historical]
         return full

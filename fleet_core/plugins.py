@@ -90,7 +90,7 @@ def _parse_value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _parse_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
-    for choice in choices:
+    for choice in sorted(choices, key=lambda each: each is not type(value)):  # 5 is an int before it is a float
         if choice is type(None) and value is None:
             return None
         try:

@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exclude", default="", metavar="A,B", help="columns to leave out, such as labels")
     parser.add_argument("--settings", type=Path, metavar="TOML", help="settings as in [asset.detection]")
     parser.add_argument("--learn-ticks", type=int, metavar="N", help="rows to learn from (default 144)")
-    parser.add_argument("--false-alarms-per-tick", type=float, metavar="P", help="calibrated rate (default 5e-5)")
+    parser.add_argument("--false-alarms-per-tick", type=float, metavar="P", help="calibrated rate (default 1e-4)")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
 
 

@@ -10,7 +10,7 @@ from fleet_core.errors import BadConfig
 SAMPLE = """\
 learn_ticks = 144
 learn_span_h = 20.0
-false_alarms_per_tick = 5e-5
+false_alarms_per_tick = 1e-4
 
 [indicator]
 drive_bearing = "vibration_rms_g"
@@ -32,7 +32,7 @@ class DetectionSettings:
 
     learn_ticks: int = 144
     learn_span_h: float = 20.0
-    false_alarms_per_tick: float = 5e-5
+    false_alarms_per_tick: float = 1e-4
     horizon: float = 4.0
     watch: float = 0.6
     alarm: float = 1.0

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 MIN_SAMPLES = 32
+SILENCE = 1e-100
+"""Mean square below which there is nothing to describe the shape of (and squares would underflow)."""
 BAND_EDGES = (0.0, 0.08, 0.16, 0.32, 0.64, 1.0)
 """Edges of the relative bands as fractions of the Nyquist frequency; at 25.6 kHz: 1, 2, 4, 8.2, 12.8 kHz."""
 
@@ -44,7 +46,7 @@ def waveform_features(values: ArrayLike, sample_rate_hz: float) -> dict[str, flo
     power = float(squares.mean())
     peak = float(np.abs(signal).max())
     rms = power**0.5
-    if not power > 0.0:
+    if not power > SILENCE:
         return dict.fromkeys(FEATURE_NAMES, float("nan")) | {"rms": 0.0, "peak": peak}
     features = {
         "rms": rms,

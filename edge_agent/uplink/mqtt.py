@@ -73,6 +73,7 @@ class UplinkCounters:
     stored: int = 0
     refused: int = 0
     undeliverable: int = 0
+    suspects: int = 0
     bad_commands: int = 0
     last_refusal: str = ""
 
@@ -106,6 +107,7 @@ class Uplink:
         self._seq = 0
         self._bd_path = state_dir / "bdseq"
         self._down_since_s: float | None = None
+        self._connected_at_s = 0.0
 
     def rebirth(self) -> None:
         """The description changed: be born again before the next batch."""
@@ -133,6 +135,8 @@ class Uplink:
                 await self._connection(tls)
             except (aiomqtt.MqttError, OutboxUnavailable, OSError) as error:
                 self._log_loss(error, loop.time())
+                if self.counters.connected:
+                    self._note_suspect(self._window.lost(loop.time(), loop.time() - self._connected_at_s))
             finally:
                 self.counters.connected = False
             task = asyncio.current_task()
@@ -214,7 +218,8 @@ class Uplink:
 
     async def _send_again(self, client: aiomqtt.Client, now_s: float) -> None:
         again, hopeless = self._window.due(now_s)
-        for key in again:
+        suspect = self._window.suspect_due(now_s)
+        for key in [*again, suspect] if suspect else again:
             leased = await self._store.call(Outbox.fetch, key)
             if leased is None:
                 self._window.forget(key)
@@ -240,7 +245,7 @@ class Uplink:
             leased = await self._store.call(Outbox.lease, after, before, LANE_CLASSES[lane], room)
             for batch in leased:
                 self._window.read(lane, batch.id)
-                if not self._window.is_in_flight(batch.key):
+                if not self._window.is_in_flight(batch.key) and not self._window.is_suspect(batch.key):
                     await self._publish(client, batch, now_s)
             total += len(leased)
         return total
@@ -305,6 +310,13 @@ class Uplink:
         if again:
             self._window.rewind(await self._store.call(Outbox.next_id))
 
+    def _note_suspect(self, key: Key | None) -> None:
+        self.counters.suspects = self._window.suspects
+        if key is not None:
+            log.error(
+                "the link breaks at batch %d; others go first. Does the broker limit the size of messages?", key[1]
+            )
+
     def _note_refusal(self, key: Key, reason: str) -> None:
         if reason != self.counters.last_refusal:
             log.warning("the server refused batch %d: %s (the same reason is logged once)", key[1], reason)
@@ -319,6 +331,7 @@ class Uplink:
 
     def _log_recovery(self) -> None:
         self.counters.connected = True
+        self._connected_at_s = asyncio.get_running_loop().time()
         self.counters.connects += 1
         if self._down_since_s is not None:
             log.info("uplink is back after %.1f s", asyncio.get_running_loop().time() - self._down_since_s)

@@ -5,6 +5,10 @@ one per window answered and halves when an answer is late (additive increase, mu
 gaps go first, then what is live (appended since this connection), then backfill, oldest first; each lane remembers
 how far it has read, and what is in flight is sent again after an exponentially growing, jittered pause.
 
+A broker may cut the link at a message it does not like (too large for it, usually), again and again. After some short
+connections in a row batches go one at a time; one that was alone in flight when the link broke is a suspect: it stays
+held, the others pass, and it is tried alone after growing pauses.
+
 A batch unanswered after ``MAX_DELIVERIES`` while batches sent after it were answered is undeliverable: something in
 it, not the link, is wrong.
 """
@@ -27,6 +31,9 @@ PROBE_WINDOW = 2
 URGENT_ROOM = 16
 BACKOFF_BASE_S, BACKOFF_CAP_S, SETTLED_AFTER_S = 0.5, 30.0, 30.0
 REBIRTH_PAUSE_S = 5.0
+SHORT_CONNECTION_S = 5.0
+SHORT_LOSSES_BEFORE_DOUBT = 2
+SUSPECT_PAUSE_S, MAX_SUSPECT_PAUSE_S, MAX_SUSPECTS = 30.0, 3600.0, 1024
 
 
 class Lane(IntEnum):
@@ -53,6 +60,12 @@ class _InFlight:
     deliveries: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Suspect:
+    losses: int
+    due_s: float
+
+
 class SendWindow:
     """The state of one uplink over all its connections."""
 
@@ -66,6 +79,18 @@ class SendWindow:
         self._cursors = dict.fromkeys(Lane, 0)
         self._last_decrease_s = float("-inf")
         self._answered_sent_s = float("-inf")
+        self._short_losses = 0
+        self._suspects: dict[Key, _Suspect] = {}
+
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether the link breaks so soon that the culprit is sought."""
+        return self._short_losses >= SHORT_LOSSES_BEFORE_DOUBT
+
+    @property
+    def suspects(self) -> int:
+        """Batches the link broke at."""
+        return len(self._suspects)
 
     @property
     def in_flight(self) -> int:
@@ -74,8 +99,31 @@ class SendWindow:
     def connected(self, next_id: int) -> None:
         """A new connection: nothing is in flight, all that is held goes again, what follows is live."""
         self._in_flight.clear()
-        self.window = min(self.window, FIRST_WINDOW)
+        self.window = MIN_WINDOW if self.one_at_a_time else min(self.window, FIRST_WINDOW)
         self.rewind(next_id)
+
+    def lost(self, now_s: float, lasted_s: float) -> Key | None:
+        """The connection broke; returns the batch that has become suspect by it, if one has."""
+        if lasted_s >= SHORT_CONNECTION_S or not self._in_flight:
+            self._short_losses = 0
+            return None
+        alone = next(iter(self._in_flight)) if self.one_at_a_time and len(self._in_flight) == 1 else None
+        self._short_losses += 1
+        if alone is not None and (alone in self._suspects or len(self._suspects) < MAX_SUSPECTS):
+            losses = self._suspects[alone].losses + 1 if alone in self._suspects else 1
+            pause_s = min(MAX_SUSPECT_PAUSE_S, SUSPECT_PAUSE_S * 4.0 ** (losses - 1))
+            self._suspects[alone] = _Suspect(losses, now_s + pause_s)
+        return alone
+
+    def is_suspect(self, key: Key) -> bool:
+        """Suspects are passed over by the lanes."""
+        return key in self._suspects
+
+    def suspect_due(self, now_s: float) -> Key | None:
+        """A suspect to try now, alone."""
+        if self._in_flight:
+            return None
+        return next((key for key, suspect in self._suspects.items() if suspect.due_s <= now_s), None)
 
     def rewind(self, next_id: int) -> None:
         """Read all lanes from the start again (the server asked for batches it had already acknowledged)."""
@@ -89,8 +137,9 @@ class SendWindow:
     def room(self, lane: Lane) -> int:
         """How many batches of a lane may be sent now. Findings may exceed the window a little."""
         window = int(self.window) if self.host_online else min(PROBE_WINDOW, int(self.window))
-        free = window - len(self._in_flight)
-        return max(0, free + (URGENT_ROOM if lane is Lane.URGENT else 0))
+        if self.one_at_a_time:
+            return 0 if self._in_flight else 1
+        return max(0, window - len(self._in_flight) + (URGENT_ROOM if lane is Lane.URGENT else 0))
 
     def bounds(self, lane: Lane) -> tuple[int, int]:
         """Exclusive bounds of the ids a lane may read next."""
@@ -127,11 +176,14 @@ class SendWindow:
         for key in keys:
             self._answered_sent_s = max(self._answered_sent_s, self._in_flight.pop(key).first_sent_s)
             self.window = min(MAX_WINDOW, self.window + 1.0 / self.window)
+            self._suspects.pop(key, None)
+            self._short_losses = 0
         return len(keys)
 
     def forget(self, key: Key) -> None:
         """The batch is no longer in the outbox."""
         self._in_flight.pop(key, None)
+        self._suspects.pop(key, None)
 
     def due(self, now_s: float) -> tuple[list[Key], list[Key]]:
         """(to send again, undeliverable). Being late narrows the window, once per answer time."""

@@ -7,7 +7,6 @@ is a Retryable error of the start, one that goes away later makes requests answe
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -73,8 +72,11 @@ def create_app(settings: Settings, clock: Clock | None = None, real_clock: Clock
 
 
 def run_web(settings: Settings) -> None:
-    """Serve until stopped. Open event streams do not hold the end up for more than two seconds."""
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+    """Serve until stopped; open event streams delay the end by two seconds at most.
+
+    Raises BadConfig or Retryable, in one clear line, when the database is not usable at the start.
+    """
+    asyncio.run(_check_database(settings))
     uvicorn.run(
         create_app(settings),
         host=settings.web.host,
@@ -87,3 +89,8 @@ def run_web(settings: Settings) -> None:
         h11_max_incomplete_event_size=16 * 1024,
         ws="none",
     )
+
+
+async def _check_database(settings: Settings) -> None:
+    pool = await open_pool(settings, "web", size=1)
+    await pool.close()

@@ -60,6 +60,7 @@ class Judgement:
     abstained: bool
     reason: str
     failure_mode: str
+    abstain_code: str = ""
     conflicting: bool = False
     mode_share: Mapping[str, float] = field(default_factory=dict)
     p_fail: Mapping[str, float] = field(default_factory=dict)
@@ -82,20 +83,20 @@ def indicator_ratio(component_type: str, values: Floats, baseline: float) -> Flo
 def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Judgement:
     """Judge a component by its course and the library of its type. Never raises on poor data: it abstains."""
     if not evidence.component_type:
-        return _abstain(evidence, "the registry knows no component in this slot")
+        return _abstain(evidence, "unregistered", "the registry knows no component in this slot")
     if evidence.hours_before.size < 3:
-        return _abstain(evidence, "no course of its indicator has arrived yet")
+        return _abstain(evidence, "no_course", "no course of its indicator has arrived yet")
     age_h = float(evidence.hours_before[-1])
     if age_h > MAX_AGE_H:
-        return _abstain(evidence, f"the latest value of its indicator is {age_h:.0f} h old")
+        return _abstain(evidence, "stale", f"the latest value of its indicator is {age_h:.0f} h old")
     signature, covered = course_signature(evidence.hours_before, evidence.ratio)
     if _is_flat(signature, covered, evidence.sigma_ratio):
-        return _abstain(evidence, "its indicator is still at its healthy level")
+        return _abstain(evidence, "healthy_level", "its indicator is still at its healthy level")
     lived_h = float(evidence.hours_before[0] - evidence.hours_before[-1])
     near = library.nearest(signature, covered, lived_h, {evidence.unit_serial})
     shortage = _shortage(near, calibration, evidence.component_type)
     if shortage:
-        return _abstain(evidence, shortage, near)
+        return _abstain(evidence, "no_comparison", shortage, near)
     raw = kaplan_meier(near.remaining_h, near.failed, near.weight)
     curve = calibration.applied(raw, signature).aged(age_h)
     mode, share, conflicting = failure_mode_of(near, evidence.device_mode, evidence.device_confidence)
@@ -169,11 +170,12 @@ def _shortage(near: Neighbours, calibration: Calibration, component_type: str) -
     return ""
 
 
-def _abstain(evidence: Evidence, reason: str, near: Neighbours | None = None) -> Judgement:
+def _abstain(evidence: Evidence, code: str, reason: str, near: Neighbours | None = None) -> Judgement:
     certain = evidence.device_confidence >= _CLEAR_CONFIDENCE
     return Judgement(
         abstained=True,
         reason=f"No forecast: {reason}.",
+        abstain_code=code,
         failure_mode=evidence.device_mode if certain else UNKNOWN_FAILURE_MODE,
         neighbours=_listed(near) if near else (),
     )

@@ -55,6 +55,7 @@ class PrognosisRow(TypedDict):
     made_at: datetime
     abstained: bool
     reason: str
+    abstain_code: str
     failure_mode: str
     conflicting: bool
     mode_share: dict[str, float]

@@ -91,6 +91,8 @@ def safe_policy(overrides: Mapping[str, Any]) -> tuple[Policy, str]:
 
 def judge(policy: Policy, prognosis: Mapping[str, Any], device_mode: str, mode_confidence: float) -> Judgement:
     """Act, watch or ask a person. ``prognosis`` is a row of that table, ``device_mode`` what the device believes."""
+    if prognosis.get("conflicting"):
+        return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=prognosis["reason"])
     if prognosis["abstained"]:
         return Judgement(verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis['reason']}")
     likely_mode, share = prognosis["failure_mode"], _largest_share(prognosis["mode_share"])

@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fleet_core.clock import SystemClock
-from fleet_core.errors import BadInput, ForestallError
+from fleet_core.clock import Clock
+from fleet_core.errors import BadInput, Permanent
+from fleet_server.app import clock_of
 from fleet_server.audit.log import record
 from fleet_server.settings import load_settings
 from fleet_server.sovereignty import users
@@ -22,7 +23,7 @@ from fleet_server.sovereignty.roles import Role
 from fleet_server.store.pool import Connection, open_pool, transaction
 
 users_app = typer.Typer(help="Accounts of the web.", no_args_is_help=True)
-Config = Annotated[Path, typer.Option("--config", help="The server's settings file.")]
+Config = Annotated[Path, typer.Option("--config", "-c", envvar="FORESTALL_CONFIG", help="The settings file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _DEFAULT = Path("server.toml")
 _ACTOR = "cli:user"
@@ -41,10 +42,10 @@ def add(
 ) -> None:
     """Make an account and print its generated password, once."""
 
-    async def make(conn: Connection) -> str:
+    async def make(conn: Connection, clock: Clock) -> str:
         password = await users.add_user(conn, login, role, tenant_id=tenant, person_id=person, one_time=one_time)
         body = {"role": role.value, "tenant": tenant, "person": person, "one_time": one_time}
-        await _record(conn, tenant, "user_added", login, body)
+        await _record(conn, clock, tenant, "user_added", login, body)
         return password
 
     password = _run(config, make)
@@ -58,7 +59,7 @@ def add(
 def list_users(config: Config = _DEFAULT, as_json: AsJson = False) -> None:
     """List the accounts."""
 
-    async def read(conn: Connection) -> list[dict[str, object]]:
+    async def read(conn: Connection, _: Clock) -> list[dict[str, object]]:
         rows = await conn.execute(
             "SELECT user_id, role, tenant_id, person_id, one_time, active FROM app_user ORDER BY user_id LIMIT 1000"
         )
@@ -78,7 +79,7 @@ def list_users(config: Config = _DEFAULT, as_json: AsJson = False) -> None:
 def disable(login: str, config: Config = _DEFAULT) -> None:
     """Disable an account and end its sessions; `add` revives it."""
 
-    async def end(conn: Connection) -> None:
+    async def end(conn: Connection, clock: Clock) -> None:
         changed = await conn.execute(
             "UPDATE app_user SET active = false WHERE user_id = %s RETURNING tenant_id", (login,)
         )
@@ -86,29 +87,31 @@ def disable(login: str, config: Config = _DEFAULT) -> None:
         if row is None:
             raise BadInput("login", f"there is no account {login!r}; see `fleet-server user list`")
         await users.end_sessions(conn, login)
-        await _record(conn, row["tenant_id"], "user_disabled", login, {})
+        await _record(conn, clock, row["tenant_id"], "user_disabled", login, {})
 
     _run(config, end)
     typer.echo(f"{login} is disabled")
 
 
-async def _record(conn: Connection, tenant: str | None, action: str, login: str, body: Mapping[str, object]) -> None:
-    await record(conn, SystemClock(), tenant_id=tenant, actor=_ACTOR, action=action, subject=f"user:{login}", body=body)
+async def _record(
+    conn: Connection, clock: Clock, tenant: str | None, action: str, login: str, body: Mapping[str, object]
+) -> None:
+    await record(conn, clock, tenant_id=tenant, actor=_ACTOR, action=action, subject=f"user:{login}", body=body)
 
 
-def _run(config: Path, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run in one worker transaction; a failure is one line and exit code 2."""
+def _run(config: Path, work: Callable[[Connection, Clock], Awaitable[T]]) -> T:
+    """Run in one worker transaction. Failures are ForestallErrors, which the program writes as one line."""
+    settings = load_settings(config)
 
     async def main() -> T:
-        pool = await open_pool(load_settings(config), "worker", size=1)
+        pool = await open_pool(settings, "worker", size=1)
         try:
             async with transaction(pool) as conn:
-                return await work(conn)
+                return await work(conn, clock_of(settings))
         finally:
             await pool.close()
 
     try:
         return asyncio.run(main())
-    except (ForestallError, psycopg.Error) as error:
-        typer.echo(f"fleet-server user: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from None
+    except psycopg.Error as error:
+        raise Permanent(f"the database refused: {' '.join(str(error).split())}") from None

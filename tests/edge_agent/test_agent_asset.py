@@ -14,6 +14,7 @@ from edge_agent.acquisition.api import AssetDescription
 from edge_agent.asset import AssetWorker
 from edge_agent.config import AssetConfig
 from edge_agent.detection.api import ComponentView, Outcome
+from edge_agent.drafts import DRAFT_SAMPLES
 from edge_agent.outbox import Outbox
 from edge_agent.uplink.store import OutboxStore
 from fleet_core.assets import AssetClass
@@ -135,13 +136,13 @@ async def test_vitals_are_collected_and_committed_on_flush(rig: Rig) -> None:
 
 async def test_a_full_batch_does_not_wait_for_the_flush(rig: Rig) -> None:
     await rig.worker.describe(ASSET)
-    await rig.worker.samples(samples(6000))
-    assert [len(batch.columns[0].values) for batch in await rig.batches()] == [2500, 2500]
+    await rig.worker.samples(samples(1300))
+    assert [len(batch.columns[0].values) for batch in await rig.batches()] == [DRAFT_SAMPLES, DRAFT_SAMPLES]
 
 
 async def test_a_finding_travels_at_once_with_the_waveform_of_its_component(rig: Rig) -> None:
     await rig.worker.describe(ASSET)
-    await rig.worker.waveform(Waveform("vibration", T0, 25600.0, array("f", [0.5] * 20_000)))
+    await rig.worker.waveform(Waveform("vibration", T0, 25600.0, array("f", [0.5] * 7_000)))
     rig.detection.next = Outcome(events=(STATE, FINDING))
     await rig.worker.samples(samples(1))
     batches = await rig.batches()
@@ -151,7 +152,7 @@ async def test_a_finding_travels_at_once_with_the_waveform_of_its_component(rig:
     assert batches[1].findings[0].waveform_us == (T0,)
     assert {column.metric for column in batches[2].columns} == {"speed_rpm", "vibration.rms"}
     fragments = [batch.waveform for batch in batches[3:]]
-    assert sum(len(fragment.values) for fragment in fragments if fragment) == 20_000
+    assert sum(len(fragment.values) for fragment in fragments if fragment) == 7_000
     rig.detection.next = Outcome(events=(FINDING,))  # the same revision again: no second copy of the evidence
     await rig.worker.samples(samples(1))
     assert [batch.batch_class for batch in await rig.batches()].count(waveform) == 2
@@ -216,7 +217,7 @@ async def test_a_full_disk_becomes_a_declared_gap(rig: Rig) -> None:
     await rig.worker.describe(ASSET)
     (pages,) = await rig.store.call(lambda outbox: outbox._db.execute("PRAGMA page_count").fetchone())
     await rig.store.call(lambda outbox: outbox._db.execute(f"PRAGMA max_page_count = {pages}").fetchall())
-    await rig.worker.samples(samples(2500))
+    await rig.worker.samples(samples(DRAFT_SAMPLES))
     assert rig.store.disk_full
     await rig.worker.samples([Sample("speed_rpm", T0 + 9_000_000, 1.0)])
     await rig.worker.flush()

@@ -91,7 +91,7 @@ def test_assets_are_named_once() -> None:
 def test_a_misspelt_source_setting_names_those_that_exist(config_file: Path) -> None:
     config_file.write_text(config_file.read_text().replace('port = "/dev/null"', 'prot = "/dev/null"'))
     (asset,) = load_config(config_file).assets
-    with pytest.raises(BadConfig, match="settings are: port"):
+    with pytest.raises(BadConfig, match="there are: port"):
         build_source(asset, None)  # type: ignore[arg-type]  # never reached
 
 

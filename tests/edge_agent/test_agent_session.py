@@ -18,6 +18,7 @@ from edge_agent.uplink.session import (
     PROBE_WINDOW,
     REBIRTH_PAUSE_S,
     SETTLED_AFTER_S,
+    SUSPECT_PAUSE_S,
     URGENT_ROOM,
     Backoff,
     Lane,
@@ -145,3 +146,37 @@ def test_rebirths_on_command_are_limited_but_not_lost() -> None:
     assert not limit.grant(1.0)
     assert limit.grant(REBIRTH_PAUSE_S)
     assert not limit.grant(100.0)
+
+
+def test_a_batch_the_link_breaks_at_does_not_block_the_others() -> None:
+    window, now_s = make(), 0.0
+    for _ in range(2):  # two short connections: now batches go one at a time
+        window.sent(("o", 1), 1, now_s)
+        window.sent(("o", 2), 2, now_s)
+        assert window.lost(now_s, 0.1) is None
+        window.connected(100)
+    assert window.one_at_a_time
+    assert window.room(Lane.URGENT) == 1
+    window.sent(("o", 1), 1, now_s)
+    assert window.room(Lane.URGENT) == window.room(Lane.LIVE) == 0
+    assert window.lost(now_s, 0.1) == ("o", 1)
+    window.connected(100)
+    assert window.is_suspect(("o", 1))
+    window.sent(("o", 2), 2, now_s)  # the others pass
+    window.settled("o", [(2, 2)])
+    assert not window.one_at_a_time
+    assert window.suspect_due(now_s) is None
+    assert window.suspect_due(now_s + SUSPECT_PAUSE_S) == ("o", 1)  # tried again alone, and this time it passes
+    window.sent(("o", 1), 1, now_s + SUSPECT_PAUSE_S)
+    window.settled("o", [(1, 1)])
+    assert window.suspects == 0
+
+
+def test_a_long_connection_or_an_idle_one_makes_nobody_suspect() -> None:
+    window = make()
+    for lasted_s, keys in ((60.0, [("o", 1)]), (0.1, []), (60.0, [("o", 1)])):
+        for key in keys:
+            window.sent(key, key[1], 0.0)
+        assert window.lost(0.0, lasted_s) is None
+        assert not window.one_at_a_time
+        window.connected(100)

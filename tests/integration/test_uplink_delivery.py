@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+from array import array
 from pathlib import Path
 
 import pytest
 from uplink_rig import BROKERS, Broker, Collector, make_agent, spawn_agent, stop_process, until
 
+from edge_agent.drafts import Draft
+from fleet_core.batches import Schema, WaveformFragment
 from fleet_core.births import DeviceBirth, NodeBirth
+from fleet_core.telemetry import BatchClass, MetricSpec
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -45,7 +50,9 @@ async def test_births_then_batches_then_death(broker: Broker, tmp_path: Path) ->
     assert {"count", "vibration"} <= {metric.name for metric in device.schema.metrics}
     assert device.components[0].serial == "BRG-1"
     collector.assert_chain()
-    assert (tmp_path / "state" / "status.json").exists()
+    status = json.loads((tmp_path / "state" / "status.json").read_text())
+    assert status["assets"]["robot-17"]["source"] == "running"
+    assert status["outbox"]["next_number"] == max(number for _, number in collector.batches) + 1
 
 
 async def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
@@ -133,6 +140,35 @@ async def test_latency_and_rate_are_what_we_promise(tmp_path: Path) -> None:
         )
         print(f"hand-over to collector: median {delays_s[50] * 1e3:.0f} ms, worst {delays_s[-1] * 1e3:.0f} ms")
         assert delays_s[50] < 0.6
+    finally:
+        await cancelled(collecting)
+        broker.kill()
+
+
+async def test_a_broker_that_cuts_at_large_messages_does_not_stop_the_rest(tmp_path: Path) -> None:
+    broker = Broker("iotcore", tmp_path)  # its bound is 20 KiB a message
+    broker.start()
+    collector = Collector(broker.port)
+    collecting = asyncio.create_task(collector.run())
+    try:
+        await until(lambda: collector.received["connects"] > 0)
+        agent, _ = make_agent(tmp_path, broker.port, 20.0, 40)
+        values = array("f", [0.5] * 10_000)
+        schema = Schema((MetricSpec("vibration", "[g]", "", 0.0, "waveform"),))
+        large = Draft(
+            *(BatchClass.WAVEFORM, "robot-17", schema),
+            waveform=WaveformFragment("vibration", 1_790_000_000_000_000, 25600.0, "[g]", 0, 1, values),
+        )
+        assert agent._store.outbox.append([large])[0].number == 1
+        stop = asyncio.Event()
+        running = asyncio.create_task(agent.run(stop))
+        await until(lambda: len(collector.values()) == 40, 60)
+        assert agent._uplink.counters.suspects == 1
+        assert [number for _, number in collector.batches if number == 1] == []
+        stop.set()
+        await running
+        with sqlite3.connect(tmp_path / "state" / "outbox.sqlite") as db:
+            assert db.execute("SELECT number FROM batches WHERE status = 0").fetchall() == [(1,)]  # held, not lost
     finally:
         await cancelled(collecting)
         broker.kill()

@@ -25,7 +25,7 @@ from typing import Any
 
 from demo.cast import ROBOT_17, SHIPPED_HISTORY, simulated_cast
 from demo.processes import Keeper, StartFailed
-from demo.run import _settle, _story_start
+from demo.run import _settle, story_start
 from demo.stack import Stack
 from demo.stories import Repair, StoryFailed, play_repair
 from fleet_core.clock import ScaledClock
@@ -66,12 +66,12 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
     result = Round(seed)
     faults = directory / "faults"
     faults.mkdir(parents=True)
-    clock = ScaledClock.starting_now(3600, _story_start())
+    clock = ScaledClock.starting_now(3600, story_start())
     with Keeper(directory / "log") as keeper:
         stack = Stack(keeper, directory, clock, seed, server_env=_armed(rng, SERVER_POINTS, faults))
         stack.start("simulated", [SHIPPED_HISTORY])
         story = next(one for one in simulated_cast(stack).stories if isinstance(one, Repair))
-        table = ROBOT_17.plug_in(stack, ROBOT_17.bearing, ROBOT_17.healthy_h, 30.0)
+        table = ROBOT_17.plug_in(stack)
         stack.start_agent(AGENT, "nw-amsterdam", table, env=_armed(rng, AGENT_POINTS, faults))
         over = threading.Event()
         chaos = threading.Thread(target=_strike, args=(stack, rng, kills, over, result.killed))

@@ -57,13 +57,17 @@ class Servers:
         self.token_file = directory / "wms.token"
 
     def start(self, *sink_options: str) -> Servers:
+        self.start_sink(*sink_options)
         python = sys.executable
-        sink = [python, "-m", "demo.mail_sink", "--dir", str(self.directory / "mail"), *sink_options]
-        self.keeper.start("sink", sink, ready=READY)
         wms = [python, "-m", "demo.reference_wms", "--db", str(self.directory / "wms.db"), "--token-file",
                str(self.token_file), "--time-zone", "Europe/Berlin"]  # fmt: skip
         self.keeper.start("wms", wms, ready=READY)
         return self
+
+    def start_sink(self, *options: str) -> None:
+        """The mail sink alone."""
+        sink = [sys.executable, "-m", "demo.mail_sink", "--dir", str(self.directory / "mail"), *options]
+        self.keeper.start("sink", sink, ready=READY)
 
     def _ready(self, name: str) -> dict[str, Any]:
         lines = self.keeper.child(name).log_text().splitlines()

@@ -163,9 +163,10 @@ class ShiftLoad(Answer):
 
 
 class Plan(Answer):
-    """Windows and loads are the customer's: it is their lists that are withheld, whole.
+    """The arranged repair, read from the case's plan; what is not known yet is null or empty.
 
-    The arranged repair, read from the case's plan; what is not known yet is null or empty."""
+    Windows and loads are the customer's: their lists are withheld whole, so what is in them need not be.
+    """
 
     part_no: str | None = operational()
     part_label: str | None = operational()

@@ -80,6 +80,7 @@ CREATE TABLE prognosis (
     made_at        timestamptz NOT NULL,
     abstained      boolean NOT NULL,
     reason         text NOT NULL,                -- why it abstained, or what it rests on, for people
+    abstain_code   text NOT NULL DEFAULT '',     -- unregistered, no_course, stale, healthy_level, no_comparison
     failure_mode   text NOT NULL,
     mode_share     jsonb NOT NULL DEFAULT '{}',  -- failure mode -> share of the neighbours' weight
     p_fail         jsonb NOT NULL DEFAULT '{}',  -- horizon in hours (text) -> probability

@@ -21,7 +21,7 @@ CREATE POLICY web_ours ON person FOR SELECT TO forestall_web USING (tenant_id IS
 CREATE POLICY web_public ON trajectory FOR SELECT TO forestall_web USING (tenant_id IS NULL);
 
 -- Vitals of one metric thinned to `buckets` equal time buckets: the extremes survive, as a chart of that many pixels
--- needs. A batch row that fits into a bucket is taken by its stored summary, a longer one is unnested.
+-- needs. A batch row no longer than a bucket is taken by its stored summary, others are unnested.
 CREATE FUNCTION vitals_thinned(wanted_asset text, wanted_metric text, from_t timestamptz, to_t timestamptz, buckets int)
 RETURNS TABLE (bucket int, n bigint, bad bigint, v_min double precision, v_max double precision,
                v_mean double precision)
@@ -41,14 +41,14 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleet, pg_temp AS $$
                CASE WHEN chosen.n > chosen.bad THEN chosen.v_min END AS low,
                CASE WHEN chosen.n > chosen.bad THEN chosen.v_max END AS high,
                CASE WHEN chosen.n > chosen.bad THEN chosen.v_sum END AS total
-          FROM chosen, bound WHERE span_us <= width_us
+          FROM chosen, bound WHERE span_us <= width_us AND t0 >= from_t AND t1 <= to_t
         UNION ALL
         SELECT floor((point.t_us - from_us) / width_us), finite::int, (NOT finite)::int,
                CASE WHEN finite THEN point.v END, CASE WHEN finite THEN point.v END, CASE WHEN finite THEN point.v END
           FROM chosen CROSS JOIN bound
          CROSS JOIN LATERAL unnest(chosen.times_us, chosen.vals) AS point(t_us, v)
          CROSS JOIN LATERAL (SELECT point.v > '-Infinity' AND point.v < 'Infinity' AS finite) AS quality
-         WHERE span_us > width_us AND point.t_us BETWEEN from_us AND to_us
+         WHERE (span_us > width_us OR t0 < from_t OR t1 > to_t) AND point.t_us BETWEEN from_us AND to_us
     )
     SELECT least(at, buckets - 1)::int, sum(good), sum(piece.bad), min(low), max(high), sum(total) / nullif(sum(good), 0)
       FROM piece GROUP BY 1 ORDER BY 1

@@ -81,10 +81,10 @@ ON CONFLICT (calibration_id) DO NOTHING;
 
 -- name: add_prognosis
 INSERT INTO prognosis (prognosis_id, tenant_id, asset_id, slot, case_id, finding_id, revision, made_at, abstained, reason,
-                       failure_mode, mode_share, p_fail, rul_p10_h, rul_p50_h, rul_p90_h, survival, neighbours, course,
-                       library_digest, model_version, conflicting, inputs, trace_id)
+                       abstain_code, failure_mode, mode_share, p_fail, rul_p10_h, rul_p50_h, rul_p90_h, survival, neighbours,
+                       course, library_digest, model_version, conflicting, inputs, trace_id)
 VALUES (%(prognosis_id)s, %(tenant_id)s, %(asset_id)s, %(slot)s, %(case_id)s, %(finding_id)s, %(revision)s, %(made_at)s,
-        %(abstained)s, %(reason)s, %(failure_mode)s, %(mode_share)s, %(p_fail)s, %(rul_p10_h)s, %(rul_p50_h)s,
+        %(abstained)s, %(reason)s, %(abstain_code)s, %(failure_mode)s, %(mode_share)s, %(p_fail)s, %(rul_p10_h)s, %(rul_p50_h)s,
         %(rul_p90_h)s, %(survival)s, %(neighbours)s, %(course)s, %(library_digest)s, %(model_version)s, %(conflicting)s,
         %(inputs)s, %(trace_id)s);
 

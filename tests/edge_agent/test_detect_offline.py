@@ -1,0 +1,129 @@
+"""``edge-agent detect`` on files as people have them."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_agent.detection import offline
+
+
+def run(*words: str | Path) -> int:
+    parser = argparse.ArgumentParser()
+    offline.add_arguments(parser)
+    return offline.main_detect(parser.parse_args([str(word) for word in words]))
+
+
+def scores(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def drifting(rows: int = 400, onset: int = 250) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(rows, 3)) + 20
+    values[onset:, 1] += 0.2 * np.arange(rows - onset)
+    return values
+
+
+def write(path: Path, delimiter: str = ",", **columns: object) -> Path:
+    values = drifting()
+    lines = [delimiter.join(("datetime", "a", "b", "Vital c [g]", "note", "anomaly"))]
+    for i, row in enumerate(values):
+        time = f"2026-01-05 {i // 60 % 24:02}:{i % 60:02}:00"
+        cells = ["" if i % 37 == 5 and j == 0 else f"{value:.6f}" for j, value in enumerate(row)]
+        lines.append(delimiter.join((time, *cells, "fine", "0")))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_scores_every_row_and_finds_the_drift(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], delimiter: str
+) -> None:
+    out = tmp_path / "scores.csv"
+    assert run(write(tmp_path / "in.csv", delimiter), "--out", out, "--json") == 0
+    said = capsys.readouterr()
+    summary = json.loads(said.out)
+    rows = scores(out)
+    assert len(rows) == summary["rows"] == 400
+    assert rows[0]["time"] == "2026-01-05 00:00:00" and rows[0]["state"] == "learning"
+    assert all(0 <= float(row["score"]) <= 1 for row in rows)
+    alarms = [index for index, row in enumerate(rows) if row["alarm"] == "1"]
+    # the drift starts within probation: the alarm waits until the deviation is seen to grow
+    assert 250 < alarms[0] < 310 and alarms[-1] == 399
+    assert rows[-1]["top_channel"] == "b"
+    assert summary["vitals"] == ["a", "b", "Vital_c_g"]
+    assert "'note' (text)" in said.err and "'anomaly' (a label" in said.err
+
+
+def test_is_causal(tmp_path: Path) -> None:
+    whole, part = write(tmp_path / "in.csv"), tmp_path / "part.csv"
+    part.write_text("\n".join(whole.read_text().splitlines()[:301]) + "\n")
+    run(whole, "--out", tmp_path / "a.csv")
+    run(part, "--out", tmp_path / "b.csv")
+    assert scores(tmp_path / "a.csv")[:300] == scores(tmp_path / "b.csv")
+
+
+def test_broken_rows_are_skipped_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "in.csv")
+    lines = path.read_text().splitlines()
+    lines[50] = "not a time,1,2,3,fine,0"
+    lines[60] += ',"unbalanced,1,2'
+    lines[70] = lines[70].replace(",", ",\x00", 1)
+    path.write_text("\n".join(lines) + "\n")
+    assert run(path, "--out", tmp_path / "out.csv", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["rows_skipped"] == 2
+    assert "skipped 2" in said.err
+
+
+def test_waveforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    waves = rng.normal(size=(360, 512, 2)).astype(np.float32)
+    waves[320:, ::64, 0] += 15
+    path = tmp_path / "waves.npz"
+    np.savez(
+        path, acceleration_g=waves, time_of_day_s=86_000.0 + 10 * np.arange(360) % 86_400, sample_rate_hz=[25_600.0]
+    )
+    assert run(path, "--out", tmp_path / "out.csv", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    rows = scores(tmp_path / "out.csv")
+    assert len(rows) == 360 and summary["vitals"] == ["vibration_0", "vibration_1"]
+    assert not any(row["alarm"] == "1" for row in rows[:320])
+    assert rows[-1]["alarm"] == "1" and rows[-1]["top_channel"].startswith("vibration_0.")
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "complaint"),
+    [
+        (None, (), "No such file"),
+        ("", (), "header"),
+        ("time,a\n", (), "no rows"),
+        ("a,b\n1x,2\n", (), "no time column"),
+        ("time,a\n2026-01-01,x\n", (), "numeric columns"),
+        ("time,a\n2026-01-01,1\n", ("--columns", "z"), "no column 'z'"),
+        ("time,a\n2026-01-01,1\n", ("--learn-ticks", "3"), "learn_ticks"),
+    ],
+)
+def test_errors_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, words: tuple[str, ...], complaint: str
+) -> None:
+    path = tmp_path / "in.csv"
+    if content is not None:
+        path.write_text(content)
+    assert run(path, "--out", tmp_path / "out.csv", *words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and complaint in said.err and said.err.count("\n") == 1
+
+
+def test_not_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "waves.npz"
+    path.write_bytes(b"not a zip")
+    assert run(path, "--out", tmp_path / "out.csv") == 2
+    assert "npz" in capsys.readouterr().err

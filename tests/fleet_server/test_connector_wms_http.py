@@ -1,0 +1,148 @@
+"""The reference WMS connector against answers no good WMS gives, and its configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
+from fleet_server.connectors.common import Refused
+from fleet_server.connectors.transport import require_tls_off_loopback
+from fleet_server.connectors.wms.reference_http import MAX_RESPONSE_BYTES, Config, ReferenceWms
+
+START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+END = START + timedelta(hours=2)
+BOOKED = {"id": "b-1", "start": START.isoformat(), "end": END.isoformat(), "state": "booked"}
+
+
+def wms(answer: Callable[[httpx.Request], httpx.Response], **config: Any) -> ReferenceWms:
+    return ReferenceWms(Config("https://wms.example", "ham/1", **config), 1.0, httpx.MockTransport(answer))
+
+
+def status(code: int, body: Any = None) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda request: httpx.Response(code, json=body)
+
+
+def raises(error: type[httpx.TransportError]) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise error("x", request=request)
+
+    return answer
+
+
+async def book(system: ReferenceWms) -> Any:
+    return await system.book("EQ 1", START, END, "repair", key="key-12345")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (status(409, {"reason": "equipment_taken"}), Refused),
+        (status(409, ["odd"]), Refused),
+        (status(429), Retryable),
+        (status(500), OutcomeUnknown),
+        (status(503), OutcomeUnknown),
+        (status(401), Permanent),
+        (status(302), Permanent),
+        (status(201, {"id": "b-1"}), OutcomeUnknown),
+        (raises(httpx.ConnectError), Retryable),
+        (raises(httpx.ConnectTimeout), Retryable),
+        (raises(httpx.ReadTimeout), OutcomeUnknown),
+        (raises(httpx.RemoteProtocolError), OutcomeUnknown),
+        (raises(httpx.WriteError), OutcomeUnknown),
+    ],
+)
+async def test_what_became_of_a_booking(
+    answer: Callable[[httpx.Request], httpx.Response], error: type[Exception]
+) -> None:
+    with pytest.raises(error) as raised:
+        await book(wms(answer))
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("answer", [status(500), status(503), raises(httpx.ReadTimeout)])
+async def test_reading_is_always_safe_to_repeat(answer: Callable[[httpx.Request], httpx.Response]) -> None:
+    with pytest.raises(Retryable):
+        await wms(answer).load("EQ", START, END)
+    with pytest.raises(Retryable):
+        await wms(answer).lookup("key-12345")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"hours": 3, "bookings": []},
+        {"hours": [{"start": "yesterday", "orders": 1}], "bookings": []},
+        {"hours": [{"start": "2026-01-05T08:00:00", "orders": 1}], "bookings": []},
+        {"hours": [{"start": START.isoformat(), "orders": "x"}], "bookings": []},
+        {"hours": [], "bookings": [[]]},
+        {"hours": [{}] * 3000, "bookings": []},
+        [],
+    ],
+)
+async def test_an_odd_load_is_refused_with_its_reason(body: Any) -> None:
+    with pytest.raises(Permanent):
+        await wms(status(200, body)).load("EQ", START, END)
+
+
+async def test_negative_and_infinite_loads_count_as_unknown() -> None:
+    hours = [{"start": (START + timedelta(hours=n)).isoformat(), "orders": o} for n, o in enumerate((5, -1, 1e999))]
+    text = json.dumps({"hours": hours, "bookings": []})
+    forecast = await wms(lambda request: httpx.Response(200, content=text)).load("EQ", START, END)
+    assert forecast.orders_by_hour == {START: 5.0}
+
+
+async def test_an_endless_answer_is_cut() -> None:
+    with pytest.raises(Permanent):
+        await wms(lambda request: httpx.Response(200, content=b" " * (MAX_RESPONSE_BYTES + 1))).load("EQ", START, END)
+    with pytest.raises(Permanent):
+        await wms(lambda request: httpx.Response(200, content=b"[" * 100_000)).load("EQ", START, END)
+
+
+async def test_what_is_sent(tmp_path: Path) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(201, json=BOOKED)
+
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    assert (await book(wms(answer, token_file=str(token)))).held
+    (request,) = seen
+    assert request.url.raw_path == b"/v1/warehouses/ham%2F1/bookings"
+    assert request.headers["authorization"] == "Bearer s3cret"
+    assert request.headers["idempotency-key"] == "key-12345"
+    assert json.loads(request.content) == {
+        "equipment": "EQ 1", "start": START.isoformat(), "end": END.isoformat(), "reason": "repair",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://wms.example", "http://10.0.0.7:8080", "http://127.0.0.1.evil.example", "ftp://127.0.0.1",
+        "https://", "wms.example", "https://user:pw@wms.example", "http://[::1", "http://localhost:99999",
+    ],
+)  # fmt: skip
+def test_plain_http_off_loopback_and_nonsense_are_refused(url: str) -> None:
+    with pytest.raises(BadConfig):
+        Config(url, "w")
+
+
+@pytest.mark.parametrize("url", ["https://wms.example", "http://127.0.0.1:1", "http://localhost:80", "http://[::1]:1"])
+def test_tls_anywhere_and_http_on_loopback_are_accepted(url: str) -> None:
+    require_tls_off_loopback(url, "url")
+
+
+@pytest.mark.parametrize("config", [{"token_file": "/nonexistent/token"}, {"token_variable": "FORESTALL_NO_SUCH"}])
+def test_a_missing_token_is_named(config: dict[str, str]) -> None:
+    with pytest.raises(BadConfig, match=next(iter(config.values()))):
+        wms(status(200), **config)
