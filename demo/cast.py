@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from demo.stack import Stack
+from demo.stack import Stack, scenario_text
 from demo.stories import HandOver, Repair
 from fleet_core.clock import Clock
 
@@ -34,7 +34,7 @@ RECORDED_ROWS_PER_H = 6
 class Cast:
     """A scenario ready to be played."""
 
-    scenario: str
+    registry: str
     histories: Sequence[Path]
     stories: Sequence[Repair | HandOver]
     start: Callable[[], None]
@@ -159,7 +159,7 @@ def _cast(stack: Stack, scenario: str, histories: Sequence[Path], story: Repair,
     def after_stories() -> None:
         stack.wms("wms-leipzig", "DELETE", "/_faults")  # repaired: choosing "try again" now succeeds
 
-    return Cast(scenario, histories, [story, *HAND_OVERS], start, stop, after_stories)
+    return Cast(scenario_text("world", scenario), histories, [story, *HAND_OVERS], start, stop, after_stories)
 
 
 def _start_agent(stack: Stack, node_id: str, site_id: str, assets: Callable[[], str]) -> None:

@@ -67,7 +67,7 @@ def _play(stack: Stack, arguments: argparse.Namespace, started_s: float) -> int:
         f" (seed {arguments.seed}); logs in {stack.keeper.log_dir}"
     )
     with terminal.status("Starting broker, database, server, warehouse systems, mailbox ..."):
-        stack.start(cast.scenario, cast.histories)
+        stack.start(cast.registry, cast.histories)
     if not stack.broker.checks_rights:
         terminal.print(
             "[yellow]mosquitto is not installed: the demo uses a broker on loopback that checks no certificates and"

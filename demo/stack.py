@@ -74,8 +74,12 @@ class Stack:
         """The dashboard's address."""
         return f"http://{LOOPBACK}:{self.web_port}"
 
-    def start(self, scenario: str, histories: Sequence[Path]) -> None:
-        """Start everything but devices and agents. ``histories`` fill the library. Raises StartFailed."""
+    def start(self, registry: str, histories: Sequence[Path]) -> None:
+        """Start everything but devices and agents. Raises StartFailed.
+
+        ``registry`` is TOML as ``fleet-server registry import`` takes it, in which ``$WMS_URL``, ``$BROKEN_WMS_URL``
+        and ``$WMS_TOKEN_FILE`` are filled in; ``histories`` fill the library.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         self.web_port = self.web_port or free_port()
         self._start_broker()
@@ -89,7 +93,7 @@ class Stack:
             for one in side:
                 one.result()
         self._start_server()
-        self._fill(scenario, histories)
+        self._fill(registry, histories)
 
     def console(self, role: str) -> Console:
         """A signed-in user of that role."""
@@ -266,18 +270,17 @@ security = "none"
             ready=http_ready(f"{self.url}/ready"), ready_timeout_s=SERVER_READY_S, grace_s=20,
         )  # fmt: skip
 
-    def _fill(self, scenario: str, histories: Sequence[Path]) -> None:
-        registry = self.directory / "registry.toml"
-        text = "".join((SCENARIOS / f"{name}.toml").read_text(encoding="utf-8") for name in ("world", scenario))
-        registry.write_text(
-            string.Template(text).substitute(
+    def _fill(self, registry: str, histories: Sequence[Path]) -> None:
+        file = self.directory / "registry.toml"
+        file.write_text(
+            string.Template(registry).substitute(
                 WMS_URL=self.wms_urls["wms"],
                 BROKEN_WMS_URL=self.wms_urls["wms-leipzig"],
                 WMS_TOKEN_FILE=self._wms_token_file(),
             ),
             encoding="utf-8",
         )
-        self.fleet_server("registry", "import", str(registry))
+        self.fleet_server("registry", "import", str(file))
         with ThreadPoolExecutor(2) as pool:
             library = pool.submit(self.fleet_server, "history", "import", *map(str, histories))
             for role in HELPERS:
@@ -299,6 +302,11 @@ security = "none"
             shown = " ".join(argv[:4])
             raise StartFailed(f"{shown} ... ended with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
+
+
+def scenario_text(*names: str) -> str:
+    """The registry tables of the named scenarios."""
+    return "".join((SCENARIOS / f"{name}.toml").read_text(encoding="utf-8") for name in names)
 
 
 def _program(name: str) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """The error tree. A caller's three questions are answered by the class.
 
-    ForestallError
-    |-- Retryable        try again later, unchanged: nothing happened on the other side
-    |-- OutcomeUnknown   it may or may not have happened: look it up before trying again
-    `-- Permanent        trying again will not help
-        |-- BadInput     what was handed in breaks a rule; quarantine it and go on
-        `-- BadConfig    a setting is wrong; the message names it and the mend
+ForestallError
+|-- Retryable        try again later, unchanged: nothing happened on the other side
+|-- OutcomeUnknown   it may or may not have happened: look it up before trying again
+`-- Permanent        trying again will not help
+    |-- BadInput     what was handed in breaks a rule; quarantine it and go on
+    `-- BadConfig    a setting is wrong; the message names it and the mend
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ class Aligner:
         self._times = [0] * channels
         self._periods = [0.0] * channels
         self._weights = [0.0] * channels
+        self._fast = list(range(channels))
         self._closed_us = 0
         self._newest_us = 0
         self._frames = 0
@@ -89,12 +90,8 @@ class Aligner:
         return time_us - self._closed_us >= self._min_tick_us
 
     def _complete(self) -> bool:
-        if self._frames < 2:
-            return all(self._counts)
-        top = max(self._weights)
-        return all(
-            count > 0 or weight < FAST_SHARE * top for count, weight in zip(self._counts, self._weights, strict=True)
-        )
+        counts = self._counts
+        return all(counts[channel] for channel in self._fast)
 
     def _close(self) -> Frame:
         time_us = self._newest_us
@@ -115,6 +112,9 @@ class Aligner:
             self._sums[channel], self._counts[channel], self._finite[channel] = 0.0, 0, 0
         self._closed_us = time_us
         self._frames += 1
+        if self._frames >= 2:
+            least = FAST_SHARE * max(self._weights)
+            self._fast = [channel for channel, weight in enumerate(self._weights) if weight >= least]
         return Frame(time_us, row)
 
     def _follow_clock(self, channel: int, time_us: int) -> bool:

@@ -50,6 +50,8 @@ class Baseline:
 
     def terms(self, regime: FloatArray, lagged: FloatArray) -> FloatArray:
         """Regression terms of regimes (..., regimes), bounded to what was seen while learning (no extrapolation)."""
+        if not self.regime_centre.size:
+            return regime
         now = np.nan_to_num(_bounded((regime - self.regime_centre) / self.regime_scale))
         past = np.nan_to_num(_bounded((lagged - self.regime_centre) / self.regime_scale))
         return np.concatenate((now, past, now * now - 1.0), axis=-1)

@@ -64,7 +64,6 @@ class _Slot:
 
     def __init__(self, subject: Subject, regimes: int, settings: DetectionSettings) -> None:
         self.subject = subject
-        self.serial = subject.serial
         self.channel_of = {channel.name: index for index, channel in enumerate(subject.channels)}
         self.judge = ComponentJudge(len(subject.channels), regimes, settings)
         self._settings = settings
@@ -86,15 +85,14 @@ class _Slot:
         for state in passed:
             events.append(self._change(state, before, frame.time_us, self._reason(state)))
             before = state
-        subject = dataclasses.replace(self.subject, serial=self.serial)
-        found = evidence.finding(subject, self.course, self.judge, frame.time_us, self._settings)
+        found = evidence.finding(self.subject, self.course, self.judge, frame.time_us, self._settings)
         return [*events, found] if found is not None else events
 
     def replaced(self, serial: str, time_us: int) -> list[Event]:
         before = self.judge.tracker.state
         self.forget()
         self.judge.tracker.forget()
-        old, self.serial = self.serial, serial
+        old, self.subject = self.subject.serial, dataclasses.replace(self.subject, serial=serial)
         return [self._change(DetectionState.LEARNING, before, time_us, f"replaced: {old or 'unknown'} by {serial}")]
 
     def top_channel(self) -> str:
@@ -190,7 +188,7 @@ class _AssetDetection:
 
     def component_replaced(self, component: str, serial: str, time_us: int) -> Outcome:
         slot = self._slots.get(component)
-        if slot is None or slot.serial == serial:
+        if slot is None or slot.subject.serial == serial:
             return Outcome()
         return Outcome(tuple(slot.replaced(serial, time_us)))
 
@@ -200,7 +198,7 @@ class _AssetDetection:
     def snapshot(self) -> bytes:
         slots = {
             name: {
-                "serial": slot.serial,
+                "serial": slot.subject.serial,
                 "aligner": slot.aligner.state(),
                 "judge": slot.judge.state(),
                 "course": slot.course.state_tree(),
@@ -215,7 +213,7 @@ class _AssetDetection:
         try:
             for name, slot in self._slots.items():
                 state = tree["slots"][name]
-                slot.serial = state["serial"]
+                slot.subject = dataclasses.replace(slot.subject, serial=state["serial"])
                 slot.aligner.load(state["aligner"])
                 slot.judge.load(state["judge"])
                 slot.course = Course(**state["course"])

@@ -6,6 +6,7 @@ widths, style elements and inline scripts are not.
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from prometheus_client import Counter, Histogram
@@ -47,18 +48,21 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s, status, read_bytes = time.perf_counter(), 500, 0
+        started_s, status, read_bytes, too_large = time.perf_counter(), 500, 0, False
 
         async def bounded() -> Message:
-            nonlocal read_bytes
+            nonlocal read_bytes, too_large
             message = await receive()
             read_bytes += len(message.get("body", b""))
             if read_bytes > MAX_BODY_BYTES:
+                too_large = True
                 raise _TooLarge
             return message
 
         async def sending(message: Message) -> None:
             nonlocal status
+            if too_large and message.get("status") != 413 and status != 413:
+                return  # FastAPI turns what stopped the reading into an answer of its own; ours follows
             if message["type"] == "http.response.start":
                 status = message["status"]
                 names = {name for name, _ in message["headers"]}
@@ -68,9 +72,10 @@ class Guard:
             await send(message)
 
         try:
-            await self._app(scope, bounded, sending)
-        except _TooLarge:
-            await problem(413, "Too large", f"at most {MAX_BODY_BYTES} bytes")(scope, receive, sending)
+            with contextlib.suppress(_TooLarge):
+                await self._app(scope, bounded, sending)
+            if too_large:
+                await problem(413, "Too large", f"at most {MAX_BODY_BYTES} bytes")(scope, receive, sending)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             _requests.labels(scope["method"], route, status).inc()

@@ -70,6 +70,11 @@ def install(app: FastAPI) -> None:
             return problem(502, "The outcome is not known", str(error))
         return problem(409, "Not possible", str(error))
 
+    @app.exception_handler(psycopg.DataError)
+    async def unstorable(_: Request, error: psycopg.DataError) -> Response:
+        _log.info("a value the database cannot take: %s", error)
+        return problem(422, "The request is not valid", "a value in it cannot be stored or searched for")
+
     @app.exception_handler(psycopg.OperationalError)
     @app.exception_handler(PoolTimeout)
     async def no_database(_: Request, error: Exception) -> Response:

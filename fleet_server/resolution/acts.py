@@ -117,6 +117,8 @@ async def put_off(
             await note(conn, rt.clock, case, "act_put_off", f"{act['kind']}: {error}"[:300], {"kind": act["kind"]})
         if gives_up and (isinstance(error, Permanent) or attempts >= policy.retry_attempts):
             await give_up(rt, conn, file, case, act["kind"], error, attempts)
+        elif case["escalated"]:
+            await change_case(conn, case)  # what people wait for is the decision
         else:
             await change_case(conn, case, waits_for=f"{act['kind']}: {error}"[:300])
 

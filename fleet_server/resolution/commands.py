@@ -54,6 +54,8 @@ class WorkReport(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     failure_mode: str = Field(default="unknown", max_length=64)
+    failed: bool = False
+    """Whether the component had already failed; otherwise the repair forestalled it and its history is censored."""
     replaced: bool = True
     new_serial: str = Field(default="", max_length=120)
     note: str = Field(default="", max_length=MAX_NOTE)

@@ -42,6 +42,10 @@ class Policy(BaseModel):
     verify_h: float = Field(default=6.0, gt=0, le=720)
     overdue_h: float = Field(default=24.0, gt=0, le=720)
     replan_threshold_h: float = Field(default=6.0, ge=0, le=720)
+    look_again_h: float = Field(2.0, gt=0, le=168)
+    """How often a case that is only watched is judged again, as its vitals arrive."""
+    patience_h: float = Field(48.0, gt=0, le=2160)
+    """How long a device may insist while its indicator stays healthy before a person is asked."""
     escalation_due_h: dict[str, float] = {"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}
     retry_attempts: int = Field(default=8, ge=1, le=50)
     retry_first_s: float = Field(default=0.5, gt=0, le=3600)
@@ -89,10 +93,29 @@ def safe_policy(overrides: Mapping[str, Any]) -> tuple[Policy, str]:
         return Policy.model_validate({"require_approval": True}), str(error)
 
 
-def judge(policy: Policy, prognosis: Mapping[str, Any], device_mode: str, mode_confidence: float) -> Judgement:
-    """Act, watch or ask a person. ``prognosis`` is a row of that table, ``device_mode`` what the device believes."""
+def judge(
+    policy: Policy,
+    prognosis: Mapping[str, Any],
+    device_mode: str,
+    mode_confidence: float,
+    *,
+    watched_h: float = 0.0,
+    related: str = "",
+) -> Judgement:
+    """Act, watch or ask a person. ``prognosis`` is a row of that table, ``device_mode`` what the device believes.
+
+    ``watched_h`` is how long the case has been open. ``related`` names another open case of the same asset: what has
+    no forecast of its own beside it may be the same trouble and is looked at again, not handed to a person as well.
+    """
     if prognosis.get("conflicting"):
         return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=prognosis["reason"])
+    if prognosis["abstained"] and watched_h < policy.patience_h:
+        if related:
+            text = f"{prognosis['reason']} It may be the trouble that {related} repairs; it is judged again meanwhile"
+            return Judgement(verdict=Verdict.WATCH, reason="related_case", text=text)
+        if prognosis["abstain_code"] == "healthy_level":
+            text = f"{prognosis['reason']} The device saw it early; it is judged again as its vitals arrive"
+            return Judgement(verdict=Verdict.WATCH, reason="too_early", text=text)
     if prognosis["abstained"]:
         return Judgement(verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis['reason']}")
     likely_mode, share = prognosis["failure_mode"], _largest_share(prognosis["mode_share"])
@@ -107,7 +130,7 @@ def judge(policy: Policy, prognosis: Mapping[str, Any], device_mode: str, mode_c
     if probability is None:
         text = f"The prognosis says nothing about {policy.act_horizon_h:g} h"
         return Judgement(verdict=Verdict.ASK, reason="abstained", text=text)
-    text = f"Probability of failure within {policy.act_horizon_h:g} h is {probability:.0%}"
+    text = f"Probability of failure within {policy.act_horizon_h:g} h is {probability:.0%}{_interval(prognosis)}"
     if probability >= policy.act_probability:
         return Judgement(verdict=Verdict.ACT, reason="likely_failure", text=text, probability=probability)
     text += f", below {policy.act_probability:.0%}"
@@ -157,6 +180,13 @@ def needs_replan(policy: Policy, window_end: datetime, planned_for: datetime | N
     if moved_to is None or window_end <= moved_to:
         return False
     return planned_for is None or planned_for - moved_to > timedelta(hours=policy.replan_threshold_h)
+
+
+def _interval(prognosis: Mapping[str, Any]) -> str:
+    early_h, middle_h, late_h = (prognosis.get(f"rul_{name}_h") for name in ("p10", "p50", "p90"))
+    if early_h is None or middle_h is None or late_h is None:
+        return ""
+    return f"; time to failure {middle_h:.0f} h, in 80 of 100 such cases {early_h:.0f} to {late_h:.0f} h"
 
 
 def _largest_share(mode_share: Mapping[str, float]) -> float:

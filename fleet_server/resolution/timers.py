@@ -1,4 +1,5 @@
-"""What happens at a domain time: verification ends, work is overdue, a cancellation is told, a person closed by hand.
+"""What happens at a domain time: a watched case is judged again, verification ends, work is overdue, a cancellation
+is told, a person closed by hand.
 
 One due timer is handled in one transaction with everything it leads to, so it happens once, whoever gets it.
 """
@@ -9,9 +10,11 @@ from fleet_server.resolution import messages
 from fleet_server.resolution.arranging import OVERDUE
 from fleet_server.resolution.commands import CLOSE_BY_HAND, TELL_CANCELLED
 from fleet_server.resolution.escalations import escalate, intend_message, person, remind_one
+from fleet_server.resolution.jobs import defer_triage
 from fleet_server.resolution.records import CaseFile, Row, load_case, lock_case, wake
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
+from fleet_server.resolution.triage import LOOK_AGAIN
 from fleet_server.resolution.verification import VERIFY, close, verification_due
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -49,6 +52,10 @@ async def _timer(rt: Runtime, conn: Connection) -> bool:
     elif timer["kind"] == CLOSE_BY_HAND and case["state"] == CaseState.VERIFYING:
         actor = case["plan"].get("closed_by", "")
         await close(rt, conn, file, case, "closed by hand", actor)
+    elif timer["kind"] == LOOK_AGAIN and case["state"] == CaseState.OPEN:
+        latest = await (await conn.execute(_sql.latest_revision, case)).fetchone()
+        if latest is not None:
+            await defer_triage(conn, latest["finding_id"], latest["revision"])
     elif timer["kind"] == TELL_CANCELLED:
         await _tell_cancelled(rt, conn, file, case)
     elif timer["kind"] == OVERDUE and case["state"] in (CaseState.COMMITTED, CaseState.IN_PROGRESS):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fleet_core.assets import COMPONENT_TYPES, failure_mode
@@ -38,6 +38,7 @@ from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
 _sql = queries("resolution")
+LOOK_AGAIN = "look_again"
 _DEGRADED = (DetectionState.DEGRADING, DetectionState.CRITICAL)
 
 
@@ -139,7 +140,15 @@ async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asse
         }
     case = await change_case(conn, case, **columns)
     file = await load_case(conn, case["case_id"])
-    verdict = judge(file.policy, prognosis, finding.failure_mode, finding.mode_confidence)
+    other = await (await conn.execute(_sql.other_open_case_of, case)).fetchone()
+    verdict = judge(
+        file.policy,
+        prognosis,
+        finding.failure_mode,
+        finding.mode_confidence,
+        watched_h=(rt.clock.now() - case["opened_at"]) / timedelta(hours=1),
+        related=case_name(other) if other else "",
+    )
     FINDINGS.labels(verdict.verdict).inc()
     shown = {
         "verdict": verdict.verdict,
@@ -149,7 +158,8 @@ async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asse
         "deadline_at": moved_to,
         "prognosis_id": str(prognosis["prognosis_id"]),
     }
-    await note(conn, rt.clock, case, "judged", verdict.text, shown)
+    if _watching(verdict) != case["waits_for"]:  # looked at again with the same result: nothing to tell
+        await note(conn, rt.clock, case, "judged", verdict.text, shown)
     await _follow(rt, conn, file, case, verdict, before, moved_to)
 
 
@@ -181,12 +191,18 @@ async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Row,
         values = {"case_id": case["case_id"], "now": rt.clock.now(), "actor": SYSTEM, "note": verdict.text}
         await conn.execute(_sql.close_escalations, {**values, "decision": "evidence_changed"})
         case = await wake(conn, rt.clock, case, state=confirmed, waits_for=waits_for, escalated=False)
-        await note(conn, rt.clock, case, "confirmed", verdict.text, {"probability": verdict.probability})
+        text = "Confirmed; a repair is being arranged" if not waits_for else f"Confirmed; no acts: {waits_for}"
+        await note(conn, rt.clock, case, "confirmed", text, {"probability": verdict.probability})
         CASES.labels("confirmed").inc()
     elif verdict.verdict is Verdict.ASK and not case["plan"].get("watching"):
         await escalate(conn, rt.clock, rt.notifiers, file, case, verdict.reason, verdict.text, {"step": "triage"})
     else:
-        await change_case(conn, case, waits_for=f"watching: {verdict.text}"[:300])
+        await change_case(conn, case, waits_for=_watching(verdict))
+        await set_timer(conn, case, LOOK_AGAIN, rt.clock.now() + timedelta(hours=file.policy.look_again_h))
+
+
+def _watching(verdict: Judgement) -> str:
+    return f"watching: {verdict.text}"[:300]
 
 
 async def _follow_committed(

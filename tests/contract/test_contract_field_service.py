@@ -71,7 +71,7 @@ async def test_nobody_is_in_two_places(service: FieldService, deps: ConnectorDep
         await service.dispatch("order-2", "jonas", start + HOUR, end + HOUR, key="d-2")
     assert await service.lookup_dispatch("d-2") is None
     await service.dispatch("order-2", "jonas", end, end + HOUR, key="d-3")
-    (jonas,) = [e for e in await service.engineers(_query(deps, "medical-devices"))]
+    (jonas,) = await service.engineers(_query(deps, "medical-devices"))
     assert jonas.busy == ((start, end), (end, end + HOUR))
 
 

@@ -217,7 +217,7 @@ async def test_vitals_keep_the_extremes_of_each_bucket(
         ("/api/assets/amr-001/vitals", {"metric": "vibration", "from_t": "2020-01-01T00:00:00Z"}, 422),
         ("/api/assets/amr-001/vitals", {"metric": "vibration", "from_t": "2026-03-01T00:00:00"}, 422),
         ("/api/assets/amr-001/vitals", {"metric": "nothing"}, 404),
-        ("/api/assets/%00", {}, 404),
+        ("/api/assets/%00", {}, 422),
         ("/api/nothing", {}, 404),
     ],
 )

@@ -28,7 +28,7 @@ POLICY = policy_for({})
 
 def prognosis(**changes: Any) -> dict[str, Any]:
     return {
-        "abstained": False, "reason": "12 similar", "failure_mode": "bearing_spalling", "rul_p10_h": 40.0,
+        "abstained": False, "abstain_code": "", "reason": "12 similar", "failure_mode": "bearing_spalling", "rul_p10_h": 40.0,
         "mode_share": {"bearing_spalling": 0.9}, "p_fail": {"168": 0.8}, "survival": [], "made_at": NOW, **changes,
     }  # fmt: skip
 
@@ -53,6 +53,30 @@ def test_what_a_prognosis_leads_to(
     judged = judge(POLICY, prognosis(**changes), mode, confidence)
     assert (judged.verdict, judged.reason) == (verdict, reason)
     assert judged.text
+
+
+@pytest.mark.parametrize(
+    ("code", "watched_h", "related", "verdict", "reason"),
+    [
+        ("healthy_level", 1.0, "", Verdict.WATCH, "too_early"),
+        ("healthy_level", 49.0, "", Verdict.ASK, "abstained"),
+        ("no_comparison", 1.0, "", Verdict.ASK, "abstained"),
+        ("no_comparison", 1.0, "FS-000007", Verdict.WATCH, "related_case"),
+        ("no_comparison", 49.0, "FS-000007", Verdict.ASK, "abstained"),
+    ],
+)
+def test_without_a_forecast_a_person_is_asked_only_when_waiting_tells_nothing(
+    code: str, watched_h: float, related: str, verdict: Verdict, reason: str
+) -> None:
+    silent = prognosis(abstained=True, abstain_code=code, reason="No forecast: it is so.")
+    judged = judge(POLICY, silent, "bearing_seizure", 0.9, watched_h=watched_h, related=related)
+    assert (judged.verdict, judged.reason) == (verdict, reason)
+    assert related in judged.text
+
+
+def test_the_text_says_when_it_may_fail() -> None:
+    judged = judge(POLICY, prognosis(rul_p10_h=18.2, rul_p50_h=52.5, rul_p90_h=133.0), "unknown", 0.0)
+    assert "52 h" in judged.text and "18 to 133 h" in judged.text
 
 
 def test_a_probability_that_is_not_stated_is_read_off_the_curve() -> None:

@@ -85,19 +85,43 @@ async def test_killed_anywhere_leaves_exactly_one_of_everything(
         ]
 
 
-async def test_an_announcement_is_quick(dsn: str, servers: Servers, tmp_path: Path) -> None:
-    """Finding stored to announcement accepted, real seconds, over the real job queue."""
+async def test_announcements_are_quick(dsn: str, servers: Servers, tmp_path: Path) -> None:
+    """Finding stored to announcement accepted, in real seconds, over the real job queue: 24 assets, 4 a second."""
+    count = 24
     async with stage(dsn, servers, clock=SystemClock()) as ready:
+        await ready.rows("UPDATE stock SET on_hand = 100 RETURNING 1")
+        await ready.rows(
+            "INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial)"
+            " SELECT 'q-' || n, tenant_id, site_id, agent_id, name, asset_class, model, serial"
+            "   FROM asset, generate_series(1, %s) AS n RETURNING 1",
+            count,
+        )
+        await ready.rows(
+            "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from)"
+            " SELECT tenant_id, 'q-' || n, slot, component_type, serial || n, valid_from"
+            "   FROM component, generate_series(1, %s) AS n RETURNING 1",
+            count,
+        )
         with Keeper(tmp_path / "log") as keeper:
             start_worker(keeper, dsn, servers.mail_port)
-            async with ready.rt.pool.connection() as conn:
-                await store_finding(conn, ready.clock, finding_at(ready.clock))
-            await _announced(ready, keeper)
+            for number in range(1, count + 1):
+                async with ready.rt.pool.connection() as conn:
+                    await store_finding(conn, ready.clock, finding_at(ready.clock), f"q-{number}")
+                await asyncio.sleep(0.25)
+            seconds = await _latencies(ready, count)
+    print(f"finding to announcement: median {seconds[count // 2]:.3f} s, p95 {seconds[int(count * 0.95)]:.3f} s")
+    assert len(seconds) == count
+    assert seconds[int(count * 0.95)] < 2.0
+
+
+async def _latencies(ready: Stage, count: int) -> list[float]:
+    rows: list[dict[str, Any]] = []
+    until_s = time.monotonic() + LIMIT_S
+    while len(rows) < count and time.monotonic() < until_s:
+        await asyncio.sleep(0.2)
         rows = await ready.rows(
             "SELECT extract(epoch FROM act.settled_recorded_at - finding.recorded_at) AS seconds"
             "  FROM act JOIN repair_case USING (case_id) JOIN finding USING (finding_id)"
-            " WHERE act.purpose = 'announcement'"
+            " WHERE act.purpose = 'announcement' AND act.state = 'held'"
         )
-    seconds = float(rows[0]["seconds"])
-    print(f"finding to announcement: {seconds:.3f} s")
-    assert seconds < 2.0
+    return sorted(float(row["seconds"]) for row in rows)

@@ -188,7 +188,7 @@ async def test_an_engineer_taken_meanwhile_is_replaced(dsn: str, servers: Server
 
 
 async def test_abstained_and_watched(dsn: str, servers: Servers) -> None:
-    none = {"abstained": True, "reason": "too little history", "rul_p10_h": None}
+    none = {"abstained": True, "abstain_code": "no_comparison", "reason": "too little history", "rul_p10_h": None}
     async with stage(dsn, servers, prognose=certain(**none)) as ready:
         case_id, raised = await _escalated(ready, "abstained")
         await ready.command(commands.decide_escalation, raised["escalation_id"], "watch", "")

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demo.cast import ROBOT_17, SHIPPED_HISTORY, simulated_cast
+from demo.cast import ROBOT_17, simulated_cast
 from demo.processes import Keeper, StartFailed
 from demo.run import _settle, story_start
 from demo.stack import Stack
@@ -69,8 +69,9 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
     clock = ScaledClock.starting_now(3600, story_start())
     with Keeper(directory / "log") as keeper:
         stack = Stack(keeper, directory, clock, seed, server_env=_armed(rng, SERVER_POINTS, faults))
-        stack.start("simulated", [SHIPPED_HISTORY])
-        story = next(one for one in simulated_cast(stack).stories if isinstance(one, Repair))
+        cast = simulated_cast(stack)
+        stack.start(cast.registry, cast.histories)
+        story = next(one for one in cast.stories if isinstance(one, Repair))
         table = ROBOT_17.plug_in(stack)
         stack.start_agent(AGENT, "nw-amsterdam", table, env=_armed(rng, AGENT_POINTS, faults))
         over = threading.Event()

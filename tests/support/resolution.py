@@ -200,13 +200,13 @@ def finding_at(clock: Clock, **changes: Any) -> Finding:
     return replace(finding, **changes)
 
 
-async def store_finding(conn: Connection, clock: Clock, finding: Finding) -> None:
+async def store_finding(conn: Connection, clock: Clock, finding: Finding, asset_id: str = ASSET) -> None:
     """As the ingest does: the row and its job in one transaction."""
     await conn.execute(
         "INSERT INTO finding (finding_id, revision, tenant_id, asset_id, slot, state, score, severity, failure_mode,"
         " detected_at, onset_at, body, trace_id, received_at)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (finding.finding_id, finding.revision, TENANT, ASSET, finding.component, finding.state, finding.score,
+        (finding.finding_id, finding.revision, TENANT, asset_id, finding.component, finding.state, finding.score,
          finding.severity, finding.failure_mode, clock.now(), clock.now(), Jsonb(json.loads(finding.to_json())),
          finding.trace_id, clock.now()),
     )  # fmt: skip
@@ -222,7 +222,7 @@ def certain(p10_h: float = 96.0, **changes: Any) -> Callable[..., Awaitable[Prog
         row = {
             "prognosis_id": uuid.uuid4(), "tenant_id": asset["tenant_id"], "asset_id": asset["asset_id"],
             "slot": finding.component, "case_id": case_id, "finding_id": finding.finding_id,
-            "revision": finding.revision, "made_at": clock.now(), "abstained": False, "reason": "12 similar cases",
+            "revision": finding.revision, "made_at": clock.now(), "abstained": False, "abstain_code": "", "reason": "12 similar cases",
             "failure_mode": "bearing_spalling", "mode_share": Jsonb({"bearing_spalling": 0.9}),
             "p_fail": Jsonb({"72": 0.3, "168": 0.9}), "rul_p10_h": p10_h, "rul_p50_h": p10_h * 1.3,
             "rul_p90_h": p10_h * 1.8, "library_digest": "d", "model_version": "stub", "trace_id": trace_id, **changes,

@@ -215,6 +215,7 @@ class CompletionRequest(Answer):
     """What the engineer found and did. ``new_serial`` is required when the component was replaced."""
 
     failure_mode: str = operational("unknown", max_length=64)
+    failed: bool = operational(False)
     replaced: bool = operational(True)
     new_serial: str = operational("", max_length=64)
     note: str = customer("", max_length=2000)

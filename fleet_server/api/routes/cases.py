@@ -134,7 +134,11 @@ async def complete(work_order_id: UUID, body: CompletionRequest, user: Worker, a
         raise BadInput("new_serial", "a replaced component needs the serial number of the new one")
     order = await _work_order(app, user, work_order_id)
     report = commands.WorkReport(
-        failure_mode=body.failure_mode, replaced=body.replaced, new_serial=body.new_serial.strip(), note=body.note
+        failure_mode=body.failure_mode,
+        failed=body.failed,
+        replaced=body.replaced,
+        new_serial=body.new_serial.strip(),
+        note=body.note,
     )
     async with app.worker() as conn:
         await commands.complete_work_order(conn, app.clock, user.actor, work_order_id, report)

@@ -16,6 +16,14 @@ SELECT * FROM repair_case
  WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND state NOT IN ('closed', 'cancelled', 'false_alarm')
  FOR UPDATE
 
+-- name: other_open_case_of
+SELECT number FROM repair_case
+ WHERE asset_id = %(asset_id)s AND slot <> %(slot)s AND state NOT IN ('open', 'closed', 'cancelled', 'false_alarm')
+ ORDER BY opened_at LIMIT 1
+
+-- name: latest_revision
+SELECT finding_id, max(revision) AS revision FROM finding WHERE finding_id = %(finding_id)s GROUP BY finding_id
+
 -- name: last_ended_case_of
 SELECT case_id, state, finding_id FROM repair_case
  WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND finding_id = %(finding_id)s
