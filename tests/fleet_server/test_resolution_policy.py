@@ -71,7 +71,7 @@ def test_without_a_forecast_a_person_is_asked_only_when_waiting_tells_nothing(
     silent = prognosis(abstained=True, abstain_code=code, reason="No forecast: it is so.")
     judged = judge(POLICY, silent, "bearing_seizure", 0.9, watched_h=watched_h, related=related)
     assert (judged.verdict, judged.reason) == (verdict, reason)
-    assert related in judged.text
+    assert verdict is Verdict.ASK or related in judged.text
 
 
 def test_the_text_says_when_it_may_fail() -> None:
