@@ -40,7 +40,7 @@ SCENARIOS = Path(__file__).with_name("scenarios")
 READY_JSON = re.compile(r'^\{"ready": true.*\}$', re.MULTILINE)
 COMMAND_TIMEOUT_S = 60.0
 SERVER_READY_S = 90.0
-HELPERS = ("operator", "engineer", "auditor")
+ROLES = ("operator", "engineer", "auditor")
 
 
 @dataclass
@@ -249,7 +249,6 @@ metrics_port = {metrics_ports[0]}
 
 [web]
 port = {self.web_port}
-session_secret_file = "session.secret"
 
 [audit]
 signing_key_file = "audit.key"
@@ -283,7 +282,7 @@ security = "none"
         self.fleet_server("registry", "import", str(file))
         with ThreadPoolExecutor(2) as pool:
             library = pool.submit(self.fleet_server, "history", "import", *map(str, histories))
-            for role in HELPERS:
+            for role in ROLES:
                 printed = self.fleet_server("user", "add", role, "--role", role, "--json")
                 self.passwords[role] = json.loads(printed)["password"]
             library.result()

@@ -69,7 +69,9 @@ class Follower:
         while time.monotonic() < self._until_s:
             try:
                 case = self._console.case_of(self._story.asset_id, self._story.slot)
-            except httpx.TransportError as error:  # the server is being restarted: look again
+            except httpx.HTTPError as error:
+                if not _is_away(error):
+                    raise
                 case, state = None, f"the server does not answer ({type(error).__name__})"
             if case:
                 self._tell_new(case["timeline"])
@@ -78,6 +80,19 @@ class Follower:
                     return case
             time.sleep(POLL_S)
         raise StoryFailed(f"waited for {what}; the case: {state}")
+
+    def insist(self, what: str, act: Callable[[], None], done: Callable[[dict[str, Any]], bool]) -> None:
+        """Do what a person does when the server is being restarted: once more, unless the case shows it was done."""
+        while True:
+            try:
+                act()
+            except httpx.HTTPError as error:
+                if not _is_away(error):
+                    raise
+            else:
+                return
+            if done(self.wait(what, lambda case: True)):
+                return
 
     def wait_until(self, moment: datetime) -> None:
         """Let story time pass."""
@@ -126,7 +141,7 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
         "engineer": plan["engineer_name"],
         "notifications": len(announcements),
         "finding_to_notification_s": _latency_s(stack.clock, planned["finding"]["detected_at"], announcements),
-        "verified": any(event["kind"].startswith("verif") for event in case["timeline"]),
+        "verified": any(event["kind"] == "verified" for event in case["timeline"]),
         "closed": summary["state"] == "closed",
     }
     result["ok"] = (
@@ -175,11 +190,17 @@ def _perform(stack: Stack, console: Console, follower: Follower, story: Repair, 
         case = follower.wait(
             "a new appointment", lambda case: any(o["state"] == "dispatched" for o in case["work_orders"])
         )
-    console.start(order["work_order_id"])
+    number = order["work_order_id"]
+    follower.insist(
+        "the work to begin", lambda: console.start(number), lambda case: _order_state(case, number) != "dispatched"
+    )
     story.swap()
     follower.wait_until(datetime.fromisoformat(order["starts_at"]) + timedelta(hours=1))
-    console.complete(
-        order["work_order_id"], story.failure_mode, story.new_serial, "Old bearing worn; new one fitted and greased."
+    note = "Old bearing worn; new one fitted and greased."
+    follower.insist(
+        "the report to be taken",
+        lambda: console.complete(number, story.failure_mode, story.new_serial, note),
+        lambda case: _order_state(case, number) not in ("dispatched", "started"),
     )
     return follower.wait("the repair to be verified", lambda case: case["summary"]["state"] == "closed")
 
@@ -188,6 +209,17 @@ def _act(case: dict[str, Any], kind: str, purpose: str) -> dict[str, Any]:
     """The settled act of that kind and purpose, or an empty one."""
     matching = (act for act in case["acts"] if act["kind"] == kind and act["purpose"].startswith(purpose))
     return next((act for act in matching if act["state"] in ("held", "consumed")), {})
+
+
+def _order_state(case: dict[str, Any], number: str) -> str:
+    return next((str(one["state"]) for one in case["work_orders"] if one["work_order_id"] == number), "gone")
+
+
+def _is_away(error: httpx.HTTPError) -> bool:
+    """Whether the server is only being restarted: no connection, or it says so itself."""
+    return isinstance(error, httpx.TransportError) or (
+        isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (502, 503, 504)
+    )
 
 
 def _open_escalations(case: dict[str, Any]) -> list[dict[str, Any]]:
@@ -205,7 +237,7 @@ def _purpose(mail: dict[str, Any]) -> str:
 
 def _own_unit_among(case: dict[str, Any]) -> bool:
     """Whether the unit's own history was among what it was compared with: it must never be."""
-    units = {str(neighbour.get("unit_serial", "")) for neighbour in case["prognosis"]["neighbours"]}
+    units = {neighbour["unit_serial"] for neighbour in case["prognosis"]["neighbours"]}
     return case["component_serial"] in units
 
 

@@ -162,7 +162,7 @@ class Agent:
         try:
             await asyncio.wait([*services, stopping], return_when=asyncio.FIRST_COMPLETED)
             await _cancel(sources)
-            await self._flush()
+            await self._last_flush(services[0])
             if stop.is_set():
                 await self._farewell()
         finally:
@@ -175,6 +175,12 @@ class Agent:
         for service in services:
             if service.done() and not service.cancelled():
                 service.result()
+
+    async def _last_flush(self, outbox: asyncio.Task[None]) -> None:
+        """Commit what is collected while the outbox lives; once it has ended nobody would ever answer."""
+        flushing = asyncio.create_task(self._flush(), name="last flush")
+        await asyncio.wait([flushing, outbox], return_when=asyncio.FIRST_COMPLETED)
+        await _cancel([flushing])
 
     async def _farewell(self) -> None:
         """Give the uplink a moment to publish what was committed last."""

@@ -10,13 +10,13 @@ Failure: an error in detection is logged once and counted; the vitals go on with
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edge_agent import remembered
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.config import AssetConfig
 from edge_agent.detection.api import AssetDetection, Event, Outcome
@@ -27,7 +27,7 @@ from fleet_core.births import DeviceBirth
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_core.schema import Schema
-from fleet_core.telemetry import BatchClass, Finding, Sample, Waveform, now_us, parse_object
+from fleet_core.telemetry import BatchClass, Finding, Sample, Waveform, now_us
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,6 @@ class AssetWorker:
         build_detection: Build,
         on_change: Callable[[], None],
     ) -> None:
-        self.description = config.description
         self.device_id = config.description.device_id
         self.detection: AssetDetection | None = None
         self.counters: Counter[str] = Counter()
@@ -63,8 +62,9 @@ class AssetWorker:
         self._build = build_detection
         self._on_change = on_change
         self._snapshot_path = state_dir / "detection" / f"{self.device_id}.snapshot"
-        self._serials_path = state_dir / "detection" / f"{self.device_id}.json"
-        self._serials = self._read_serials()
+        self._told_path = state_dir / "detection" / f"{self.device_id}.json"
+        self._serials: dict[str, str] = {}
+        self.description = self._as_last_told()
         self._collector = Collector(self.device_id, Schema((), first_alias))
         self._waveforms: dict[str, Waveform] = {}
         self._evidenced: dict[tuple[str, int], None] = {}
@@ -149,7 +149,7 @@ class AssetWorker:
             return
         try:
             write_atomic(self._snapshot_path, self.detection.snapshot())
-            write_atomic(self._serials_path, json.dumps(self._serials).encode())
+            write_atomic(self._told_path, remembered.to_text(self.description).encode())
             self.counters["save_failing"] = 0
         except OSError as error:
             if not self.counters["save_failing"]:
@@ -253,13 +253,15 @@ class AssetWorker:
     def _read_snapshot(self) -> bytes | None:
         return read_bounded(self._snapshot_path, MAX_SNAPSHOT_BYTES)
 
-    def _read_serials(self) -> dict[str, str]:
-        text = read_bounded(self._serials_path, 64 * 1024)
-        if text is None:
-            return {}
+    def _as_last_told(self) -> AssetDescription:
+        """The configuration's description with what the device said of itself before the restart."""
+        content = read_bounded(self._told_path, remembered.MAX_BYTES)
+        if content is None:
+            return self._config.description
         try:
-            record = parse_object(text.decode("utf-8", "replace"), 64 * 1024)
+            told = remembered.from_text(self._config.description, content.decode("utf-8", "replace"))
         except BadInput as error:
-            log.warning("%s: the components last seen cannot be read: %s", self.device_id, error)
-            return {}
-        return {slot: serial for slot, serial in record.items() if isinstance(serial, str)}
+            log.warning("%s: what the device last said of itself cannot be read: %s", self.device_id, error)
+            return self._config.description
+        self._serials = {component.slot: component.serial for component in told.components}
+        return told

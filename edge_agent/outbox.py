@@ -314,7 +314,8 @@ class Outbox:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """All or nothing; after a failure what is in memory is read again from the disk."""
+        """All or nothing; after a failure what is in memory is read again from the disk. A disk that cannot even be
+        read ends the agent with sqlite3's error: going on with stale numbers would leave holes."""
         evicted = self._room.evicted
         try:
             self._db.execute("BEGIN IMMEDIATE")

@@ -1,9 +1,7 @@
-"""The first settings file of a server, and the secrets it names."""
+"""The first settings file of a server, and the key it names."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 
 from fleet_core.errors import BadConfig
@@ -23,7 +21,6 @@ host_id = "forestall"
 [web]
 host = "127.0.0.1"
 port = 8080
-session_secret_file = "web.secret"
 
 [audit]
 signing_key_file = "audit.key"
@@ -37,18 +34,16 @@ sender = "forestall@localhost"
 
 
 def write_first_files(directory: Path) -> list[Path]:
-    """Write ``server.toml``, the audit key and the web's secret. Raises BadConfig when one is there already."""
-    settings, key, secret = (directory / name for name in ("server.toml", "audit.key", "web.secret"))
-    for path in (settings, key, secret):
+    """Write ``server.toml`` and the audit key. Raises BadConfig when one is there already."""
+    settings, key = directory / "server.toml", directory / "audit.key"
+    for path in (settings, key):
         if path.exists():
             raise BadConfig(f"{path} is there already; choose another directory, or move it away")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "checkpoints").mkdir(exist_ok=True)
         new_key(key)
-        with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(48))
         settings.write_text(_SETTINGS)
     except OSError as error:
         raise BadConfig(f"{directory}: {error.strerror}; choose a directory you may write") from None
-    return [settings, key, secret]
+    return [settings, key]

@@ -53,7 +53,6 @@ class Ingest(_Part):
 class Web(_Part):
     host: str = "127.0.0.1"
     port: Port = 8080
-    session_secret_file: Path | None = None
     session_hours: float = Field(12.0, gt=0)
     public_url: str = ""
 

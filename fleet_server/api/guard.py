@@ -6,6 +6,7 @@ widths, style elements and inline scripts are not.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 
@@ -48,7 +49,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s, status, read_bytes, too_large = time.perf_counter(), 500, 0, False
+        started_s, status, read_bytes, too_large, answered = time.perf_counter(), 500, 0, False, False
 
         async def bounded() -> Message:
             nonlocal read_bytes, too_large
@@ -60,11 +61,11 @@ class Guard:
             return message
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if too_large and message.get("status") != 413 and status != 413:
                 return  # FastAPI turns what stopped the reading into an answer of its own; ours follows
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], True
                 names = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *_HEADERS]
                 if b"cache-control" not in names:
@@ -76,6 +77,11 @@ class Guard:
                 await self._app(scope, bounded, sending)
             if too_large:
                 await problem(413, "Too large", f"at most {MAX_BODY_BYTES} bytes")(scope, receive, sending)
+        except asyncio.CancelledError:
+            # the process is being stopped and the request waited for too long: its sender may try again
+            if not answered:
+                await problem(503, "Not now", "the server is being restarted")(scope, receive, sending)
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
             _requests.labels(scope["method"], route, status).inc()

@@ -97,6 +97,9 @@ async def _device_born(conn: Connection, clock: Clock, agent: Agent, birth: Devi
         if old is not None:
             body = {"slot": new.slot, "was": old["serial"], "is": new.serial, "component_type": new.type}
             await _audit(conn, clock, agent, birth.device_id, "component.swapped", body)
+    told_serials = {component.slot: component.serial for component in birth.components if component.serial}
+    reported = {"asset_id": birth.device_id, "slots": list(told_serials), "serials": list(told_serials.values())}
+    await conn.execute(_SQL.note_reported, reported)
 
 
 def swaps(
@@ -105,13 +108,14 @@ def swaps(
     """(installed row or None, what is there now) for every slot that changed. Pure.
 
     A slot the device does not mention stays as it is: a device need not see all its parts. A report without a serial
-    number changes nothing where one is installed.
+    number changes nothing where one is installed, nor does one that repeats the last report: after an engineer's swap
+    a device may go on naming the old part until its configuration is mended.
     """
     by_slot = {row["slot"]: row for row in installed}
     changed: list[tuple[dict[str, Any] | None, ComponentSpec]] = []
     for spec in reported:
         old = by_slot.get(spec.slot)
-        if old is None or (spec.serial and old["serial"] != spec.serial):
+        if old is None or (spec.serial and spec.serial not in (old["serial"], old["reported_serial"])):
             changed.append((old, spec))
     return changed
 

@@ -178,9 +178,7 @@ class Pipeline:
                 continue
             refused += self._answer(result)
         for rejection in refused:
-            await self._persist(partial(self._quarantine, rejection))
-            if rejection.agent is not None and rejection.outbox_id is not None and rejection.number is not None:
-                self.acks.refused(rejection.agent.node, rejection.outbox_id, rejection.number, rejection.reason)
+            await self._reject(rejection)
 
     def _answer(self, result: Stored) -> list[Rejected]:
         for data in (*result.new, *result.duplicates):
@@ -195,12 +193,23 @@ class Pipeline:
         detail = "the same batch number is stored with other content: a cloned agent or a corruption"
         return [_rejected(data, "digest_clash", detail) for data in result.clashes]
 
-    async def _quarantine(self, item: Rejected) -> None:
+    async def _reject(self, item: Rejected) -> None:
+        """Quarantine a message; its agent is owed the refusal once it is there."""
+        who = item.agent.agent_id if item.agent else "unknown"
+        # bounded: what bears no batch number is only counted beyond so many an hour
+        if item.number is not None or self._junk_limit.allows(who, time.monotonic()):
+            try:
+                await self._persist(partial(self._quarantine, item))
+            except (*REFUSED, *BUGS, psycopg.errors.QueryCanceled) as error:
+                metrics.outcome("dropped")  # unanswered: a batch comes again, and its neighbours are not held up
+                log.error("a message of %s (%s) cannot be quarantined: %s", who, item.reason, error)
+                return
         metrics.outcome("quarantined")
         metrics.REASONS.labels(item.reason).inc()
-        who = item.agent.agent_id if item.agent else "unknown"
-        if item.number is None and not self._junk_limit.allows(who, time.monotonic()):
-            return  # bounded: what bears no batch number is only counted beyond so many an hour
+        if item.agent is not None and item.outbox_id is not None and item.number is not None:
+            self.acks.refused(item.agent.node, item.outbox_id, item.number, item.reason)
+
+    async def _quarantine(self, item: Rejected) -> None:
         payload = item.message.payload
         row = {
             "tenant_id": item.agent.tenant_id if item.agent else None,

@@ -125,6 +125,7 @@ async def do_commit(rt: Runtime, conn: Connection, file: CaseFile) -> None:
             "accept_late": None,
             "keep_plan": None,
             "planned_for": case["deadline_at"],
+            "announced": window,
         }
         case = await change_case(conn, case, state=state, plan=plan, waits_for=f"repair on {window['start'][:16]} UTC")
         await set_timer(conn, case, OVERDUE, end + timedelta(hours=file.policy.overdue_h))
@@ -148,6 +149,7 @@ async def do_amend(rt: Runtime, conn: Connection, file: CaseFile) -> None:
             "next_engineer": None,
             "refused_windows": None,
             "planned_for": case["deadline_at"],
+            "announced": moved,
         }
         case = await change_case(conn, case, replanning=False, plan=plan, waits_for=f"repair on {moved['start']}")
         await set_timer(
@@ -198,6 +200,9 @@ async def do_consume(rt: Runtime, conn: Connection, file: CaseFile, act: Row) ->
         case = await lock_case(conn, file.case_id)
         await settle(conn, rt.clock, act, ActEvent.CONSUME)
         await change_case(conn, case)
+        if act["kind"] == "reservation":
+            text = f"{file.plan['part']['label']} used up" if "part" in file.plan else "Part used up"
+            await note(conn, rt.clock, case, "part_consumed", text, {"reservation": act["external_ref"]})
 
 
 def _releaser(rt: Runtime, file: CaseFile, kind: str) -> Callable[[str], Awaitable[None]]:

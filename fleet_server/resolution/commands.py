@@ -17,8 +17,8 @@ from fleet_core.assets import FAILURE_MODES
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_server.audit.log import record
-from fleet_server.notifiers.api import Notifier
 from fleet_server.resolution.jobs import defer_advance
+from fleet_server.resolution.maintenance import judge_again
 from fleet_server.resolution.metrics import CASES
 from fleet_server.resolution.records import (
     NotFound,
@@ -45,7 +45,6 @@ NEW_PLAN: dict[str, None] = dict.fromkeys(
      "not_before", "verify_extended", "planned_for")
 )  # fmt: skip
 _sql = queries("resolution")
-Notifiers = dict[str, Notifier]
 
 
 class WorkReport(BaseModel):
@@ -152,6 +151,8 @@ async def set_maintenance(
         raise NotFound(f"there is no asset {asset_id}")
     body = {"until": until, "note": note_text[:MAX_NOTE]}
     await _record(conn, clock, row["tenant_id"], actor, "asset.maintenance", f"asset:{asset_id}", body)
+    if until is None:
+        await judge_again(conn, asset_id)
 
 
 async def set_observe_only(conn: Connection, clock: Clock, actor: str, tenant_id: str, on: bool) -> None:
@@ -202,13 +203,15 @@ async def _end(conn: Connection, clock: Clock, actor: str, case: Row, reason: st
 
 
 async def _swap(conn: Connection, case: Row, report: WorkReport, now: datetime) -> None:
-    where = {"asset_id": case["asset_id"], "slot": case["slot"], "now": now}
+    where = {"asset_id": case["asset_id"], "slot": case["slot"], "now": now, "serial": report.new_serial}
     old = await (await conn.execute(_sql.end_component, where)).fetchone()
-    if old is None:
+    if old is None:  # nothing is registered there, or the device has reported the new part already
         return
     part_no = case["plan"].get("part", {}).get("part_no", old["part_no"])
     serial = report.new_serial or f"unrecorded-{case_name(case)}"
     values = {**where, "tenant_id": old["tenant_id"], "component_type": old["component_type"]}
+    # what the device said last stays known: a device that only repeats it, not knowing of the swap, brings no news
+    values["reported_serial"] = old["reported_serial"] or old["serial"]
     await conn.execute(_sql.install_component, {**values, "serial": serial, "part_no": part_no})
 
 

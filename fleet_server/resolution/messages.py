@@ -86,7 +86,7 @@ def closing(file: CaseFile, owner_name: str) -> Composed:
 
 def cancellation(file: CaseFile, owner_name: str, now: datetime, sequence: int) -> Composed:
     """Takes back what was announced; the appointment is cancelled."""
-    window = file.plan["window"]
+    window = file.plan["announced"]
     start, end = (datetime.fromisoformat(window[name]) for name in ("start", "end"))
     text = (
         f"The repair of {file.asset['name']} planned for {span_text(start, end, window['time_zone'])} does not take"

@@ -82,6 +82,7 @@ CASE_TRANSITIONS: Mapping[tuple[CaseState, CaseEvent], CaseState] = {
     (CaseState.COMMITTED, CaseEvent.REPLAN): CaseState.PLANNING,
     (CaseState.COMMITTED, CaseEvent.START): CaseState.IN_PROGRESS,
     (CaseState.IN_PROGRESS, CaseEvent.COMPLETE): CaseState.VERIFYING,
+    (CaseState.IN_PROGRESS, CaseEvent.REPLAN): CaseState.PLANNING,
     (CaseState.VERIFYING, CaseEvent.VERIFY): CaseState.CLOSED,
     (CaseState.VERIFYING, CaseEvent.REOPEN): CaseState.CONFIRMED,
     **{(state, CaseEvent.CANCEL): CaseState.CANCELLED for state in _RUNNING},

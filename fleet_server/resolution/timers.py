@@ -65,9 +65,10 @@ async def _timer(rt: Runtime, conn: Connection) -> bool:
 
 
 async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
-    """Take back what was announced, if it was; a cancelled case that nobody heard of stays silent."""
+    """Take back what was announced, if it was, even when its plan was given up meanwhile; a cancelled case that nobody
+    heard of stays silent."""
     told = [act for act in file.acts if act["kind"] == "message" and act["purpose"] in ("announcement", "amendment")]
-    if not told or "window" not in file.plan:
+    if not told or "announced" not in file.plan:
         return
     director = await person(conn, told[0]["request"]["to"])
     owner = await person(conn, case["owner_id"])

@@ -19,6 +19,7 @@ import psycopg
 from fleet_core.clock import clock_from_environment, clock_from_spec
 from fleet_server.health.refresh import refresh_health
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
+from fleet_server.resolution.maintenance import end_maintenance
 from fleet_server.resolution.metrics import FAILURES
 from fleet_server.resolution.runner import Runner
 from fleet_server.resolution.runtime import Runtime, build_runtime
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 _sql = queries("resolution")
 
 Hook = Callable[[Runtime], Awaitable[object]]
-"""Something else a worker does regularly, besides refreshing health."""
+"""Something else a worker does regularly, besides refreshing health and ending maintenance."""
 
 SWEEP_S = 1.0
 SCALED_SWEEP_S = 0.1
@@ -127,7 +128,10 @@ async def _serve(rt: Runtime, hooks: Sequence[Hook], stop: asyncio.Event, at_onc
     loops = [
         asyncio.create_task(_repeat("sweep", sweep.once, interval_s)),
         asyncio.create_task(_repeat("stalled_jobs", lambda: _retry_stalled(app), STALLED_S / 2)),
-        *(asyncio.create_task(_repeat("hook", partial(hook, rt), HOOK_S)) for hook in (_refresh_health, *hooks)),
+        *(
+            asyncio.create_task(_repeat("hook", partial(hook, rt), HOOK_S))
+            for hook in (_refresh_health, _end_maintenance, *hooks)
+        ),
     ]
     jobs = asyncio.create_task(
         app.run_worker_async(
@@ -175,6 +179,11 @@ async def _repeat(name: str, once: Callable[[], Awaitable[object]], interval_s: 
 async def _refresh_health(rt: Runtime) -> None:
     async with rt.pool.connection() as conn:
         await refresh_health(conn, rt.clock)
+
+
+async def _end_maintenance(rt: Runtime) -> None:
+    async with rt.pool.connection() as conn:
+        await end_maintenance(conn, rt.clock)
 
 
 async def _retry_stalled(app: procrastinate.App) -> None:

@@ -1,38 +1,50 @@
-"""The demo is the product's promise: its stories, played by the real processes, are the end-to-end tests."""
+"""The demo is the product's promise: its stories, played by the real processes, are the end-to-end tests.
+
+One run plays once and prints the document, one plays recorded data, one is watched in a browser and then stopped as
+an operator would (SIGTERM), one is killed outright without mosquitto.
+"""
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from support.browser import chromium
+from support.intruder import wait_until
+from support.world import open_folder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "var" / "screenshots"
 ESCALATED = {"no-part-in-time", "no-window-in-time", "connector-down"}
+UP_S, STORIES_S, STOP_S = 90.0, 150.0, 40.0
 
 
-def demo_command(directory, *arguments):
+def demo_command(directory: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "demo.run", "--dir", str(directory), *arguments]
 
 
-def play(directory, *arguments):
-    done = subprocess.run(
-        demo_command(directory, "--once", "--json", *arguments), cwd=ROOT, capture_output=True, text=True
-    )
+def play(*arguments: str) -> dict:
+    with open_folder("demo") as folder:
+        command = demo_command(folder / "demo", "--once", "--json", *arguments)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     print(done.stderr)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout)
 
 
-def assert_promises_kept(document):
+def assert_promises_kept(document: dict) -> None:
     stories = {story["name"]: story for story in document["stories"]}
     assert set(stories) == {"robot-drive", *ESCALATED}
     assert all(story["ok"] for story in stories.values())
@@ -50,41 +62,146 @@ def assert_promises_kept(document):
     assert document["audit"]["verified"] and document["audit"]["entries"] > 10
 
 
-def test_simulated_drive_and_the_three_hand_overs(tmp_path):
-    document = play(tmp_path / "demo")
-    assert_promises_kept(document)
+def test_simulated_drive_and_the_three_hand_overs() -> None:
+    assert_promises_kept(play())
 
 
-def test_a_recorded_bearing(tmp_path, recorded_data):
-    document = play(tmp_path / "demo", "--data", str(recorded_data))
+def test_a_recorded_bearing(recorded_data: Path) -> None:
+    document = play("--data", str(recorded_data))
     assert_promises_kept(document)
     assert not document["stories"][0]["judged_against_itself"]
 
 
-def test_without_mosquitto_the_demo_says_that_nothing_is_checked_and_killing_it_leaves_nothing(tmp_path):
-    directory = tmp_path / "demo"
-    with (tmp_path / "said").open("w+") as said:
-        demo = subprocess.Popen(
-            demo_command(directory, "--broker", "iotcore"), cwd=ROOT, stdout=said, stderr=said, env=os.environ
-        )
+@dataclass
+class RunningDemo:
+    """A demo left running. ``said`` is what it printed; ``family`` are its processes, kept for after its end."""
+
+    process: subprocess.Popen[bytes]
+    output: Path
+    directory: Path
+    family: set[psutil.Process]
+
+    def said(self) -> str:
+        return " ".join(self.output.read_text(encoding="utf-8").split())
+
+    def meet_family(self) -> None:
+        self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and return the exit code."""
+        self.meet_family()
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+    def assert_nothing_left(self) -> None:
+        assert len(self.family) > 12
+        ports = listening(self.family)
+        _, alive = psutil.wait_procs(self.family, timeout=20)
+        for process in alive:
+            process.kill()
+        assert not alive, [process.name() for process in alive]
+        assert not ports & {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        assert not [link for link in (self.directory / "devices").glob("*.tty") if link.exists()]
+
+
+def listening(processes: set[psutil.Process]) -> set[int]:
+    """The TCP ports these processes listen on now."""
+    ports: set[int] = set()
+    for process in processes:
         try:
-            wait_for(lambda: "Everything is up" in Path(said.name).read_text(), 120, "the demo to be up")
-            time.sleep(6)  # devices and agents are started as well
+            ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        except psutil.NoSuchProcess:
+            continue
+    return ports
+
+
+@contextmanager
+def running_demo(*arguments: str) -> Iterator[RunningDemo]:
+    """Start the demo and leave it running; whatever the test does, its processes end."""
+    with open_folder("demo") as folder:
+        output = folder / "said"
+        with output.open("wb") as said:
+            process = subprocess.Popen(demo_command(folder / "demo", *arguments), cwd=ROOT, stdout=said, stderr=said)
+        demo = RunningDemo(process, output, folder / "demo", set())
+        try:
+            wait_until(lambda: "Everything is up" in demo.said(), "the demo to be up", UP_S)
+            yield demo
         finally:
-            descendants = psutil.Process(demo.pid).children(recursive=True)
-            demo.send_signal(signal.SIGKILL)
-            demo.wait()
-    assert "checks no certificates" in " ".join(Path(said.name).read_text().split())
-    assert len(descendants) > 12
-    _, alive = psutil.wait_procs(descendants, timeout=20)
-    for process in alive:
-        process.kill()
-    assert not alive, [process.name() for process in alive]
-    assert not [link for link in (directory / "devices").glob("*.tty") if link.exists()]
+            process.kill()
+            process.wait()
+            print(demo.said()[-4000:])
 
 
-def wait_for(condition, limit_s, what):
-    until_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < until_s, f"waited {limit_s} s for {what}"
-        time.sleep(0.2)
+def test_watched_in_a_browser_decided_by_a_person_and_stopped_by_sigterm() -> None:
+    with chromium() as browser, running_demo() as demo:
+        wait_until(lambda: "one-time password" in demo.said(), "the address")
+        found = re.search(r"Dashboard: (\S+) user (\S+), one-time password (\S+)", demo.said())
+        assert found, demo.said()
+        url, user, password = found.groups()
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+        page.goto(f"{url}/login")
+        page.get_by_label("Login").fill(user)
+        page.get_by_label("Password").fill(password)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(lambda address: not address.endswith("/login"))
+        watch_the_repair(page, url)
+        demo.meet_family()
+        decide_an_escalation(page, url, demo)
+        assert faults == []
+        assert demo.process.poll() is None
+        ports = listening(demo.family | set(psutil.Process(demo.process.pid).children(recursive=True)))
+        assert len(ports) > 5
+        assert demo.end(signal.SIGTERM) == 130
+        assert "every process of the demo has ended" in demo.said()
+        demo.assert_nothing_left()
+
+
+def watch_the_repair(page, url: str) -> None:
+    """Open the robot's case when it appears and watch, without a reload, how it closes."""
+    link = page.get_by_role("link", name=re.compile("Robot 17"))
+    page.goto(f"{url}/cases")
+    until_s = time.monotonic() + STORIES_S
+    while not link.count():
+        assert time.monotonic() < until_s, "no case of robot 17"
+        page.wait_for_timeout(500)
+    shoot(page, "cases")
+    page.goto(url + page.locator("tr", has_text="Robot 17").locator("a[href^='/cases/']").first.get_attribute("href"))
+    page.evaluate("window.stillHere = true")
+    page.locator("#timeline").get_by_text("committed", exact=False).first.wait_for(timeout=STORIES_S * 1000)
+    shoot(page, "case-committed")
+    page.locator("#case-state").get_by_text("Closed").wait_for(timeout=STORIES_S * 1000)
+    shoot(page, "case-closed")
+    assert page.evaluate("window.stillHere") is True
+
+
+def decide_an_escalation(page, url: str, demo: RunningDemo) -> None:
+    """The warehouse system is mended when the stories are over; a person chooses to try again."""
+    wait_until(lambda: "The vitals keep coming" in demo.said(), "the stories to end", STORIES_S)
+    page.goto(f"{url}/escalations")
+    card = page.locator("article.ask", has_text="Robot 44")
+    card.wait_for()
+    shoot(page, "escalations")
+    number = card.get_attribute("id")
+    card.locator("label.option").first.click()
+    card.get_by_label("Note for the record").fill("the warehouse system is back")
+    card.get_by_role("button", name="Decide").click()
+    page.locator(f"#{number}").wait_for(state="detached", timeout=15_000)
+    page.locator("#decided").get_by_text("the warehouse system is back").wait_for()
+    shoot(page, "decided")
+
+
+def shoot(page, name: str) -> None:
+    """Keep a picture for people; nothing compares it."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def test_without_mosquitto_the_demo_says_that_nothing_is_checked_and_killing_it_leaves_nothing() -> None:
+    with running_demo("--broker", "iotcore") as demo:
+        agents = demo.directory / "agents"
+        wait_until(lambda: len(list(agents.glob("*/state/outbox.sqlite"))) == 4, "the agents", 40)
+        assert demo.end(signal.SIGKILL) == -signal.SIGKILL
+        assert "checks no certificates" in demo.said()
+        demo.assert_nothing_left()

@@ -180,6 +180,20 @@ async def test_a_swap_during_a_standstill_is_noticed_after_the_restart(rig: Rig)
     assert rig.detection.replaced == [("bearing", "BRG-9")]
 
 
+async def test_after_a_restart_it_is_born_as_its_device_last_told(rig: Rig) -> None:
+    told = replace(ASSET, firmware="4.2.1", components=(ComponentSpec("bearing", "bearing", "BRG-2", "P-1"),))
+    await rig.worker.describe(told)
+    birth = rig.make_worker().birth()  # before its device has spoken again
+    assert (birth.firmware, birth.components) == ("4.2.1", told.components)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"model":"","serial":"","firmware":"","components":[{"slot":1}]}'])
+async def test_a_damaged_memory_of_the_device_leaves_the_configuration(rig: Rig, text: str) -> None:
+    (rig.folder / "detection").mkdir()
+    (rig.folder / "detection" / "robot-17.json").write_text(text)
+    assert rig.make_worker().description == replace(ASSET, metrics=())
+
+
 async def test_a_damaged_snapshot_means_learning_anew(rig: Rig) -> None:
     (rig.folder / "detection").mkdir()
     (rig.folder / "detection" / "robot-17.snapshot").write_bytes(b"nonsense")

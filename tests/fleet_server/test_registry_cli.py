@@ -41,8 +41,7 @@ def test_first_files_are_private_usable_and_never_overwritten(tmp_path: Path) ->
     assert run("init", "--dir", str(directory)).returncode == 0
     settings = load_settings(directory / "server.toml")
     load_key(settings.audit.signing_key_file)
-    for name in ("audit.key", "web.secret"):
-        assert (directory / name).stat().st_mode & 0o077 == 0
+    assert (directory / "audit.key").stat().st_mode & 0o077 == 0
     again = run("init", "--dir", str(directory))
     assert again.returncode == 2
     assert "is there already" in again.stderr

@@ -72,6 +72,7 @@ class Neighbour(Answer):
     """A past trajectory the prognosis rests on."""
 
     trajectory_id: str = customer()
+    unit_serial: str = customer("")
     source: str = operational()
     distance: float | None = operational()
     weight: float | None = operational()

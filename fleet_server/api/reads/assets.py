@@ -148,8 +148,9 @@ def finite(value: float | None) -> float | None:
 def _neighbour(item: Record) -> Neighbour:
     """A neighbour that was a case stays unnamed: it may be another customer's."""
     known = {name: item.get(name) for name in Neighbour.model_fields}
-    name = "" if item.get("source") == "case" else str(item.get("trajectory_id", ""))
-    return Neighbour.model_validate(known | {"trajectory_id": name})
+    named = item.get("source") != "case"
+    identity = {name: str(item.get(name, "")) if named else "" for name in ("trajectory_id", "unit_serial")}
+    return Neighbour.model_validate(known | identity)
 
 
 def _component(row: Record) -> Component:

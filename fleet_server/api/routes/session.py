@@ -44,15 +44,12 @@ async def login(body: LoginRequest, request: Request, response: Response, app: A
 async def sign_in(app: Services, login_name: str, password: str, request: Request) -> SignedInAnswer:
     """Check a login under the throttle and start its session. Raises WrongPassword or 429."""
     address = request.client.host if request.client else ""
-    wait_s = app.throttle.wait_s(login_name, address)
-    if wait_s > 0:
-        _logins.labels("throttled").inc()
-        headers = {"Retry-After": str(int(wait_s) + 1)}
-        raise HTTPException(429, f"too many failed logins: try again in {int(wait_s) + 1} s", headers)
+    _check_throttle(app, login_name, address)
     now = app.real_clock.now()
     hours = app.settings.web.session_hours
     try:
         async with app.worker() as conn:
+            _check_throttle(app, login_name, address)  # again: many tries at once wait here for their turn
             user = await users.verify(conn, login_name, password)
             token = await users.start_session(conn, user, hours, now)
             await record(
@@ -78,6 +75,14 @@ async def sign_in(app: Services, login_name: str, password: str, request: Reques
         must_change_password=user.must_change_password,
         expires_at=now + timedelta(hours=hours),
     )
+
+
+def _check_throttle(app: Services, login_name: str, address: str) -> None:
+    wait_s = app.throttle.wait_s(login_name, address)
+    if wait_s > 0:
+        _logins.labels("throttled").inc()
+        headers = {"Retry-After": str(int(wait_s) + 1)}
+        raise HTTPException(429, f"too many failed logins: try again in {int(wait_s) + 1} s", headers)
 
 
 def set_cookie(response: Response, app: Services, token: str) -> None:

@@ -133,6 +133,7 @@ CREATE TABLE component (
     part_no        text NOT NULL DEFAULT '',
     valid_from     timestamptz NOT NULL,
     valid_to       timestamptz,
+    reported_serial text NOT NULL DEFAULT '',    -- what the device last said; a repeat of it is no news
     CHECK (valid_to IS NULL OR valid_to >= valid_from)
 );
 CREATE UNIQUE INDEX component_installed ON component (asset_id, slot) WHERE valid_to IS NULL;

@@ -171,4 +171,3 @@ $$;
 
 CALL protect('series');
 GRANT EXECUTE ON FUNCTION vitals, latest_vitals, waveforms TO forestall_web, forestall_worker;
-GRANT SELECT ON batch_key, ledger_gap, ledger_held TO forestall_web; -- counts only, no customer data

@@ -74,6 +74,7 @@ ON CONFLICT (agent_id, outbox_id) DO UPDATE
    SET held = excluded.held, next_batch = excluded.next_batch, reported_at = excluded.reported_at,
        recorded_at = clock_timestamp(),
        next_since = CASE WHEN h.next_batch = excluded.next_batch THEN h.next_since ELSE clock_timestamp() END
+ WHERE excluded.next_batch >= h.next_batch -- numbers only count up: a lower one is an older report, overtaken
 
 -- name: quarantine
 INSERT INTO quarantine (tenant_id, agent_id, topic, outbox_id, batch_no, reason, detail, payload, payload_bytes,
@@ -111,12 +112,18 @@ VALUES (%(asset_id)s, %(tenant_id)s, %(firmware)s, %(at)s)
 ON CONFLICT DO NOTHING
 
 -- name: installed
-SELECT component_id, slot, component_type, serial, part_no, valid_from FROM component
+SELECT component_id, slot, component_type, serial, part_no, reported_serial FROM component
  WHERE asset_id = %(asset_id)s AND valid_to IS NULL ORDER BY slot
 
 -- name: component_out
 UPDATE component SET valid_to = greatest(%(at)s, valid_from) WHERE component_id = %(component_id)s
 
 -- name: component_in
-INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from)
-VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %(part_no)s, %(at)s)
+INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from, reported_serial)
+VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %(part_no)s, %(at)s, %(serial)s)
+
+-- name: note_reported
+UPDATE component SET reported_serial = told.serial
+  FROM unnest(%(slots)s::text[], %(serials)s::text[]) AS told(slot, serial)
+ WHERE component.asset_id = %(asset_id)s AND component.slot = told.slot AND component.valid_to IS NULL
+   AND component.reported_serial <> told.serial

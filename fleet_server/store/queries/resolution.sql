@@ -195,12 +195,13 @@ UPDATE work_order SET state = 'completed', report = %(report)s, completed_at = %
 
 -- name: end_component
 UPDATE component SET valid_to = %(now)s
- WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND valid_to IS NULL
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND valid_to IS NULL AND serial <> %(serial)s
 RETURNING *
 
 -- name: install_component
-INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from)
-VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %(part_no)s, %(now)s)
+INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from, reported_serial)
+VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %(part_no)s, %(now)s,
+        %(reported_serial)s)
 
 -- name: vitals_after
 SELECT count(*) AS n, avg(point.v) AS mean
@@ -213,6 +214,19 @@ SELECT count(*) AS n, avg(point.v) AS mean
 
 -- name: device_state
 SELECT state, since FROM health WHERE asset_id = %(asset_id)s AND slot = %(slot)s
+
+-- name: end_maintenance
+UPDATE asset SET maintenance_until = NULL, maintenance_note = '' WHERE maintenance_until <= %(now)s
+RETURNING asset_id, tenant_id
+
+-- name: unjudged_findings
+-- The newest finding of each component that is still degraded and whose finding no case has dealt with.
+SELECT DISTINCT ON (finding.asset_id, finding.slot) finding.finding_id, finding.revision
+  FROM finding JOIN health USING (asset_id, slot)
+ WHERE finding.asset_id = %(asset_id)s AND health.state IN ('degrading', 'critical')
+   AND NOT EXISTS (SELECT FROM repair_case WHERE repair_case.asset_id = finding.asset_id
+                      AND repair_case.slot = finding.slot AND repair_case.finding_id = finding.finding_id)
+ ORDER BY finding.asset_id, finding.slot, finding.detected_at DESC, finding.revision DESC
 
 -- name: paused_cases_of_tenant
 SELECT case_id FROM repair_case
