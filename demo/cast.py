@@ -104,6 +104,7 @@ type = "host"
 serial = "HOST-0001"
 [asset.source]
 type = "linux_host"
+period_s = 600.0
 
 """
 

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     """Returns 0 when every story ended as it should, 1 when one did not, 2 when the demo could not run."""
     arguments = _arguments(argv)
     logging.basicConfig(level=logging.ERROR)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # also when a shell started us with SIGINT ignored
+        signal.signal(number, _interrupt)
     directory = arguments.dir.absolute()
     if directory.exists():
         shutil.rmtree(directory)

@@ -50,6 +50,12 @@ class Config:
             raise BadConfig(f"period_s must be above 0 and disks at most {MAX_DISKS}")
 
 
+LOAD_VITALS = frozenset({
+    "cpu_percent", "load_1m", "disk_read_by_s", "disk_write_by_s", "network_received_by_s", "network_sent_by_s",
+})  # fmt: skip
+"""What the machine is asked to do, not how it does: the operating regime of the whole asset, never a fault itself."""
+
+
 class LinuxHost:
     """See the module."""
 
@@ -68,7 +74,10 @@ class LinuxHost:
         if missing:
             log.info("linux_host: this machine shows no %s", " and no ".join(what.rstrip("_") for what in missing))
         slot = self._config.component
-        metrics = tuple(MetricSpec(name, unit, slot, self._config.period_s) for name, (_, unit) in first.items())
+        metrics = tuple(
+            MetricSpec(name, unit, "" if name in LOAD_VITALS else slot, self._config.period_s)
+            for name, (_, unit) in first.items()
+        )
         components = self._deps.asset.components
         if slot and all(each.slot != slot for each in components):
             components = (*components, ComponentSpec(slot, "host", self._deps.asset.serial))

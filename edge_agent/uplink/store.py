@@ -46,6 +46,7 @@ class OutboxStore:
         self._failing = False
         self._pause_s = FIRST_PAUSE_S
         self._retry_at_s = 0.0
+        self._reserve_at_s = 0.0
 
     @property
     def disk_full(self) -> bool:
@@ -110,14 +111,18 @@ class OutboxStore:
         self.disk_failures += 1
         if not self._failing:
             log.error("%s; samples are lost and declared as gaps until the disk takes them again", error)
-        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2) if self._failing else FIRST_PAUSE_S
         self._failing = True
         self._retry_at_s = asyncio.get_running_loop().time() + self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
 
     async def _recovered(self) -> None:
-        if self._failing:
-            self._failing = False
-            await self.call(Outbox.recover_room)
+        """A commit succeeded; the state ends when the reserve, given up for it perhaps, has its room again too."""
+        now_s = asyncio.get_running_loop().time()
+        if not self._failing or now_s < self._reserve_at_s:
+            return
+        self._reserve_at_s = now_s + FIRST_PAUSE_S
+        if await self.call(Outbox.recover_room):
+            self._failing, self._pause_s = False, FIRST_PAUSE_S
             log.warning("the disk takes batches again after %d failures", self.disk_failures)
 
 

@@ -5,7 +5,7 @@ Run every few seconds by one worker (advisory lock in the transaction); a second
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fleet_core.clock import Clock
 from fleet_server.health.assess import Component, assess
@@ -14,28 +14,30 @@ from fleet_server.store.sql import queries
 
 LOCK_KEY = 0x48454C54  # "HELT"
 QUALITY_WINDOW = timedelta(hours=24)
+QUALITY_BATCHES = 100
+"""Of each series at most so many of the newest batches count."""
 _SQL = queries("health")
 
 
-async def refresh_health(conn: Connection, clock: Clock) -> int:
-    """Assess every asset in the caller's transaction (worker role). Returns how many; 0 when another is at it."""
+async def refresh_health(conn: Connection, clock: Clock, *, count_quality: bool = True) -> int:
+    """Assess every asset in the caller's transaction (worker role). Returns how many; 0 when another is at it.
+
+    Counting the quality of data reads telemetry: without ``count_quality`` the last count stands.
+    """
     locked = await (await conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", (LOCK_KEY,))).fetchone()
     if not locked or not locked["mine"]:
         return 0
     now = clock.now()
-    window = {"since": now - QUALITY_WINDOW, "until": now + timedelta(hours=1)}
-    quality = {row["asset_id"]: row for row in await (await conn.execute(_SQL.quality, window)).fetchall()}
+    shares = await _good_shares(conn, now) if count_quality else {}
     rows = await (await conn.execute(_SQL.assets)).fetchall()
     found = []
     for row in rows:
         parts = zip(row["states"] or (), row["levels"] or (), row["scores"] or (), row["since"] or (), strict=True)
-        counted = quality.get(row["asset_id"])
-        share = 1.0 - counted["bad"] / counted["n"] if counted and counted["n"] else 1.0
         assessment = assess(
             [Component(*part) for part in parts],
             last_seen_at=row["last_seen_at"],
             longest_period_s=row["longest_period_s"],
-            good_share=share,
+            good_share=shares.get(row["asset_id"], 1.0 if count_quality else row["data_quality"]),
             now=now,
         )
         found.append((row["asset_id"], row["tenant_id"], assessment))
@@ -56,3 +58,10 @@ async def refresh_health(conn: Connection, clock: Clock) -> int:
     )
     await conn.execute(_SQL.spread_staleness)
     return len(found)
+
+
+async def _good_shares(conn: Connection, now: datetime) -> dict[str, float]:
+    """Asset -> share of good samples lately; assets without samples are left out."""
+    window = {"since": now - QUALITY_WINDOW, "until": now + timedelta(hours=1), "most": QUALITY_BATCHES}
+    rows = await (await conn.execute(_SQL.quality, window)).fetchall()
+    return {row["asset_id"]: 1.0 - row["bad"] / row["n"] for row in rows if row["n"]}

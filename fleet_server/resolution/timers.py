@@ -6,12 +6,14 @@ One due timer is handled in one transaction with everything it leads to, so it h
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from fleet_server.resolution import messages
 from fleet_server.resolution.arranging import OVERDUE
-from fleet_server.resolution.commands import CLOSE_BY_HAND, TELL_CANCELLED
+from fleet_server.resolution.commands import CLOSE_BY_HAND, TELL_CANCELLED, cancel_case
 from fleet_server.resolution.escalations import escalate, intend_message, person, remind_one
 from fleet_server.resolution.jobs import defer_triage
-from fleet_server.resolution.records import CaseFile, Row, load_case, lock_case, wake
+from fleet_server.resolution.records import SYSTEM, CaseFile, Row, load_case, lock_case, wake
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.triage import LOOK_AGAIN
@@ -53,15 +55,28 @@ async def _timer(rt: Runtime, conn: Connection) -> bool:
         actor = case["plan"].get("closed_by", "")
         await close(rt, conn, file, case, "closed by hand", actor)
     elif timer["kind"] == LOOK_AGAIN and case["state"] == CaseState.OPEN:
-        latest = await (await conn.execute(_sql.latest_revision, case)).fetchone()
-        if latest is not None:
-            await defer_triage(conn, latest["finding_id"], latest["revision"])
+        await _look_again(rt, conn, file, case)
     elif timer["kind"] == TELL_CANCELLED:
         await _tell_cancelled(rt, conn, file, case)
     elif timer["kind"] == OVERDUE and case["state"] in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
         summary = f"The repair window ended {file.policy.overdue_h:g} h ago and the work is not reported as done"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "work_overdue", summary, {"step": "work"})
     return True
+
+
+async def _look_again(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+    """Nothing was arranged yet: over when the device has found it healthy for a while, else judged anew."""
+    settled_before = rt.clock.now() - timedelta(hours=file.policy.look_again_h)
+    recovered = await (await conn.execute(_sql.recovered_since, {**case, "settled_before": settled_before})).fetchone()
+    if recovered is not None:
+        reason = (
+            f"The device has found it healthy again since {recovered['at']:%Y-%m-%d %H:%M} UTC; nothing was arranged"
+        )
+        await cancel_case(conn, rt.clock, SYSTEM, case["case_id"], reason)
+        return
+    latest = await (await conn.execute(_sql.latest_revision, case)).fetchone()
+    if latest is not None:
+        await defer_triage(conn, latest["finding_id"], latest["revision"])
 
 
 async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:

@@ -126,6 +126,7 @@ async def _open(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset
 
 async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row, case: Row) -> None:
     """A new prognosis for the case and what follows from it; the case's row is held."""
+    judged_before = await (await conn.execute(_sql.judged_before, {**row, "case_id": case["case_id"]})).fetchone()
     made = await rt.prognose(conn, rt.clock, finding, asset, case["case_id"], case["trace_id"])
     found = await (await conn.execute(_sql.prognosis_by_id, {"prognosis_id": made["prognosis_id"]})).fetchone()
     prognosis: Row = dict(found or made)
@@ -158,7 +159,7 @@ async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asse
         "deadline_at": moved_to,
         "prognosis_id": str(prognosis["prognosis_id"]),
     }
-    if _watching(verdict) != case["waits_for"]:  # looked at again with the same result: nothing to tell
+    if judged_before is None or verdict.verdict is Verdict.ACT:  # looked at again with no news: nothing to tell
         await note(conn, rt.clock, case, "judged", verdict.text, shown)
     await _follow(rt, conn, file, case, verdict, before, moved_to)
 
@@ -194,15 +195,12 @@ async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Row,
         text = "Confirmed; a repair is being arranged" if not waits_for else f"Confirmed; no acts: {waits_for}"
         await note(conn, rt.clock, case, "confirmed", text, {"probability": verdict.probability})
         CASES.labels("confirmed").inc()
-    elif verdict.verdict is Verdict.ASK and not case["plan"].get("watching"):
+        return
+    if verdict.verdict is Verdict.ASK and not case["plan"].get("watching"):
         await escalate(conn, rt.clock, rt.notifiers, file, case, verdict.reason, verdict.text, {"step": "triage"})
-    else:
-        await change_case(conn, case, waits_for=_watching(verdict))
-        await set_timer(conn, case, LOOK_AGAIN, rt.clock.now() + timedelta(hours=file.policy.look_again_h))
-
-
-def _watching(verdict: Judgement) -> str:
-    return f"watching: {verdict.text}"[:300]
+    elif not case["escalated"]:
+        await change_case(conn, case, waits_for=f"watching: {verdict.text}"[:300])
+    await set_timer(conn, case, LOOK_AGAIN, rt.clock.now() + timedelta(hours=file.policy.look_again_h))
 
 
 async def _follow_committed(

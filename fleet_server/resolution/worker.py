@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ Hook = Callable[[Runtime], Awaitable[object]]
 SWEEP_S = 1.0
 SCALED_SWEEP_S = 0.1
 HOOK_S = 2.0
+QUALITY_S = 30.0
 HEARTBEAT_S = 1.0
 STALLED_S = 5.0
 GRACE_S = 8.0
@@ -130,7 +132,7 @@ async def _serve(rt: Runtime, hooks: Sequence[Hook], stop: asyncio.Event, at_onc
         asyncio.create_task(_repeat("stalled_jobs", lambda: _retry_stalled(app), STALLED_S / 2)),
         *(
             asyncio.create_task(_repeat("hook", partial(hook, rt), HOOK_S))
-            for hook in (_refresh_health, _end_maintenance, *hooks)
+            for hook in (_health_hook(), _end_maintenance, *hooks)
         ),
     ]
     jobs = asyncio.create_task(
@@ -176,9 +178,19 @@ async def _repeat(name: str, once: Callable[[], Awaitable[object]], interval_s: 
         await asyncio.sleep(interval_s)
 
 
-async def _refresh_health(rt: Runtime) -> None:
-    async with rt.pool.connection() as conn:
-        await refresh_health(conn, rt.clock)
+def _health_hook() -> Hook:
+    """Health every time, the quality of the data every ``QUALITY_S``."""
+    counted_s = float("-inf")
+
+    async def refresh(rt: Runtime) -> None:
+        nonlocal counted_s
+        now_s = time.monotonic()
+        count = now_s - counted_s >= QUALITY_S
+        async with rt.pool.connection() as conn:
+            if await refresh_health(conn, rt.clock, count_quality=count) and count:
+                counted_s = now_s
+
+    return refresh
 
 
 async def _end_maintenance(rt: Runtime) -> None:

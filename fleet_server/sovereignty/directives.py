@@ -1,8 +1,8 @@
 """What a role sees of a record: its fields masked by their data class.
 
-``view`` never adds, never raises on content, and is applied to every response at one place (``api/respond.py`` and the
-dashboard's renderer). A masked value keeps the field's type, so that clients need not know about roles: a text becomes
-``WITHHELD``, a list or table empty, anything else null.
+``view`` never adds, never raises on content, and is applied by every route and page to what it read before it
+answers. A masked value keeps the field's type, so that clients need not know about roles: a text becomes ``WITHHELD``,
+a list or table empty, anything else null.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from fleet_server.store.pool import unreachable
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x464F5245  # "FORE"
 ROLES = ("forestall_ingest", "forestall_worker", "forestall_web")
+ROLES_WITH_JOBS = ("forestall_ingest", "forestall_worker")
 _JOBS = "procrastinate/"
 _OPTIONAL = "optional/"
 
@@ -128,7 +129,7 @@ def _grant_jobs(connection: psycopg.Connection[Any]) -> None:
         " AND relname LIKE 'procrastinate%' AND relkind IN ('r', 'S', 'p')"
     ).fetchall()
     connection.execute(_literal(_CREATE_ROLES))
-    for role in ROLES:
+    for role in ROLES_WITH_JOBS:
         for name, kind in rows:
             rights = "USAGE" if kind == "S" else "SELECT, INSERT, UPDATE, DELETE"
             what = "SEQUENCE" if kind == "S" else "TABLE"

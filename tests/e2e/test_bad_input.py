@@ -12,6 +12,7 @@ import copy
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -111,6 +112,9 @@ def enrolled(stack: Stack, node_id: str, site_id: str) -> Path | None:
 
 # -- messages that break a rule
 
+Make = Callable[[FakeAgent, datetime], tuple[str, bytes]]
+"""(agent, now) -> (topic, payload)"""
+
 
 def garbage(agent: FakeAgent, now: datetime) -> tuple[str, bytes]:
     return agent.topic(MessageType.DDATA, True), b"\xff\x00 not protobuf " * 20
@@ -141,14 +145,23 @@ def asset_of_another(agent: FakeAgent, now: datetime) -> tuple[str, bytes]:
     return stray.samples(now)
 
 
-def hostile_finding(text: str) -> Callable[[FakeAgent, datetime], tuple[str, bytes]]:
+def hostile_finding(change: Callable[[str], str]) -> Make:
+    """A finding whose JSON text was changed on the way."""
+
     def make(agent: FakeAgent, now: datetime) -> tuple[str, bytes]:
         topic, payload = agent.finding(now)
         decoded = decode_payload(payload)
-        metrics = [metric._replace(value=text) if metric.name == FINDING else metric for metric in decoded.metrics]
+        metrics = [
+            metric._replace(value=change(str(metric.value))) if metric.name == FINDING else metric
+            for metric in decoded.metrics
+        ]
         return topic, encode_payload(metrics, decoded.timestamp_ms, decoded.seq)
 
     return make
+
+
+def with_field(name: str, literal: str) -> Make:
+    return hostile_finding(lambda text: re.sub(rf'"{name}":[^,]+', f'"{name}":{literal}', text, count=1))
 
 
 BROKEN = {
@@ -158,11 +171,15 @@ BROKEN = {
     "a time long gone": (from_1970, "time", True),
     "an unknown asset": (unregistered_asset, "unknown_asset", False),
     "another agent's asset": (asset_of_another, "asset_mismatch", False),
-    "finding: nested too deep": (hostile_finding("[" * 15_000 + "]" * 15_000), "json", True),
-    "finding: no object": (hostile_finding('["finding"]'), "json", True),
-    "finding: U+0000": (hostile_finding('{"finding_id": "\\u0000"}'), "json_text", True),
-    "finding: huge number": (hostile_finding('{"channels": [], "detectors": {}, "revision": 1e999}'), "uuid", True),
-    "finding: too long": (hostile_finding('{"extra": "%s"}' % ("x" * 60_000)), "json_size", True),
+    "finding: nested too deep": (hostile_finding(lambda text: "[" * 7_000 + "]" * 7_000), "json", True),
+    "finding: no object": (hostile_finding(lambda text: f"[{text}]"), "json", True),
+    "finding: cut short": (hostile_finding(lambda text: text[:-9]), "json", True),
+    "finding: too long": (hostile_finding(lambda text: text + " " * 60_000), "json_size", True),
+    "finding: U+0000": (with_field("failure_mode", r'"a\\u0000b"'), "json_text", True),
+    "finding: no number": (with_field("score", "NaN"), "number", True),
+    "finding: endless number": (with_field("severity", "1e999"), "number", True),
+    "finding: huge number": (with_field("onset_us", "9" * 4_000), "time", True),
+    "finding: SQL for a name": (with_field("component", '"x\'; DROP TABLE fleet.asset; --"'), "name", True),
 }  # fmt: skip
 """What is sent, the reason it is quarantined for, and whether it bears a number, and so is refused."""
 
@@ -306,7 +323,7 @@ def test_an_agent_with_a_full_disk_says_so_goes_on_and_declares_the_gap(world: W
     )
     found = world.rows(gaps, "agent-lej-1")
     assert {row["device_id"] for row in found} == {"robot-44"} and {row["first_batch"] for row in found} == {0}
-    slack = timedelta(hours=2)  # real seconds for filling and noticing
+    slack = timedelta(hours=3)  # real seconds for filling, noticing, trying again
     assert min(row["t0"] for row in found) < full_from + slack
     assert max(row["t1"] for row in found) > lasted - slack
     assert world.agent_log("agent-lej-1").count("declared as gaps") == 1  # said once

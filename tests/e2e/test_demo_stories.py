@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -74,45 +74,40 @@ def test_a_recorded_bearing(recorded_data: Path) -> None:
 
 @dataclass
 class RunningDemo:
-    """A demo left running. ``said`` is what it printed; ``family`` are its processes, kept for after its end."""
+    """A demo left running. ``said`` is what it printed; its processes and ports are noted for after its end."""
 
     process: subprocess.Popen[bytes]
     output: Path
     directory: Path
-    family: set[psutil.Process]
+    family: set[psutil.Process] = field(default_factory=set)
+    ports: set[int] = field(default_factory=set)
 
     def said(self) -> str:
         return " ".join(self.output.read_text(encoding="utf-8").split())
 
-    def meet_family(self) -> None:
+    def note_family(self) -> None:
+        """Remember every process and every port that it listens on."""
         self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
+        for process in self.family:
+            with suppress(psutil.NoSuchProcess):
+                self.ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and return the exit code."""
-        self.meet_family()
+        self.note_family()
         self.process.send_signal(number)
         return self.process.wait(STOP_S)
 
     def assert_nothing_left(self) -> None:
-        assert len(self.family) > 12
-        ports = listening(self.family)
+        """Neither a process nor a port nor a device's link."""
+        assert len(self.family) > 12 and len(self.ports) > 8
         _, alive = psutil.wait_procs(self.family, timeout=20)
         for process in alive:
             process.kill()
         assert not alive, [process.name() for process in alive]
-        assert not ports & {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        for port in self.ports:
+            socket.create_server(("127.0.0.1", port)).close()  # raises when somebody still listens
         assert not [link for link in (self.directory / "devices").glob("*.tty") if link.exists()]
-
-
-def listening(processes: set[psutil.Process]) -> set[int]:
-    """The TCP ports these processes listen on now."""
-    ports: set[int] = set()
-    for process in processes:
-        try:
-            ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-        except psutil.NoSuchProcess:
-            continue
-    return ports
 
 
 @contextmanager
@@ -122,7 +117,7 @@ def running_demo(*arguments: str) -> Iterator[RunningDemo]:
         output = folder / "said"
         with output.open("wb") as said:
             process = subprocess.Popen(demo_command(folder / "demo", *arguments), cwd=ROOT, stdout=said, stderr=said)
-        demo = RunningDemo(process, output, folder / "demo", set())
+        demo = RunningDemo(process, output, folder / "demo")
         try:
             wait_until(lambda: "Everything is up" in demo.said(), "the demo to be up", UP_S)
             yield demo
@@ -147,12 +142,10 @@ def test_watched_in_a_browser_decided_by_a_person_and_stopped_by_sigterm() -> No
         page.get_by_role("button", name="Sign in").click()
         page.wait_for_url(lambda address: not address.endswith("/login"))
         watch_the_repair(page, url)
-        demo.meet_family()
+        demo.note_family()
         decide_an_escalation(page, url, demo)
         assert faults == []
         assert demo.process.poll() is None
-        ports = listening(demo.family | set(psutil.Process(demo.process.pid).children(recursive=True)))
-        assert len(ports) > 5
         assert demo.end(signal.SIGTERM) == 130
         assert "every process of the demo has ended" in demo.said()
         demo.assert_nothing_left()
@@ -160,14 +153,14 @@ def test_watched_in_a_browser_decided_by_a_person_and_stopped_by_sigterm() -> No
 
 def watch_the_repair(page, url: str) -> None:
     """Open the robot's case when it appears and watch, without a reload, how it closes."""
-    link = page.get_by_role("link", name=re.compile("Robot 17"))
     page.goto(f"{url}/cases")
-    until_s = time.monotonic() + STORIES_S
-    while not link.count():
-        assert time.monotonic() < until_s, "no case of robot 17"
-        page.wait_for_timeout(500)
+    page.evaluate("window.stillHere = true")
+    row = page.locator("tr", has_text="Robot 17")
+    row.wait_for(timeout=STORIES_S * 1000)
+    assert page.evaluate("window.stillHere") is True
     shoot(page, "cases")
-    page.goto(url + page.locator("tr", has_text="Robot 17").locator("a[href^='/cases/']").first.get_attribute("href"))
+    row.locator("a[href^='/cases/']").click()
+    page.locator("#timeline").wait_for()
     page.evaluate("window.stillHere = true")
     page.locator("#timeline").get_by_text("committed", exact=False).first.wait_for(timeout=STORIES_S * 1000)
     shoot(page, "case-committed")

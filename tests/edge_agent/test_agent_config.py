@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge_agent.acquisition.api import Sink
 from edge_agent.agent import Agent, build_source
 from edge_agent.cli import main
 from edge_agent.config import load_config, parse_config
+from edge_agent.outbox import Outbox
 from fleet_core.assets import AssetClass
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadConfig, BadInput
+from fleet_core.telemetry import MetricSpec, Sample
 
 GOOD = """
 [agent]
@@ -101,6 +107,25 @@ def test_two_agents_do_not_share_a_state_folder(config_file: Path) -> None:
     with pytest.raises(BadConfig, match="another agent"):
         Agent(config, SimulatedClock())
     assert first.device_births()[0].device_id == "robot-17"
+
+
+async def test_an_outbox_that_fails_ends_the_agent(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Talker:
+        async def run(self, sink: Sink) -> None:
+            await sink.describe(replace(asset, metrics=(MetricSpec("a", "1"),)))
+            await sink.samples([Sample("a", 1_790_000_000_000_000, 1.0)])
+            await asyncio.sleep(60)
+
+    config = load_config(config_file)
+    asset = config.assets[0].description
+    agent = Agent(config, SimulatedClock(), make_source=lambda _config, _deps: Talker())
+
+    def broken(*_: object) -> None:
+        raise sqlite3.DatabaseError("malformed")
+
+    monkeypatch.setattr(Outbox, "append", broken)
+    with pytest.raises(sqlite3.DatabaseError):
+        await asyncio.wait_for(agent.run(asyncio.Event()), 10)
 
 
 def test_the_command_line_explains_itself_in_one_line(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:

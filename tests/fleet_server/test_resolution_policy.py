@@ -28,7 +28,8 @@ POLICY = policy_for({})
 
 def prognosis(**changes: Any) -> dict[str, Any]:
     return {
-        "abstained": False, "abstain_code": "", "reason": "12 similar", "failure_mode": "bearing_spalling", "rul_p10_h": 40.0,
+        "abstained": False, "abstain_code": "", "reason": "12 similar",
+        "failure_mode": "bearing_spalling", "rul_p10_h": 40.0,
         "mode_share": {"bearing_spalling": 0.9}, "p_fail": {"168": 0.8}, "survival": [], "made_at": NOW, **changes,
     }  # fmt: skip
 

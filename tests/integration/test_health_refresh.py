@@ -42,6 +42,10 @@ async def test_the_asset_follows_its_worst_part_its_data_and_its_silence(postgre
     assert await look() == ("degrading", False, 0.5)
     clock.shift(timedelta(hours=2).total_seconds())  # periods are 10 minutes
     assert await look() == ("degrading", True, 0.5)
+    async with transaction(worker) as conn:  # without counting, the last count stands
+        await refresh_health(conn, clock, count_quality=False)
+        row = await (await conn.execute("SELECT data_quality FROM health WHERE slot = ''")).fetchone()
+    assert row == {"data_quality": 0.5}
     for pool in (owner, worker, ingest):
         await pool.close()
     drop_database(postgres_dsn, dsn)

@@ -202,6 +202,42 @@ async def test_a_swap_closes_and_opens_component_rows(bench: Bench) -> None:
     assert [row["firmware"] for row in firmware] == ["4.2.0", "4.2.1"]
 
 
+async def test_a_device_that_does_not_know_of_an_engineers_swap_does_not_undo_it(bench: Bench) -> None:
+    agent = FakeAgent()
+    await bench.feed(agent.device_birth())
+    async with transaction(bench.owner) as conn:  # as an engineer's report does
+        await conn.execute("UPDATE component SET valid_to = valid_from WHERE serial = 'B-0001'")
+        await conn.execute(
+            "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from, reported_serial)"
+            " SELECT tenant_id, asset_id, slot, component_type, 'B-0002', valid_from, serial FROM component"
+        )
+    installed = "SELECT serial FROM component WHERE valid_to IS NULL"
+    await bench.feed(agent.device_birth())
+    assert (await bench.rows(installed))[0]["serial"] == "B-0002"
+    for serial in ("B-0002", "B-0001"):  # it learns of the swap; the old part is fitted again, which is news
+        agent.bearing_serial = serial
+        await bench.feed(agent.device_birth())
+        assert (await bench.rows(installed))[0]["serial"] == serial
+
+
+async def test_a_held_report_that_was_overtaken_changes_nothing(bench: Bench) -> None:
+    agent = FakeAgent()
+    older = agent.node_birth()
+    agent.number = 5
+    await bench.feed(agent.node_birth(held=[(1, 5)]), older)
+    assert [row["next_batch"] for row in await bench.rows("SELECT next_batch FROM ledger_held")] == [6]
+
+
+async def test_what_even_the_quarantine_refuses_holds_nobody_up(bench: Bench) -> None:
+    agent = FakeAgent()
+    await bench.feed(agent.device_birth())
+    async with transaction(bench.owner) as conn:
+        await conn.execute("ALTER TABLE quarantine ADD CHECK (reason <> 'time')")
+    ancient = agent.samples(bench.clock.now() - timedelta(days=800))
+    said = await bench.feed(ancient, agent.samples(bench.clock.now()))
+    assert [(command.stored, command.refused) for command in said] == [(((2, 2),), ())]
+
+
 async def test_deaths_count_only_for_their_own_birth(bench: Bench) -> None:
     from fleet_core.sparkplug.session import encode_death
     from fleet_core.sparkplug.topics import MessageType

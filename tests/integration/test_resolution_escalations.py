@@ -13,6 +13,7 @@ from support.resolution import Servers, Stage, certain, finding_at, instant, sta
 
 from demo.processes import Keeper
 from fleet_server.resolution import commands
+from fleet_server.resolution.triage import triage_finding
 
 pytestmark = pytest.mark.integration
 QUICK: dict[str, Any] = {"retry_attempts": 2, "retry_first_s": 0.01}
@@ -272,3 +273,37 @@ async def test_work_that_is_not_reported_is_asked_about(dsn: str, servers: Serve
         await ready.command(commands.decide_escalation, raised[0]["escalation_id"], "take_over", "")
         case = await ready.case(case_id)
         assert case["plan"]["manual"] == "user:test" and not case["escalated"]
+
+
+async def test_seen_early_is_watched_until_the_indicator_says_more(dsn: str, servers: Servers) -> None:
+    early = {"abstained": True, "abstain_code": "healthy_level", "reason": "at its healthy level", "rul_p10_h": None}
+    async with stage(dsn, servers, prognose=certain(**early)) as ready:
+        case_id = await ready.finding()
+        case = await ready.case(case_id)
+        assert (case["state"], case["escalated"]) == ("open", False)
+        assert case["waits_for"].startswith("watching:")
+        ready.rt.prognose = certain()  # its vitals have risen: no new finding is needed
+        await ready.later(2.1)
+        finding_id = str(case["finding_id"])
+        await triage_finding(ready.rt, finding_id, 1)
+        await ready.settle()
+        assert (await ready.case(case_id))["state"] == "committed"
+
+
+async def test_what_recovers_by_itself_ends_without_anybody(dsn: str, servers: Servers) -> None:
+    early = {"abstained": True, "abstain_code": "healthy_level", "reason": "at its healthy level", "rul_p10_h": None}
+    async with stage(dsn, servers, prognose=certain(**early)) as ready:
+        case_id = await ready.finding()
+        async with ready.rt.pool.connection() as conn:
+            await conn.execute(
+                "INSERT INTO state_change (tenant_id, asset_id, slot, state, previous, at, score, reason)"
+                " SELECT tenant_id, asset_id, slot, 'healthy', 'degrading', %s, 0.1, 'evidence fell'"
+                " FROM repair_case WHERE case_id = %s",
+                (ready.clock.now(), case_id),
+            )
+        for _ in range(3):
+            await ready.later(2.1)
+        case = await ready.case(case_id)
+        assert case["state"] == "cancelled"
+        assert "healthy again" in case["plan"]["ended_because"]
+        assert ready.servers.mails_of(case_id, "announcement") == ready.servers.mails_of(case_id, "cancellation") == []

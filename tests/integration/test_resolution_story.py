@@ -25,6 +25,7 @@ from support.resolution import (
 from demo.processes import Keeper
 from fleet_server.resolution import commands
 from fleet_server.resolution.commands import WorkReport
+from fleet_server.resolution.maintenance import end_maintenance
 
 pytestmark = pytest.mark.integration
 
@@ -176,6 +177,42 @@ async def test_maintenance_is_recorded_and_not_judged(story: Stage) -> None:
     assert audited[0]["body"]["reason"] == "maintenance"
     await story.later(6)
     assert await story.finding() is not None
+
+
+async def test_what_was_found_during_maintenance_is_judged_when_it_ends(story: Stage) -> None:
+    await story.command(commands.set_maintenance, ASSET, story.clock.now() + timedelta(hours=5), "tyres")
+    finding = finding_at(story.clock)
+    assert await story.finding(finding) is None
+    waiting = "SELECT args FROM public.procrastinate_jobs WHERE task_name = 'triage_finding' AND status = 'todo'"
+    async with story.rt.pool.connection() as conn:
+        await conn.execute("DELETE FROM public.procrastinate_jobs")  # judged above; the device says it once
+        await conn.execute(
+            "INSERT INTO health (asset_id, slot, tenant_id, state, level, since, updated_at)"
+            " VALUES (%s, %s, %s, 'degrading', 'degrading', %s, %s)",
+            (ASSET, finding.component, TENANT, story.clock.now(), story.clock.now()),
+        )
+        assert await end_maintenance(conn, story.clock) == 0
+    await story.later(6)
+    async with story.rt.pool.connection() as conn:
+        assert [await end_maintenance(conn, story.clock) for _ in range(2)] == [1, 0]
+    (job,) = await story.rows(waiting)
+    assert job["args"] == {"finding_id": finding.finding_id, "revision": 1}
+    audited = await story.rows("SELECT body FROM audit_entry WHERE action = 'asset.maintenance_over'")
+    assert audited == [{"body": {"findings_to_judge": 1}}]
+
+
+async def test_an_announcement_is_taken_back_also_after_its_plan_was_given_up(story: Stage) -> None:
+    case_id = await story.finding()
+    await story.later(24 * 8)
+    (raised,) = await story.escalations(case_id)
+    story.rt.prognose = certain(1.0)
+    story.servers.fault(kind="error_500", target="load", count=50)
+    await story.command(commands.decide_escalation, raised["escalation_id"], "plan_again", "again")
+    assert "window" not in (await story.case(case_id))["plan"]
+    await story.command(commands.cancel_case, case_id, "sold", False)
+    (cancelled,) = story.servers.mails_of(case_id, "cancellation")
+    assert "METHOD:CANCEL" in cancelled["calendar"]
+    story.servers.wms("DELETE", "/_faults")
 
 
 async def test_observe_only_stops_acts_and_lifting_it_continues(story: Stage) -> None:

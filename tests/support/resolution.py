@@ -222,7 +222,8 @@ def certain(p10_h: float = 96.0, **changes: Any) -> Callable[..., Awaitable[Prog
         row = {
             "prognosis_id": uuid.uuid4(), "tenant_id": asset["tenant_id"], "asset_id": asset["asset_id"],
             "slot": finding.component, "case_id": case_id, "finding_id": finding.finding_id,
-            "revision": finding.revision, "made_at": clock.now(), "abstained": False, "abstain_code": "", "reason": "12 similar cases",
+            "revision": finding.revision, "made_at": clock.now(), "abstained": False, "abstain_code": "",
+            "reason": "12 similar cases",
             "failure_mode": "bearing_spalling", "mode_share": Jsonb({"bearing_spalling": 0.9}),
             "p_fail": Jsonb({"72": 0.3, "168": 0.9}), "rul_p10_h": p10_h, "rul_p50_h": p10_h * 1.3,
             "rul_p90_h": p10_h * 1.8, "library_digest": "d", "model_version": "stub", "trace_id": trace_id, **changes,

@@ -43,9 +43,8 @@ ALTER TABLE audit_entry ENABLE ROW LEVEL SECURITY;
 CREATE POLICY worker_all ON audit_entry TO forestall_worker USING (true) WITH CHECK (true);
 CREATE POLICY ingest_add ON audit_entry FOR INSERT TO forestall_ingest WITH CHECK (true);
 CREATE POLICY web_read ON audit_entry FOR SELECT TO forestall_web USING (may_see(coalesce(tenant_id, '')));
-CREATE POLICY web_add ON audit_entry FOR INSERT TO forestall_web WITH CHECK (may_see(coalesce(tenant_id, '')));
 GRANT SELECT, INSERT, UPDATE ON audit_entry TO forestall_worker;
 GRANT INSERT ON audit_entry TO forestall_ingest;
-GRANT SELECT, INSERT ON audit_entry TO forestall_web;
+GRANT SELECT ON audit_entry TO forestall_web; -- what people do is written by the worker role, with the act
 GRANT SELECT, INSERT ON audit_checkpoint TO forestall_worker;
 GRANT SELECT ON audit_checkpoint TO forestall_web;

@@ -11,7 +11,7 @@ ON CONFLICT (asset_id, slot) DO UPDATE
 -- What the assessment of each asset rests on, in one pass over the fleet's small tables.
 SELECT asset.asset_id, asset.tenant_id, asset.last_seen_at, agent.online,
        coalesce(schema.longest_period_s, 0) AS longest_period_s,
-       parts.levels, parts.scores, parts.since, parts.states
+       parts.levels, parts.scores, parts.since, parts.states, coalesce(whole.data_quality, 1) AS data_quality
   FROM asset
   JOIN agent USING (agent_id)
   LEFT JOIN LATERAL (
@@ -26,13 +26,19 @@ SELECT asset.asset_id, asset.tenant_id, asset.last_seen_at, agent.online,
               array_agg(state) AS states
          FROM health WHERE health.asset_id = asset.asset_id AND health.slot <> ''
        ) AS parts ON true
+  LEFT JOIN health AS whole ON whole.asset_id = asset.asset_id AND whole.slot = ''
  ORDER BY asset.asset_id
 
 -- name: quality
--- Share of good samples of each asset among those received since a moment.
-SELECT series.asset_id, sum(samples.n)::float8 AS n, sum(samples.bad)::float8 AS bad
-  FROM samples JOIN series USING (series_id)
- WHERE samples.t0 >= %(since)s AND samples.t0 <= %(until)s
+-- Share of good samples of each asset among the newest of each of its series. By the index and bounded: a day of a
+-- large fleet's telemetry cannot be counted again and again.
+SELECT series.asset_id, sum(newest.n)::float8 AS n, sum(newest.bad)::float8 AS bad
+  FROM series
+ CROSS JOIN LATERAL (
+       SELECT n, bad FROM samples
+        WHERE samples.series_id = series.series_id AND samples.t0 >= %(since)s AND samples.t0 <= %(until)s
+        ORDER BY samples.t0 DESC LIMIT %(most)s
+       ) AS newest
  GROUP BY series.asset_id
 
 -- name: put_asset

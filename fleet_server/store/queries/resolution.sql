@@ -21,6 +21,16 @@ SELECT number FROM repair_case
  WHERE asset_id = %(asset_id)s AND slot <> %(slot)s AND state NOT IN ('open', 'closed', 'cancelled', 'false_alarm')
  ORDER BY opened_at LIMIT 1
 
+-- name: judged_before
+SELECT 1 AS found FROM prognosis
+ WHERE case_id = %(case_id)s AND finding_id = %(finding_id)s AND revision = %(revision)s LIMIT 1
+
+-- name: recovered_since
+SELECT at FROM (
+    SELECT state, at FROM state_change WHERE asset_id = %(asset_id)s AND slot = %(slot)s ORDER BY at DESC LIMIT 1
+) AS newest
+ WHERE state = 'healthy' AND at <= %(settled_before)s
+
 -- name: latest_revision
 SELECT finding_id, max(revision) AS revision FROM finding WHERE finding_id = %(finding_id)s GROUP BY finding_id
 

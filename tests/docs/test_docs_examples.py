@@ -1,0 +1,94 @@
+"""The examples of the "add a ..." pages are whole and work: each is put into a copy of the packages and tested there.
+
+A block follows a line that names its file: alone, it is the file; with "before X" or "after X" it goes there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.documents import DOCS, ROOT, Block, blocks, page
+
+COPIED = ("demo", "edge_agent", "firmware_bridge", "fleet_core", "fleet_server", "provisioning", "tests/contract",
+          "tests/support")  # fmt: skip
+PLACED = re.compile(r"^`([\w/]+\.py)`(?:, (?:in `\w+`, )?(before|after) `([\w ]+)`)?:$")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the examples touch, so that the tree stays as it is."""
+    for folder in COPIED:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def place(checkout: Path, block: Block) -> str | None:
+    """Put a block where the line above it says; returns the file's name, None for any other block."""
+    placed = PLACED.match(block.before)
+    if placed is None or block.language != "python":
+        return None
+    name, side, anchor = placed.groups()
+    path = checkout / name
+    if side is None:
+        assert not path.exists(), f"{name} exists in the checkout: the example needs another name"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text, encoding="utf-8")
+        return name
+    text = path.read_text(encoding="utf-8")
+    lines = re.search(rf"^ *{re.escape(anchor)}\b.*\n", text, re.MULTILINE)
+    assert lines, f"{name} has no line that begins with {anchor}"
+    at = lines.start() if side == "before" else lines.end()
+    path.write_text(text[:at] + block.text + text[at:], encoding="utf-8")
+    return name
+
+
+@pytest.mark.parametrize(
+    ("guide", "suite", "plugin"),
+    [
+        ("add-a-sensor-source.md", "test_contract_sources.py", "text_file"),
+        ("add-a-detector.md", "test_contract_detectors.py", "peak"),
+        ("add-a-notifier.md", "test_contract_notifiers.py", "journal"),
+    ],
+)
+def test_the_example_passes_the_conformance_suite(checkout: Path, guide: str, suite: str, plugin: str) -> None:
+    named = [name for block in blocks(DOCS / guide) if (name := place(checkout, block))]
+    own = [name for name in named if name.startswith("tests/") and name != f"tests/contract/{suite}"]
+    done = run_pytest(checkout, f"tests/contract/{suite}", "-k", plugin)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "skipped" not in done.stdout.splitlines()[-1], done.stdout[-2000:]
+    if own:
+        done = run_pytest(checkout, *own)
+        assert done.returncode == 0, done.stdout[-4000:]
+    lint(checkout, [name for name in named if name.endswith(f"{plugin}.py")])
+
+
+def run_pytest(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (checkout / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\nmarkers = integration: real servers\n")
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join((str(checkout), str(checkout / "tests"))), "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    argv = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--rootdir", str(checkout)]
+    return subprocess.run(
+        [*argv, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+def lint(checkout: Path, names: list[str]) -> None:
+    """What people copy meets the rules that will be asked of it."""
+    for mode in (["check"], ["format", "--check"]):
+        argv = [sys.executable, "-m", "ruff", *mode, "--no-cache", "--config", str(ROOT / "pyproject.toml"), *names]
+        done = subprocess.run(argv, cwd=checkout, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_detector_guides_settings_name_the_default_set() -> None:
+    from edge_agent.detection.settings import DetectionSettings
+
+    said = re.findall(r"^\[detectors\.(\w+)\]$", page("add-a-detector.md"), re.MULTILINE)
+    assert said == [*sorted(DetectionSettings().detectors), "peak"]
