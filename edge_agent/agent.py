@@ -45,6 +45,7 @@ FLUSH_INTERVAL_S = 0.25
 STATUS_INTERVAL_S = 5.0
 SAVE_INTERVAL_S = 60.0
 FAREWELL_S = 1.5
+CANCEL_AGAIN_S = 2.0
 
 MakeSource = Callable[[AssetConfig, SourceDeps], Source]
 
@@ -266,6 +267,9 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel until they have ended: one cancellation can get lost in a library whose connection just broke."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)

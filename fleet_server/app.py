@@ -1,15 +1,23 @@
 """What every process of the server does when it starts: settings, clock, log; and how it ends.
 
 Exit codes: 0 asked to stop; 2 a setting is wrong (the supervisor gives up); 1 anything else (it starts again).
+
+A process that a supervisor started ends with it, on every platform and whatever it is doing: it asks itself to stop
+when the supervisor is gone, and kills itself when that takes longer than ``ORPHAN_GRACE_S``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from fleet_core.clock import Clock, clock_from_environment, clock_from_spec
 from fleet_core.errors import BadConfig, ForestallError
@@ -19,6 +27,11 @@ log = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 2
+SUPERVISOR_VARIABLE = "FORESTALL_SUPERVISOR"
+"""Holds the supervisor's process id in the environment of the processes it starts."""
+ORPHAN_GRACE_S = 15.0
+ORPHAN_POLL_S = 0.5
+CANCEL_AGAIN_S = 0.5
 
 
 def clock_of(settings: Settings) -> Clock:
@@ -40,6 +53,7 @@ def start_log(settings: Settings) -> None:
 
 def serve(config: Path, main: Callable[[Settings, Clock], Awaitable[None] | None]) -> int:
     """Run one process to its end; returns its exit code. Failures are one line in the log."""
+    _end_with_supervisor()
     try:
         settings = load_settings(config)
         start_log(settings)
@@ -57,3 +71,30 @@ def serve(config: Path, main: Callable[[Settings, Clock], Awaitable[None] | None
 
 async def _finish(outcome: Awaitable[None]) -> None:
     await outcome
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended; what they raise is not raised here.
+
+    Once is not enough: a cancellation that meets a dying connection can come out of a library as that connection's
+    error, which loops that outlive such errors take for one more of them.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+
+
+def _end_with_supervisor() -> None:
+    parent = os.environ.get(SUPERVISOR_VARIABLE, "")
+    if parent.isdecimal():
+        threading.Thread(target=_watch_parent, args=(int(parent),), name="supervisor-watch", daemon=True).start()
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)

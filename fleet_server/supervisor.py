@@ -5,7 +5,7 @@ Invariants
   short again once it lived for ``STEADY_AFTER_S``. Exit code 2 is a wrong setting: starting again cannot help, so
   everything is stopped and the supervisor ends with 2.
 * Nothing outlives the supervisor, whatever kills it: children ask the kernel for SIGTERM at our death, the database
-  for SIGINT (Linux). All forking is done by the main thread, because that arrangement follows the forking thread.
+  for SIGINT (Linux), and children watch for it themselves (``app.py``). All forking is done by the main thread, because that arrangement follows the forking thread.
 * Children learn the database's address from their environment (``FORESTALL_DSN``), never from their arguments.
 * The status file (JSON, replaced atomically) names every process: ``{"pid", "state", "postgres", "children": {NAME:
   {"pid", "starts"}}}``.
@@ -28,7 +28,7 @@ from typing import IO
 
 from fleet_core.clock import CLOCK_VARIABLE, Clock
 from fleet_core.errors import BadConfig, Retryable
-from fleet_server.app import EXIT_BAD_CONFIG, EXIT_FAILED
+from fleet_server.app import EXIT_BAD_CONFIG, EXIT_FAILED, SUPERVISOR_VARIABLE
 from fleet_server.settings import Settings
 from fleet_server.store.embedded import EmbeddedPostgres
 from fleet_server.store.migrate import migrate
@@ -79,7 +79,7 @@ class Supervisor:
         self._config = config.resolve()
         self._status_file = status_file
         self._children = [_Child(name) for name in names]
-        self._environment = {**os.environ, CLOCK_VARIABLE: clock.spec()}
+        self._environment = {**os.environ, CLOCK_VARIABLE: clock.spec(), SUPERVISOR_VARIABLE: str(os.getpid())}
         self._embedded: EmbeddedPostgres | None = None
         self._stopping = False
         self._state = "starting"

@@ -18,6 +18,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from fleet_core.errors import Retryable
+from fleet_server.app import end_tasks
 from fleet_server.store.pool import Pool, as_reader, transaction
 from fleet_server.store.sql import queries
 
@@ -72,8 +73,7 @@ class LiveEvents:
     async def close(self) -> None:
         """Stop polling."""
         if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.gather(self._poller, return_exceptions=True)
+            await end_tasks([self._poller])
 
     async def _poll(self) -> None:
         after: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -19,6 +20,8 @@ LEVEL_LABELS = {
     "unknown": "Unknown",
 }
 CASE_STEPS = ("open", "confirmed", "planning", "committed", "in_progress", "verifying", "closed")
+_UNIT_IN_NAME = re.compile(r"_(?:cel|a|v|w|g|rpm|hz|bar|by_s|percent)(?=_|\Z)")
+_ACRONYM = re.compile(r"\b(?:cpu|rms|rpm)\b", re.IGNORECASE)
 _DASH = "–"
 
 
@@ -118,6 +121,16 @@ def percent(share: float | None) -> str:
 def words(code: str | None) -> str:
     """A code as words: ``in_progress`` -> ``In progress``."""
     return code.replace("_", " ").replace("-", " ").capitalize() if code else _DASH
+
+
+def vital_name(metric: str) -> str:
+    """A vital's name as words, without the unit its code ends in: the unit stands beside the number.
+
+    ``bearing_temperature_cel`` -> ``Bearing temperature``, ``vibration.band_2`` -> ``Vibration, band 2``.
+    """
+    parts = [_UNIT_IN_NAME.sub("", part).replace("_", " ") for part in metric.split(".")]
+    text = ", ".join(parts).capitalize() or metric
+    return _ACRONYM.sub(lambda found: found.group().upper(), text)
 
 
 def facts(record: Any, depth: int = 0) -> list[tuple[str, str]]:

@@ -95,7 +95,15 @@ def _make_environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (*_TIMES, *_NUMBERS, written.words, written.facts, written.details_of, written.data_block):
+    for function in (
+        *_TIMES,
+        *_NUMBERS,
+        written.words,
+        written.vital_name,
+        written.facts,
+        written.details_of,
+        written.data_block,
+    ):
         environment.filters[function.__name__] = function
     environment.globals.update(level_labels=written.LEVEL_LABELS, case_steps=written.CASE_STEPS)
     return environment

@@ -26,6 +26,7 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig
 from fleet_core.sparkplug.session import encode_state
 from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
+from fleet_server.app import end_tasks
 from fleet_server.ingest import metrics
 from fleet_server.ingest.decoder import Message
 from fleet_server.settings import Broker, Settings
@@ -129,8 +130,7 @@ class HostState:
                 await asyncio.sleep(STATE_RETRY_S)
                 await lock.execute("SELECT 1")  # raises when the lock went with its connection
         finally:
-            online.cancel()
-            await asyncio.gather(online, return_exceptions=True)
+            await end_tasks([online])
 
     async def _announce(self) -> None:
         topic = state_topic(self._broker.host_id)

@@ -43,7 +43,7 @@ REBIRTH_PERIOD_S = 10.0
 PARK_FOR_S = 300.0
 IDENTITY_REFRESH_S = 1.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
-UNNUMBERED_PER_HOUR = 1000
+QUARANTINED_PER_HOUR = 1000
 
 AWAY = (psycopg.Error, PoolTimeout, Retryable)
 """Not the message's fault unless it is one of REFUSED: kept and tried again, so that a missing right or a full disk
@@ -66,7 +66,7 @@ class Pipeline:
         self._clock = clock
         self._quarantine_bytes = quarantine_bytes
         self._rebirth_limit = RateLimit(REBIRTH_PERIOD_S)
-        self._junk_limit = RateLimit(3600.0, UNNUMBERED_PER_HOUR)
+        self._junk_limit = RateLimit(3600.0, QUARANTINED_PER_HOUR)
         self._rebirths: list[tuple[str, bytes]] = []
         self._refreshed_s = float("-inf")
         self._database_up = True
@@ -196,10 +196,11 @@ class Pipeline:
     async def _reject(self, item: Rejected) -> None:
         """Quarantine a message; its agent is owed the refusal once it is there."""
         who = item.agent.agent_id if item.agent else "unknown"
-        # bounded: what bears no batch number is only counted beyond so many an hour
-        if item.number is not None or self._junk_limit.allows(who, time.monotonic()):
+        # bounded: beyond so many an hour a batch leaves its number and reason only, what has no number a count only
+        whole = self._junk_limit.allows(who, time.monotonic())
+        if item.number is not None or whole:
             try:
-                await self._persist(partial(self._quarantine, item))
+                await self._persist(partial(self._quarantine, item, self._quarantine_bytes if whole else 0))
             except (*REFUSED, *BUGS, psycopg.errors.QueryCanceled) as error:
                 metrics.outcome("dropped")  # unanswered: a batch comes again, and its neighbours are not held up
                 log.error("a message of %s (%s) cannot be quarantined: %s", who, item.reason, error)
@@ -209,7 +210,7 @@ class Pipeline:
         if item.agent is not None and item.outbox_id is not None and item.number is not None:
             self.acks.refused(item.agent.node, item.outbox_id, item.number, item.reason)
 
-    async def _quarantine(self, item: Rejected) -> None:
+    async def _quarantine(self, item: Rejected, most_bytes: int) -> None:
         payload = item.message.payload
         row = {
             "tenant_id": item.agent.tenant_id if item.agent else None,
@@ -219,7 +220,7 @@ class Pipeline:
             "batch_no": item.number,
             "reason": item.reason,
             "detail": item.detail.replace("\x00", "\ufffd").encode("utf-8", "replace").decode(),
-            "payload": payload[: self._quarantine_bytes],
+            "payload": payload[:most_bytes],
             "payload_bytes": len(payload),
             "received_at": item.message.received_at,
         }

@@ -16,17 +16,21 @@ from datetime import timedelta
 from prometheus_client import start_http_server
 
 from fleet_core.clock import Clock
+from fleet_server.app import end_tasks
 from fleet_server.ingest.mqtt import HostState, Uplinks
 from fleet_server.ingest.pipeline import AWAY, Pipeline
 from fleet_server.settings import Settings
 from fleet_server.store.partitions import Partitions
-from fleet_server.store.pool import open_pool, require_dsn
+from fleet_server.store.pool import Pool, open_pool, require_dsn, transaction
+from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
 
+_SQL = queries("ingest")
 MAX_MESSAGES = 512
 TEND_EVERY_S = 1.0
 RETENTION_EVERY_S = 600.0
+METRICS_RETRY_S = 5.0
 
 
 async def run_ingest(settings: Settings, clock: Clock) -> None:
@@ -37,8 +41,6 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
     partitions = Partitions(owner)
     pipeline = Pipeline(pool, partitions, clock, settings.ingest.quarantine_bytes)
     uplinks = Uplinks(settings.broker, clock, settings.ingest.max_queue)
-    if settings.ingest.metrics_port:
-        start_http_server(settings.ingest.metrics_port, addr="127.0.0.1")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -48,9 +50,10 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
         _store(pipeline, uplinks, settings.ingest.batch_window_ms / 1000),
         _answer(pipeline, uplinks, settings.ingest.ack_interval_ms / 1000),
         _tend(pipeline),
-        _retain(partitions, clock, timedelta(days=settings.ingest.retention_days)),
+        _retain(owner, partitions, clock, timedelta(days=settings.ingest.retention_days)),
         uplinks.run(),
         HostState(settings, dsn).run(),
+        _show_metrics(settings.ingest.metrics_port),
     ]
     tasks = [asyncio.create_task(one) for one in loops]
     stopping = asyncio.create_task(stop.wait())
@@ -60,9 +63,7 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
             task.result()  # a loop never ends by itself: this raises what ended it
     finally:
         await uplinks.publish(pipeline.owed())
-        for task in [*tasks, stopping]:
-            task.cancel()
-        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+        await end_tasks([*tasks, stopping])
         await pool.close()
         await owner.close()
 
@@ -91,7 +92,25 @@ async def _tend(pipeline: Pipeline) -> None:
         await pipeline.tend()
 
 
-async def _retain(partitions: Partitions, clock: Clock, keep: timedelta) -> None:
+async def _show_metrics(port: int) -> None:
+    """Serve ``/metrics`` from a thread. A port that is taken costs the figures, not the intake."""
+    told = False
+    while port:
+        try:
+            start_http_server(port, addr="127.0.0.1")
+        except OSError as error:
+            if not told:
+                log.error("no metrics on 127.0.0.1:%d, trying again: %s", port, error.strerror)
+            told = True
+            await asyncio.sleep(METRICS_RETRY_S)
+        else:
+            if told:
+                log.info("metrics are served on 127.0.0.1:%d", port)
+            break
+    await asyncio.Event().wait()  # as long as the others
+
+
+async def _retain(owner: Pool, partitions: Partitions, clock: Clock, keep: timedelta) -> None:
     while True:
         try:
             now = clock.now()
@@ -99,6 +118,8 @@ async def _retain(partitions: Partitions, clock: Clock, keep: timedelta) -> None
             dropped = await partitions.drop_before((now - keep).date())
             if dropped:
                 log.info("dropped %d partitions older than %d days", len(dropped), keep.days)
+            async with transaction(owner) as conn:
+                await conn.execute(_SQL.forget_quarantined, {"oldest": now - keep})
         except AWAY as error:
             log.warning("partitions were not tended, next try in %.0f s: %s", RETENTION_EVERY_S, error)
         await asyncio.sleep(RETENTION_EVERY_S)

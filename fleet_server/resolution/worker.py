@@ -18,6 +18,7 @@ import procrastinate
 import psycopg
 
 from fleet_core.clock import clock_from_environment, clock_from_spec
+from fleet_server.app import end_tasks
 from fleet_server.health.refresh import refresh_health
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
 from fleet_server.resolution.maintenance import end_maintenance
@@ -151,9 +152,8 @@ async def _serve(rt: Runtime, hooks: Sequence[Hook], stop: asyncio.Event, at_onc
     try:
         await asyncio.wait([stopping, jobs], return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (*loops, stopping, jobs):
-            task.cancel()
-        await asyncio.gather(*loops, stopping, return_exceptions=True)
+        jobs.cancel()  # once: a second time would cut short the jobs that are finishing
+        await end_tasks([*loops, stopping])
         results = await asyncio.gather(jobs, return_exceptions=True)
         await sweep.stop()
         await app.close_async()

@@ -6,16 +6,18 @@ import dataclasses
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from support.documents import ROOT, blocks, own_part, page, rows, section
+from support.documents import PAGES, ROOT, blocks, name_of, own_part, page, rows, section
 
 from edge_agent.config import parse_config
 from edge_agent.detection import settings as detection
 from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, plugin_names
+from fleet_core.plugins import parse_config as check
 from fleet_server.resolution.escalations import REASONS
 from fleet_server.resolution.policy import Policy
 from fleet_server.settings import Settings
@@ -92,6 +94,25 @@ def test_the_whole_example_is_a_configuration() -> None:
         parse_config(record, ROOT)
     record["uplink"], record["agent"] = {}, record["agent"] | {"node_id": "a", "group_id": "g"}
     assert parse_config(record, ROOT).assets[0].source_type == "serial_frames"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_every_toml_block_is_toml(path: Path) -> None:
+    for block in blocks(path):
+        if block.language == "toml":
+            tomllib.loads(block.text)
+
+
+def test_the_examples_of_other_pages_are_configurations() -> None:
+    (pi,) = (block for block in blocks(ROOT / "docs" / "install-on-a-pi.md") if block.language == "toml")
+    record = tomllib.loads(pi.text)
+    record["uplink"], record["agent"] = {}, record["agent"] | {"node_id": "a", "group_id": "g"}
+    asset = parse_config(record, ROOT).assets[0]
+    check(load_plugin(SOURCES, asset.source_type).Config, asset.source, "source")
+    (shown,) = (block for block in blocks(ROOT / "docs" / "add-a-detector.md") if block.language == "toml")
+    table = tomllib.loads(shown.text)
+    table["detectors"].pop("peak")  # the guide's own, see test_docs_examples
+    check(detection.DetectionSettings, table, "detection")
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

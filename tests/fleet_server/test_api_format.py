@@ -77,3 +77,19 @@ def test_a_search_is_literal() -> None:
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:x"])
 def test_a_login_leads_only_inside(target: str) -> None:
     assert _inside(target) == "/"
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("motor_current_a", "Motor current"),
+        ("bearing_temperature_cel", "Bearing temperature"),
+        ("vibration_rms_g", "Vibration RMS"),
+        ("vibration.band_2", "Vibration, band 2"),
+        ("disk_write_by_s", "Disk write"),
+        ("cpu_percent", "CPU"),
+        ("area_alpha", "Area alpha"),
+    ],
+)
+def test_a_vital_is_named_without_its_unit(metric: str, name: str) -> None:
+    assert written.vital_name(metric) == name

@@ -17,6 +17,7 @@ from support.wire import FakeAgent
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.commands import Command, decode_command
+from fleet_core.sparkplug.topics import MessageType
 from fleet_core.telemetry import DetectionState
 from fleet_server.ingest.decoder import Message
 from fleet_server.ingest.ledger import Ledger, read_ledger
@@ -24,6 +25,7 @@ from fleet_server.ingest.pipeline import Pipeline
 from fleet_server.registry import SAMPLE, import_registry, parse_registry
 from fleet_server.store.partitions import Partitions
 from fleet_server.store.pool import Pool, open_pool, transaction
+from fleet_server.store.sql import queries
 
 pytestmark = pytest.mark.integration
 
@@ -238,9 +240,21 @@ async def test_what_even_the_quarantine_refuses_holds_nobody_up(bench: Bench) ->
     assert [(command.stored, command.refused) for command in said] == [(((2, 2),), ())]
 
 
+async def test_old_junk_is_forgotten_but_not_that_a_batch_was_refused(bench: Bench) -> None:
+    agent = FakeAgent()
+    await bench.feed(agent.device_birth(), agent.samples(bench.clock.now() - timedelta(days=800)))
+    await bench.feed((agent.topic(MessageType.NDATA), b"junk"))
+    old = "SELECT batch_no, octet_length(payload) AS kept FROM quarantine ORDER BY quarantine_id"
+    assert [(row["batch_no"], row["kept"] > 0) for row in await bench.rows(old)] == [(1, True), (None, True)]
+    async with transaction(bench.owner) as conn:
+        oldest = bench.clock.now() + timedelta(seconds=1)
+        await conn.execute(queries("ingest").forget_quarantined, {"oldest": oldest})
+    assert await bench.rows(old) == [{"batch_no": 1, "kept": 0}]
+    assert (await bench.ledger()).totals.quarantined == 1
+
+
 async def test_deaths_count_only_for_their_own_birth(bench: Bench) -> None:
     from fleet_core.sparkplug.session import encode_death
-    from fleet_core.sparkplug.topics import MessageType
 
     agent = FakeAgent(bd_seq=3)
     await bench.feed(agent.node_birth())

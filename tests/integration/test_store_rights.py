@@ -47,7 +47,8 @@ async def test_every_table_with_a_tenant_has_row_level_security(postgres_dsn: st
         rows = await conn.execute(
             "SELECT relname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid"
             " WHERE relnamespace = 'fleet'::regnamespace AND relkind IN ('r', 'p') AND attname = 'tenant_id'"
-            " AND NOT attisdropped AND NOT relrowsecurity AND has_table_privilege('forestall_web', pg_class.oid, 'SELECT')"
+            " AND NOT attisdropped AND NOT relrowsecurity"
+            " AND has_table_privilege('forestall_web', pg_class.oid, 'SELECT')"
         )
         assert await rows.fetchall() == []
     await pool.close()

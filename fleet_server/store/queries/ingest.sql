@@ -85,6 +85,11 @@ SELECT %(tenant_id)s, %(agent_id)s, %(topic)s, %(outbox_id)s, %(batch_no)s::bigi
                     WHERE q.agent_id = %(agent_id)s AND q.outbox_id = %(outbox_id)s::uuid
                       AND q.batch_no = %(batch_no)s::bigint AND q.reason = %(reason)s)
 
+-- name: forget_quarantined
+-- What had no batch number goes; of a batch the number and the reason stay, the ledger counts on them.
+WITH gone AS (DELETE FROM quarantine WHERE received_at < %(oldest)s AND batch_no IS NULL RETURNING 1)
+UPDATE quarantine SET payload = '' WHERE received_at < %(oldest)s AND batch_no IS NOT NULL AND payload <> ''
+
 -- name: node_born
 UPDATE agent SET online = true, last_seen_at = %(at)s, agent_version = %(agent_version)s,
        wire_version = %(wire_version)s, boot_id = %(boot_id)s, bd_seq = %(bd_seq)s, outbox_id = %(outbox_id)s,
