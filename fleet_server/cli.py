@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
@@ -205,11 +206,14 @@ def ledger(
     as_json: JsonOption = False,
 ) -> None:
     """The conservation ledger: every batch is stored, quarantined, a gap, or held."""
+    from fleet_server.app import clock_of
     from fleet_server.ingest.ledger import Ledger, read_ledger
 
     async def act(conn: Connection, settings: Settings) -> Ledger:
         await conn.execute("SET LOCAL statement_timeout = 0")
-        return await read_ledger(conn, grace_s=settings.ingest.ledger_grace_s, agent_id=agent, deep=deep)
+        oldest = clock_of(settings).now() - timedelta(days=settings.ingest.retention_days - 1)  # whole days are dropped
+        grace_s = settings.ingest.ledger_grace_s
+        return await read_ledger(conn, grace_s=grace_s, agent_id=agent, deep=deep, oldest=oldest)
 
     found = _with_connection(config, act)
     if as_json:

@@ -5,7 +5,8 @@ Invariants
   short again once it lived for ``STEADY_AFTER_S``. Exit code 2 is a wrong setting: starting again cannot help, so
   everything is stopped and the supervisor ends with 2.
 * Nothing outlives the supervisor, whatever kills it: children ask the kernel for SIGTERM at our death, the database
-  for SIGINT (Linux), and children watch for it themselves (``app.py``). All forking is done by the main thread, because that arrangement follows the forking thread.
+  for SIGINT (Linux), and children watch for it themselves (``app.py``). All forking is done by the main thread,
+  because the kernel's arrangement follows the forking thread.
 * Children learn the database's address from their environment (``FORESTALL_DSN``), never from their arguments.
 * The status file (JSON, replaced atomically) names every process: ``{"pid", "state", "postgres", "children": {NAME:
   {"pid", "starts"}}}``.

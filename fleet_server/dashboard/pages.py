@@ -111,7 +111,10 @@ async def asset_page(
             waveform = view(seen, user.role) if seen.samples else waveform
     worst = max(asset.findings, key=lambda finding: finding.detected_at, default=None)
     first = worst.channels[0].metric if worst and worst.channels else asset.vitals[0].metric if asset.vitals else ""
-    return render(request, "asset.html", user, asset=asset, first_metric=first, waveform=waveform)
+    since = {component.slot: component.valid_from for component in asset.components if component.valid_to is None}
+    # a forecast for a component that has been replaced since says nothing about the one installed now
+    current = [made for made in asset.prognoses if made.slot not in since or made.made_at >= since[made.slot]]
+    return render(request, "asset.html", user, asset=asset, prognoses=current, first_metric=first, waveform=waveform)
 
 
 @router.get("/cases")

@@ -82,7 +82,10 @@ class Ledger:
 async def read_ledger(
     conn: Connection, *, grace_s: float, agent_id: str | None = None, deep: bool = False, oldest: datetime | None = None
 ) -> Ledger:
-    """Count everything. The connection's role must be owner or worker; ``oldest`` bounds ``deep`` to the retention."""
+    """Count everything. The connection's role must be owner or worker.
+
+    ``oldest``: samples from before it may have been dropped by the retention, so ``deep`` does not miss them.
+    """
     now_row = await (await conn.execute(_SQL.now)).fetchone()
     assert now_row is not None
     rows = await (await conn.execute(_SQL.streams, {"agent_id": agent_id})).fetchall()

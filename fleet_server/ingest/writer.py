@@ -104,6 +104,7 @@ class Writer:
                 "classes": [data.batch.batch_class.value for data in batches],
                 "devices": [data.batch.device_id for data in batches],
                 "samples": [sample_count(data) for data in batches],
+                "firsts": [_first_at(data) for data in batches],
                 "received": [data.message.received_at for data in batches],
             },
         )
@@ -203,6 +204,10 @@ class Writer:
 def sample_count(data: Data) -> int:
     """How many samples a batch declares: vitals only, so that they can be counted again in ``samples``."""
     return sum(len(column.values) for column in data.batch.columns)
+
+
+def _first_at(data: Data) -> datetime | None:
+    return min((from_us(min(column.times_us)) for column in data.batch.columns), default=None)
 
 
 def _origin(data: Data) -> tuple[Any, ...]:

@@ -253,6 +253,17 @@ async def test_old_junk_is_forgotten_but_not_that_a_batch_was_refused(bench: Ben
     assert (await bench.ledger()).totals.quarantined == 1
 
 
+async def test_samples_dropped_by_the_retention_are_not_missed(bench: Bench) -> None:
+    agent = FakeAgent()
+    now = bench.clock.now()
+    await bench.feed(agent.device_birth(), agent.samples(now - timedelta(days=40)), agent.samples(now))
+    assert (await bench.ledger()).faults == []
+    await Partitions(bench.owner).drop_before((now - timedelta(days=30)).date())
+    assert len((await bench.ledger()).faults) == 1
+    async with transaction(bench.owner) as conn:
+        assert (await read_ledger(conn, grace_s=0, deep=True, oldest=now - timedelta(days=29))).faults == []
+
+
 async def test_deaths_count_only_for_their_own_birth(bench: Bench) -> None:
     from fleet_core.sparkplug.session import encode_death
 

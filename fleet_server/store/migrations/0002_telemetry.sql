@@ -31,6 +31,7 @@ CREATE TABLE batch_key (
     batch_class text NOT NULL,
     device_id   text NOT NULL,
     samples     int NOT NULL,
+    first_at    timestamptz,                     -- of the samples: what the retention dropped is not missed
     received_at timestamptz NOT NULL,            -- domain time
     recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (agent_id, outbox_id, batch_no)

@@ -12,10 +12,11 @@ SELECT agent_id, device_id, schema_digest, definition FROM metric_schema
        (SELECT * FROM unnest(%(agents)s::text[], %(devices)s::text[], %(digests)s::text[]))
 
 -- name: insert_keys
-INSERT INTO batch_key (agent_id, outbox_id, batch_no, digest, prev_digest, batch_class, device_id, samples, received_at)
+INSERT INTO batch_key (agent_id, outbox_id, batch_no, digest, prev_digest, batch_class, device_id, samples, first_at,
+                       received_at)
 SELECT * FROM unnest(%(agents)s::text[], %(outboxes)s::uuid[], %(numbers)s::bigint[], %(digests)s::bytea[],
                      %(prevs)s::bytea[], %(classes)s::text[], %(devices)s::text[], %(samples)s::int[],
-                     %(received)s::timestamptz[])
+                     %(firsts)s::timestamptz[], %(received)s::timestamptz[])
 ON CONFLICT DO NOTHING
 RETURNING agent_id, outbox_id::text, batch_no
 

@@ -56,7 +56,7 @@ SELECT k.agent_id, k.outbox_id::text, k.batch_no, k.samples AS declared, coalesc
   FROM batch_key k
   LEFT JOIN (SELECT agent_id, outbox_id, batch_no, sum(n) AS n FROM samples GROUP BY 1, 2, 3) s
     USING (agent_id, outbox_id, batch_no)
- WHERE k.samples <> coalesce(s.n, 0) AND k.received_at >= %(oldest)s
+ WHERE k.samples <> coalesce(s.n, 0) AND k.first_at >= %(oldest)s
    AND (%(agent_id)s::text IS NULL OR k.agent_id = %(agent_id)s)
  LIMIT 100
 
