@@ -323,8 +323,8 @@ def test_an_agent_with_a_full_disk_says_so_goes_on_and_declares_the_gap(world: W
     )
     found = world.rows(gaps, "agent-lej-1")
     assert {row["device_id"] for row in found} == {"robot-44"} and {row["first_batch"] for row in found} == {0}
-    slack = timedelta(hours=3)  # real seconds for filling, noticing, trying again
-    assert min(row["t0"] for row in found) < full_from + slack
+    slack = timedelta(hours=1)  # what one flush collects
+    assert min(row["t0"] for row in found) > full_from - slack  # no more is declared than was lost
     assert max(row["t1"] for row in found) > lasted - slack
     assert world.agent_log("agent-lej-1").count("declared as gaps") == 1  # said once
     assert_nothing_between_stored_and_declared(world, found)
