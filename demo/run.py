@@ -74,12 +74,15 @@ def _play(stack: Stack, arguments: argparse.Namespace, started_s: float) -> int:
             "[yellow]mosquitto is not installed: the demo uses a broker on loopback that checks no certificates and"
             " no rights. Never use it beyond this machine (Debian: apt-get install mosquitto).[/yellow]"
         )
-    password = ""
+    terminal.print(f"Everything is up after {time.monotonic() - started_s:.0f} s.")
     if not arguments.once:
         printed = stack.fleet_server("user", "add", "admin", "--role", "administrator", "--one-time", "--json")
         password = json.loads(printed)["password"]
-    terminal.print(f"Everything is up after {time.monotonic() - started_s:.0f} s.")
-    _greet(stack, password)
+        terminal.print(
+            f"\nDashboard: [bold]{stack.url}[/bold]   user [bold]admin[/bold], one-time password"
+            f" [bold]{password}[/bold]\n",
+            soft_wrap=True,
+        )
     cast.start()
     results = _play_stories(stack, cast)
     document = _document(stack, cast, results, arguments)
@@ -88,8 +91,7 @@ def _play(stack: Stack, arguments: argparse.Namespace, started_s: float) -> int:
         print(json.dumps(document, indent=1), flush=True)
     if not arguments.once:
         cast.after_stories()
-        _greet(stack, password)
-        terminal.print("The vitals keep coming. Press Ctrl-C to stop everything.")
+        terminal.print(f"\nThe vitals keep coming: {stack.url}   Press Ctrl-C to stop everything.")
         threading.Event().wait()
     well = all(story["ok"] for story in document["stories"]) and _proofs_hold(document)
     return 0 if well else 1
@@ -173,14 +175,6 @@ def _summarise(document: dict[str, Any], elapsed_s: float) -> None:
     terminal.print(f"audit log: {audit['entries']} entries, {state}   ({elapsed_s:.0f} s in all)")
 
 
-def _greet(stack: Stack, password: str) -> None:
-    if password:
-        terminal.print(
-            f"\nDashboard: [bold]{stack.url}[/bold]   user [bold]admin[/bold], one-time password"
-            f" [bold]{password}[/bold]\n"
-        )
-
-
 def story_start() -> datetime:
     """The last Sunday evening: stories then run through a working week, whenever they are played."""
     today = datetime.now(UTC).replace(hour=STORY_START_HOUR_UTC, minute=0, second=0, microsecond=0)
@@ -204,8 +198,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=DEFAULT_SCALE, help="story seconds per real second")
     parser.add_argument("--dir", type=Path, default=Path("var/demo"), help="state and logs; emptied at the start")
     arguments = parser.parse_args(argv)
-    if arguments.data and not (arguments.data / "ims" / "2nd_test.csv").is_file():
-        parser.error(f"--data {arguments.data}: there is no ims/2nd_test.csv in it")
+    for needed in ("ims/1st_test.csv", "ims/2nd_test.csv"):
+        if arguments.data and not (arguments.data / needed).is_file():
+            parser.error(f"--data {arguments.data}: there is no {needed} in it")
     return arguments
 
 

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 0.25
 STATUS_INTERVAL_S = 5.0
-SAVE_INTERVAL_S = 60.0
+SAVE_INTERVAL_S, SCALED_SAVE_INTERVAL_S = 60.0, 5.0
 FAREWELL_S = 1.5
 CANCEL_AGAIN_S = 2.0
 
@@ -151,12 +151,13 @@ class Agent:
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Run until ``stop`` is set or a termination signal arrives. Raises what ended a part that should not end."""
         stop = stop or _stop_on_signals()
+        save_interval_s = SCALED_SAVE_INTERVAL_S if self._clock.scale > 1 else SAVE_INTERVAL_S
         services = [
             asyncio.create_task(self._store.run(), name="outbox"),
             asyncio.create_task(self._uplink.run(), name="uplink"),
             asyncio.create_task(self._every(FLUSH_INTERVAL_S, self._flush), name="flush"),
             asyncio.create_task(self._every(STATUS_INTERVAL_S, self._write_status), name="status"),
-            asyncio.create_task(self._every(SAVE_INTERVAL_S, self._save), name="save"),
+            asyncio.create_task(self._every(save_interval_s, self._save), name="save"),
         ]
         sources = [asyncio.create_task(source.run(), name="source") for source in self._sources]
         stopping = asyncio.create_task(stop.wait(), name="stop")

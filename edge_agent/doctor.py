@@ -6,7 +6,6 @@ outbox is opened read-only, the broker sees one connection that says nothing.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -53,7 +52,6 @@ def examine(config: AgentConfig) -> list[Check]:
     checks.append(_broker(config.uplink))
     for asset in config.assets:
         checks += _source(asset)
-    checks.append(_litert())
     return checks
 
 
@@ -173,11 +171,3 @@ def _serial_port(name: str, port: Path) -> Check:
         mend = "add this user to the group dialout (usermod -aG dialout USER) and log in again"
         return Check(f"{name}: port", Verdict.FAIL, f"{port} cannot be opened by this user", mend)
     return Check(f"{name}: port", Verdict.OK, str(port))
-
-
-def _litert() -> Check:
-    for package in ("ai_edge_litert", "tflite_runtime"):
-        if importlib.util.find_spec(package):
-            return Check("on-device models", Verdict.OK, f"{package} is installed")
-    mend = "install the extra 'litert' if a model is configured"
-    return Check("on-device models", Verdict.WARN, "no LiteRT: statistical detectors only", mend)

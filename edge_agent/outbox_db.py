@@ -103,5 +103,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _set_aside(path: Path, reason: Exception) -> None:
     log.error("outbox %s cannot be read (%s); it is set aside as *.damaged and a new one begun", path, reason)
     path.replace(path.with_name(path.name + ".damaged"))
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    journal = path.with_name(path.name + "-wal")  # it may hold the newest batches: kept beside the file it belongs to
+    if journal.exists():
+        journal.replace(path.with_name(path.name + ".damaged-wal"))
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)

@@ -48,6 +48,7 @@ FAILURE_MODES: dict[str, FailureMode] = {
         FailureMode("bearing_seizure", "Bearing seizure", "BRD", "2.4 wear"),
         FailureMode("bearing_spalling", "Bearing surface fatigue", "VIB", "2.6 fatigue"),
         FailureMode("motor_overheating", "Motor overheating", "OHE", "2.7 overheating"),
+        FailureMode("host_overheating", "Host overheating", "OHE", "2.7 overheating"),
         FailureMode("disk_failure", "Disk failure", "BRD", "3.0 instrument failure"),
         FailureMode("fan_degradation", "Fan degradation", "LOO", "2.4 wear"),
         FailureMode("battery_fade", "Battery capacity fade", "LOO", "2.0 material failure"),
@@ -65,7 +66,7 @@ COMPONENT_TYPES: dict[str, ComponentType] = {
         ComponentType("motor", "Drive motor", ("motor_overheating",), "drive-mechanics", "temperature", "Cel"),
         ComponentType("disk", "Disk", ("disk_failure",), "server-hardware", "reallocated_sectors", "1"),
         ComponentType("fan", "Fan", ("fan_degradation",), "server-hardware", "speed", "/min"),
-        ComponentType("host", "Host", ("motor_overheating",), "server-hardware", "temperature", "Cel"),
+        ComponentType("host", "Host", ("host_overheating",), "server-hardware", "temperature", "Cel"),
         ComponentType("battery", "Battery", ("battery_fade",), "medical-devices", "capacity", "A.h"),
         ComponentType("pump", "Pump", ("pump_cavitation",), "drive-mechanics", "vibration", "[g]"),
     )

@@ -61,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     ready: dict[str, object] = {"ready": True, "url": f"http://127.0.0.1:{port}", "port": port}
     try:
         _Server(config, ready).run(sockets=[listener])
+    except KeyboardInterrupt:  # uvicorn raises it again after its orderly end
+        pass
     finally:
         store.close()
     return 0

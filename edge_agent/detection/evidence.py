@@ -18,7 +18,7 @@ from edge_agent.detection import fuse
 from edge_agent.detection.judge import ComponentJudge
 from edge_agent.detection.learn import HealthyModel, Reading
 from edge_agent.detection.settings import DetectionSettings
-from fleet_core.assets import COMPONENT_TYPES, UNKNOWN_FAILURE_MODE
+from fleet_core.assets import COMPONENT_TYPES, UNKNOWN_FAILURE_MODE, failure_mode
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, MetricSpec
 
 FINDING_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:forestall:finding")
@@ -201,8 +201,9 @@ def likely_mode(subject: Subject, course: Course, model: HealthyModel) -> tuple[
         return "bearing_seizure", 0.5 + 0.15 * impulsive + 0.2 * hot
     if "bearing_seizure" in possible and altered:
         return "bearing_seizure", 0.4
-    if hot and not vibrating and "motor_overheating" in possible:
-        return "motor_overheating", 0.7
+    overheating = next((mode for mode in possible if failure_mode(mode).iso_mode == "OHE"), "")
+    if hot and not vibrating and overheating:
+        return overheating, 0.7
     if subject.type in ("disk", "fan", "battery", "pump"):
         return possible[0], 0.5
     if not possible and vibrating:

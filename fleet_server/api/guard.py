@@ -49,7 +49,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_s, status, read_bytes, too_large, answered = time.perf_counter(), 500, 0, False, False
+        started_s, status, read_bytes, too_large = time.perf_counter(), 500, 0, False
+        answered = endless = False
 
         async def bounded() -> Message:
             nonlocal read_bytes, too_large
@@ -61,12 +62,13 @@ class Guard:
             return message
 
         async def sending(message: Message) -> None:
-            nonlocal status, answered
+            nonlocal status, answered, endless
             if too_large and message.get("status") != 413 and status != 413:
                 return  # FastAPI turns what stopped the reading into an answer of its own; ours follows
             if message["type"] == "http.response.start":
                 status, answered = message["status"], True
                 names = {name for name, _ in message["headers"]}
+                endless = b"content-length" not in names
                 message["headers"] = [*message["headers"], *_HEADERS]
                 if b"cache-control" not in names:
                     message["headers"].append((b"cache-control", b"no-store"))
@@ -78,10 +80,13 @@ class Guard:
             if too_large:
                 await problem(413, "Too large", f"at most {MAX_BODY_BYTES} bytes")(scope, receive, sending)
         except asyncio.CancelledError:
-            # the process is being stopped and the request waited for too long: its sender may try again
+            # The process is being stopped and this took too long. Its sender may try again; an event stream ends here.
             if not answered:
                 await problem(503, "Not now", "the server is being restarted")(scope, receive, sending)
-            raise
+            elif endless:
+                await send({"type": "http.response.body"})
+            else:
+                raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
             _requests.labels(scope["method"], route, status).inc()

@@ -109,8 +109,8 @@ async def asset_page(
         for metric in {channel.metric for finding in asset.findings[:1] for channel in finding.channels}:
             seen = await assets.waveform(conn, asset_id, metric, app.clock.now())
             waveform = view(seen, user.role) if seen.samples else waveform
-    worst = max(asset.findings, key=lambda finding: finding.detected_at, default=None)
-    first = worst.channels[0].metric if worst and worst.channels else asset.vitals[0].metric if asset.vitals else ""
+    newest = max(asset.findings, key=lambda finding: finding.detected_at, default=None)
+    first = newest.indicator_metric if newest else asset.vitals[0].metric if asset.vitals else ""
     since = {component.slot: component.valid_from for component in asset.components if component.valid_to is None}
     # a forecast for a component that has been replaced since says nothing about the one installed now
     current = [made for made in asset.prognoses if made.slot not in since or made.made_at >= since[made.slot]]

@@ -127,12 +127,17 @@ async def do_commit(rt: Runtime, conn: Connection, file: CaseFile) -> None:
             "planned_for": case["deadline_at"],
             "announced": window,
         }
-        case = await change_case(conn, case, state=state, plan=plan, waits_for=f"repair on {window['start'][:16]} UTC")
+        case = await change_case(conn, case, state=state, plan=plan, waits_for=_repair_on(window))
         await set_timer(conn, case, OVERDUE, end + timedelta(hours=file.policy.overdue_h))
         shown = {"window": window, "part": file.plan["part"], "engineer": file.plan["engineer"]}
         await note(conn, rt.clock, case, "committed", "Part, window and engineer are held; the plan stands", shown)
         await _tell_director(rt, conn, file, case)
     CASES.labels("committed").inc()
+
+
+def _repair_on(window: Row) -> str:
+    start = messages.short_time(datetime.fromisoformat(window["start"]), window["time_zone"])
+    return f"the repair on {start} ({window['time_zone']})"
 
 
 async def do_amend(rt: Runtime, conn: Connection, file: CaseFile) -> None:
@@ -151,7 +156,7 @@ async def do_amend(rt: Runtime, conn: Connection, file: CaseFile) -> None:
             "planned_for": case["deadline_at"],
             "announced": moved,
         }
-        case = await change_case(conn, case, replanning=False, plan=plan, waits_for=f"repair on {moved['start']}")
+        case = await change_case(conn, case, replanning=False, plan=plan, waits_for=_repair_on(moved))
         await set_timer(
             conn, case, OVERDUE, datetime.fromisoformat(moved["end"]) + timedelta(hours=file.policy.overdue_h)
         )

@@ -60,7 +60,7 @@ def announcement(file: CaseFile, owner_name: str, now: datetime, sequence: int =
         f"{owner_name} answers for this case ({file.name}).",
     ]
     verb = "moved" if amended else "arranged"
-    subject = f"{file.asset['name']}: repair {verb} for {_short(start, window['time_zone'])}"
+    subject = f"{file.asset['name']}: repair {verb} for {short_time(start, window['time_zone'])}"
     calendar = CalendarEntry(
         uid=f"{file.case_id}@forestall",
         sequence=sequence,
@@ -161,7 +161,8 @@ def _composed(
     return Composed(purpose, subject, "\n\n".join(paragraphs) + "\n", page, calendar, data)
 
 
-def _short(instant: datetime, time_zone: str) -> str:
+def short_time(instant: datetime, time_zone: str) -> str:
+    """``Tue 24 Nov, 02:00`` in that zone."""
     local = instant.astimezone(zone_info(time_zone))
     return f"{local:%a} {local.day} {local:%b}, {local:%H:%M}"
 

@@ -84,9 +84,15 @@ async def _why_not_judged(
             return "under_repair", f"case {case_name(case)} is being repaired"
     if case is None:
         known = await (await conn.execute(_sql.last_ended_case_of, row)).fetchone()
-        if known is not None:
+        if known is not None and not _worse_than_dismissed(known, finding):
             return "already_handled", f"its case ended as {known['state']}"
     return None
+
+
+def _worse_than_dismissed(known: Row, finding: Finding) -> bool:
+    """A case that ended without a repair is opened anew when its finding has become critical since."""
+    dismissed = known["state"] in (CaseState.CANCELLED, CaseState.FALSE_ALARM)
+    return dismissed and finding.state is DetectionState.CRITICAL and not known["was_critical"]
 
 
 async def _open(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row) -> Row:

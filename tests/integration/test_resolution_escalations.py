@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from support.database import drop_database, new_database, postgres_dsn  # noqa: 
 from support.resolution import Servers, Stage, certain, finding_at, instant, stage
 
 from demo.processes import Keeper
+from fleet_core.telemetry import DetectionState
 from fleet_server.resolution import commands
 from fleet_server.resolution.triage import triage_finding
 
@@ -307,3 +309,14 @@ async def test_what_recovers_by_itself_ends_without_anybody(dsn: str, servers: S
         assert case["state"] == "cancelled"
         assert "healthy again" in case["plan"]["ended_because"]
         assert ready.servers.mails_of(case_id, "announcement") == ready.servers.mails_of(case_id, "cancellation") == []
+
+
+async def test_a_dismissed_finding_that_becomes_critical_opens_a_case_again(dsn: str, servers: Servers) -> None:
+    async with stage(dsn, servers) as ready:
+        finding = finding_at(ready.clock)
+        first = await ready.finding(finding)
+        await ready.command(commands.cancel_case, first, "nothing to hear", True)
+        again = await ready.finding(replace(finding, revision=2))
+        assert again is None  # the person has looked at this one
+        critical = replace(finding, revision=3, state=DetectionState.CRITICAL)
+        assert await ready.finding(critical) not in (None, first)

@@ -61,6 +61,7 @@ class Finding(Answer):
     severity: float = operational()
     failure_mode: str = operational()
     failure_mode_label: str = public()
+    indicator_metric: str = operational()
     detected_at: datetime = operational()
     onset_at: datetime = operational()
     received_at: datetime = operational()

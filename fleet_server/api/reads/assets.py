@@ -131,6 +131,7 @@ def finding(row: Record) -> Finding:
         failure_mode_label=failure_mode(row["failure_mode"]).label,
         channels=sorted(channels, key=lambda channel: -channel.contribution),
         detectors=row["body"].get("detectors", {}),
+        indicator_metric=str(row["body"].get("indicator_metric", "")),
     )
 
 

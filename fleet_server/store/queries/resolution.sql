@@ -35,7 +35,10 @@ SELECT at FROM (
 SELECT finding_id, max(revision) AS revision FROM finding WHERE finding_id = %(finding_id)s GROUP BY finding_id
 
 -- name: last_ended_case_of
-SELECT case_id, state, finding_id FROM repair_case
+SELECT case_id, state, finding_id,
+       EXISTS (SELECT FROM prognosis WHERE prognosis.case_id = repair_case.case_id
+                                       AND prognosis.inputs ->> 'device_state' = 'critical') AS was_critical
+  FROM repair_case
  WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND finding_id = %(finding_id)s
  ORDER BY opened_at DESC LIMIT 1
 
