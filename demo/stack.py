@@ -232,10 +232,9 @@ class Stack:
         if self.broker.tls:
             identity = self._server_identity()
             tls = "".join(f'{name} = "{getattr(identity, name)}"\n' for name in ("ca_file", "cert_file", "key_file"))
-        metrics_ports = free_ports(2)
+        ingest_metrics, worker_metrics = free_ports(2)
         self.server_config.write_text(
             f"""clock = "{self.clock.spec()}"
-notifiers = ["email"]
 
 [database]
 embedded_dir = "postgres"
@@ -245,7 +244,10 @@ host = "{LOOPBACK}"
 port = {self.broker.port}
 {tls}
 [ingest]
-metrics_port = {metrics_ports[0]}
+metrics_port = {ingest_metrics}
+
+[worker]
+metrics_port = {worker_metrics}
 
 [web]
 port = {self.web_port}
@@ -254,7 +256,7 @@ port = {self.web_port}
 signing_key_file = "audit.key"
 checkpoint_file = "../audit-checkpoints/checkpoints.jsonl"
 
-[mail]
+[notifiers.email]
 host = "{LOOPBACK}"
 port = {self._mail_port}
 sender = "no-reply@forestall.example"

@@ -16,6 +16,7 @@ from typing import Any
 from edge_agent.acquisition.api import AssetDescription
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig, BadInput
+from fleet_core.network import is_loopback
 from fleet_core.telemetry import ComponentSpec, check_identity, check_name
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -25,7 +26,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True)
 class UplinkConfig:
-    """Where the broker is. TLS with a client certificate when ``ca_file`` is given."""
+    """Where the broker is. TLS with a client certificate; without the three files it is on this machine."""
 
     host: str
     port: int
@@ -128,8 +129,14 @@ def _uplink(table: _Table, base_dir: Path, defaults: tuple[str, int, str, str, s
     ]
     if any(paths) and not all(paths):
         raise BadConfig("[uplink] TLS needs ca_file, cert_file and key_file together")
+    host = table.take("host", str, host) or host
+    if not any(paths) and not is_loopback(host):
+        raise BadConfig(
+            f"[uplink] plain MQTT to {host!r} is refused; enrol this device (edge-agent enrol) and name its bundle, or"
+            " give ca_file, cert_file and key_file"
+        )
     return UplinkConfig(
-        table.take("host", str, host) or host,
+        host,
         table.number("port", port, 1, 65535),
         check_identity(table.take("host_id", str, "forestall")),
         *paths,

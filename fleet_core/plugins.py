@@ -2,7 +2,7 @@
 
 A plugin is one file in the package of its kind. The file's name is the configuration's ``type``. It offers
 
-* ``Config``                 a dataclass (edge) or pydantic model (server) of its settings,
+* ``Config``                 a dataclass of its settings, read by ``parse_config``,
 * ``build(config, deps)``    which returns the object the kind's ``api.py`` describes,
 * ``SAMPLE``                 a TOML text that is a valid configuration, shown in the docs and tested.
 
@@ -18,6 +18,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -49,8 +50,9 @@ def load_plugin(package: str, name: str) -> ModuleType:
 def parse_config(cls: type[Settings], table: Mapping[str, Any], where: str) -> Settings:
     """Make a dataclass from a TOML table. Raises BadConfig naming ``where``, the key and what was expected.
 
-    Understood field types: bool, int, float (an int will do), str, nested dataclasses, ``tuple[T, ...]``,
-    ``dict[str, T]``, ``Any`` and unions of these. Ranges are the dataclass's own business (``__post_init__``).
+    Understood field types: bool, int, float (an int will do), str, Path, ``Literal``, nested dataclasses,
+    ``tuple[T, ...]``, ``dict[str, T]``, ``Any`` and unions of these. Ranges are the dataclass's own
+    business (``__post_init__``).
     """
     if not isinstance(table, Mapping):
         raise BadConfig(f"{where}: expected a table, not {table!r}")
@@ -78,6 +80,12 @@ def _parse_value(hint: Any, value: Any, where: str) -> Any:
         return parse_config(hint, value, where)
     if origin in (typing.Union, types.UnionType):
         return _parse_union(arguments, value, where)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise BadConfig(f"{where}: expected {' or '.join(map(repr, arguments))}, not {value!r}")
+    if hint is Path and isinstance(value, str) and value:
+        return Path(value)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_parse_value(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, Mapping):

@@ -26,7 +26,7 @@ port = 8080
 signing_key_file = "audit.key"
 checkpoint_file = "checkpoints/audit.jsonl"   # best on another disk or host: it is what shows a shortened log
 
-[mail]
+[notifiers.email]                 # each channel is a table; secrets, as password_file, are files
 host = "127.0.0.1"
 port = 25
 sender = "forestall@localhost"

@@ -1,7 +1,8 @@
 """Settings of the fleet server: one TOML file, checked on start.
 
 Secrets are not in it: they are files it names (``*_file``), readable by the server's account only. Domain settings
-that differ by customer or site (policy, WMS) are rows in the database, not settings.
+that differ by customer or site (policy, WMS) are rows in the database, not settings. What a notifier may be told is the
+notifier's own business: its table is checked when the plugin is loaded, here it only has its paths rooted.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fleet_core.errors import BadConfig
+from fleet_core.network import is_loopback
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -32,12 +34,26 @@ class Database(_Part):
 
 
 class Broker(_Part):
+    """Plain MQTT is for a broker on this machine; anything else is reached with TLS and the server's certificate."""
+
     host: str = "127.0.0.1"
     port: Port = 1883
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     host_id: str = "forestall"
+
+    @model_validator(mode="after")
+    def _encrypted_off_loopback(self) -> Broker:
+        files = (self.ca_file, self.cert_file, self.key_file)
+        if any(files) and not all(files):
+            raise ValueError("TLS needs ca_file, cert_file and key_file together")
+        if not any(files) and not is_loopback(self.host):
+            raise ValueError(
+                f"plain MQTT to {self.host!r} is refused; set ca_file, cert_file and key_file"
+                " (`fleet-provision service-cert` writes them), or use a broker on 127.0.0.1"
+            )
+        return self
 
 
 class Ingest(_Part):
@@ -47,6 +63,10 @@ class Ingest(_Part):
     quarantine_bytes: int = Field(16_384, ge=256)
     retention_days: int = Field(365, ge=1)
     ledger_grace_s: float = Field(60.0, gt=0)
+    metrics_port: Port = 0
+
+
+class Worker(_Part):
     metrics_port: Port = 0
 
 
@@ -63,21 +83,6 @@ class Audit(_Part):
     interval_ms: int = Field(300, ge=50)
 
 
-class Mail(_Part):
-    host: str = "127.0.0.1"
-    port: Port = 25
-    sender: str = "forestall@localhost"
-    username: str = ""
-    password_file: Path | None = None
-    security: Literal["none", "starttls", "tls"] = "starttls"
-    timeout_s: float = Field(5.0, gt=0)
-
-
-class Webhook(_Part):
-    secret_file: Path | None = None
-    timeout_s: float = Field(5.0, gt=0)
-
-
 class Connectors(_Part):
     """Which plugin serves each kind. The WMS is chosen by site, in the database."""
 
@@ -87,6 +92,10 @@ class Connectors(_Part):
     timeout_s: float = Field(5.0, gt=0)
 
 
+def _email_alone() -> dict[str, dict[str, Any]]:
+    return {"email": {}}
+
+
 class Settings(_Part):
     """Everything the server's processes need to start. Paths are relative to the file they stand in."""
 
@@ -94,13 +103,20 @@ class Settings(_Part):
     database: Database = Database()
     broker: Broker = Broker()
     ingest: Ingest = Ingest()
+    worker: Worker = Worker()
     web: Web = Web()
     audit: Audit = Audit()
-    mail: Mail = Mail()
-    webhook: Webhook = Webhook()
     connectors: Connectors = Connectors()
-    notifiers: tuple[str, ...] = ("email",)
+    notifiers: dict[str, dict[str, Any]] = Field(default_factory=_email_alone)
+    metrics_host: str = "127.0.0.1"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("notifiers", mode="before")
+    @classmethod
+    def _tables(cls, value: object) -> object:
+        if not isinstance(value, dict) or not all(isinstance(table, dict) for table in value.values()):
+            raise ValueError("each channel is a table of its own, as in [notifiers.email]")
+        return value
 
 
 def load_settings(path: Path) -> Settings:
@@ -117,10 +133,16 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadConfig(f"{path}: {where}: {first['msg']}") from None
+        raise BadConfig(f"{path}: {where}: {_said(first['type'], first['msg'])}") from None
     if not settings.database.dsn and settings.database.embedded_dir is None:
         raise BadConfig(f"{path}: database: set dsn (a PostgreSQL server) or embedded_dir (our own on loopback)")
     return settings
+
+
+def _said(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown setting; remove it or mend its name"
+    return message.removeprefix("Value error, ")
 
 
 def _rooted(value: Any, root: Path, key: str = "") -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from fleet_core.errors import BadConfig
+from fleet_core.network import is_loopback
 
 
 def require_tls_off_loopback(url: str, setting: str) -> None:
@@ -25,13 +25,3 @@ def require_tls_off_loopback(url: str, setting: str) -> None:
     if parts.scheme == "http":
         raise BadConfig(f"{setting}: plain HTTP to {host!r} is refused; use https (http only on loopback)")
     raise BadConfig(f"{setting}: {url!r} is not an http or https URL")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address certainly names this machine."""
-    if host.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

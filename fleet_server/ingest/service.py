@@ -13,10 +13,9 @@ import logging
 import signal
 from datetime import timedelta
 
-from prometheus_client import start_http_server
-
 from fleet_core.clock import Clock
 from fleet_server.app import end_tasks
+from fleet_server.exposition import serve_metrics
 from fleet_server.ingest.mqtt import HostState, Uplinks
 from fleet_server.ingest.pipeline import AWAY, Pipeline
 from fleet_server.settings import Settings
@@ -30,7 +29,6 @@ _SQL = queries("ingest")
 MAX_MESSAGES = 512
 TEND_EVERY_S = 1.0
 RETENTION_EVERY_S = 600.0
-METRICS_RETRY_S = 5.0
 
 
 async def run_ingest(settings: Settings, clock: Clock) -> None:
@@ -53,7 +51,7 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
         _retain(owner, partitions, clock, timedelta(days=settings.ingest.retention_days)),
         uplinks.run(),
         HostState(settings, dsn).run(),
-        _show_metrics(settings.ingest.metrics_port),
+        serve_metrics(settings.metrics_host, settings.ingest.metrics_port),
     ]
     tasks = [asyncio.create_task(one) for one in loops]
     stopping = asyncio.create_task(stop.wait())
@@ -90,24 +88,6 @@ async def _tend(pipeline: Pipeline) -> None:
     while True:
         await asyncio.sleep(TEND_EVERY_S)
         await pipeline.tend()
-
-
-async def _show_metrics(port: int) -> None:
-    """Serve ``/metrics`` from a thread. A port that is taken costs the figures, not the intake."""
-    told = False
-    while port:
-        try:
-            start_http_server(port, addr="127.0.0.1")
-        except OSError as error:
-            if not told:
-                log.error("no metrics on 127.0.0.1:%d, trying again: %s", port, error.strerror)
-            told = True
-            await asyncio.sleep(METRICS_RETRY_S)
-        else:
-            if told:
-                log.info("metrics are served on 127.0.0.1:%d", port)
-            break
-    await asyncio.Event().wait()  # as long as the others
 
 
 async def _retain(owner: Pool, partitions: Partitions, clock: Clock, keep: timedelta) -> None:

@@ -8,25 +8,53 @@ is refused off loopback.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from email import policy
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import localtime
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import aiosmtplib
 from icalendar import Calendar, Event, vCalAddress
 
 from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
+from fleet_core.network import is_loopback
 from fleet_server.connectors.common import ConnectorDeps
-from fleet_server.connectors.transport import is_loopback
 from fleet_server.notifiers.api import CalendarEntry, Message, Notifier, Recipient, one_line
-from fleet_server.settings import Mail as Config
 
-SECTION = "mail"
 SAMPLE = 'host = "smtp.example.com"\nport = 587\nsender = "forestall@example.com"\nsecurity = "starttls"\n'
 _UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9.\-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The mail server and whom it is from. ``timeout_s`` is real time, per step of the conversation."""
+
+    host: str = "127.0.0.1"
+    port: int = 25
+    sender: str = "forestall@localhost"
+    username: str = ""
+    password_file: Path | None = None
+    security: Literal["none", "starttls", "tls"] = "starttls"
+    timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise BadConfig(f"port must be 0 to 65535, not {self.port}")
+        if not 0 < self.timeout_s < float("inf"):
+            raise BadConfig(f"timeout_s must be above 0, not {self.timeout_s}")
+        if self.security == "none" and not is_loopback(self.host):
+            raise BadConfig(f"security: plain SMTP to {self.host!r} is refused; use starttls or tls")
+        self.sender_address()
+
+    def sender_address(self) -> Address:
+        try:
+            return Address(display_name="Forestall", addr_spec=self.sender)
+        except (ValueError, IndexError, MessageError) as error:
+            raise BadConfig(f"sender: {self.sender!r} is not a mail address: {error}") from None
 
 
 def build(config: Config, deps: ConnectorDeps) -> Notifier:
@@ -35,12 +63,7 @@ def build(config: Config, deps: ConnectorDeps) -> Notifier:
 
 class EmailNotifier:
     def __init__(self, config: Config) -> None:
-        if config.security == "none" and not is_loopback(config.host):
-            raise BadConfig(f"mail.security: plain SMTP to {config.host!r} is refused; use starttls or tls")
-        try:
-            self._sender = Address(display_name="Forestall", addr_spec=config.sender)
-        except (ValueError, IndexError, MessageError) as error:
-            raise BadConfig(f"mail.sender: {config.sender!r} is not a mail address: {error}") from None
+        self._sender = config.sender_address()
         self._config = config
 
     def address(self, person: Recipient) -> str:
@@ -118,10 +141,11 @@ class EmailNotifier:
             return {}
         password = ""
         if self._config.password_file is not None:
+            file = self._config.password_file
             try:
-                password = self._config.password_file.read_text(encoding="utf-8").strip()
+                password = file.read_text(encoding="utf-8").strip()
             except OSError as error:
-                raise BadConfig(f"mail.password_file {self._config.password_file}: {error.strerror}") from None
+                raise BadConfig(f"notifiers.email: password_file {file}: {error.strerror}") from None
         return {"username": self._config.username, "password": password}
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 from standardwebhooks import Webhook as Signer
@@ -17,11 +19,21 @@ from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import ConnectorDeps
 from fleet_server.connectors.transport import require_tls_off_loopback
 from fleet_server.notifiers.api import Message, Notifier, Recipient
-from fleet_server.settings import Webhook as Config
 
-SECTION = "webhook"
 SAMPLE = 'secret_file = "/etc/forestall/webhook.secret"\n'
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """``secret_file`` holds ``whsec_`` and base64 of at least 24 random bytes; ``timeout_s`` is real time, per call."""
+
+    secret_file: Path
+    timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_s < float("inf"):
+            raise BadConfig(f"timeout_s must be above 0, not {self.timeout_s}")
 
 
 def build(config: Config, deps: ConnectorDeps) -> Notifier:
@@ -78,17 +90,15 @@ class WebhookNotifier:
 
 
 def _secret(config: Config) -> str:
-    """The signing secret, ``whsec_`` and base64 of at least 24 bytes. Raises BadConfig."""
-    if config.secret_file is None:
-        raise BadConfig("webhook.secret_file is not set; the notifier 'webhook' signs what it sends")
+    """The signing secret. Raises BadConfig."""
     try:
         text = config.secret_file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise BadConfig(f"webhook.secret_file {config.secret_file}: {error.strerror}") from None
+        raise BadConfig(f"secret_file {config.secret_file}: {error.strerror}") from None
     try:
         sound = len(base64.b64decode(text.removeprefix("whsec_"), validate=True)) >= 24
     except ValueError:
         sound = False
     if not sound:
-        raise BadConfig("webhook.secret_file must hold 'whsec_' and base64 of at least 24 random bytes")
+        raise BadConfig("secret_file must hold 'whsec_' and base64 of at least 24 random bytes")
     return text

@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 history_app = typer.Typer(help="Degradation histories: the library of past cases.", no_args_is_help=True)
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The server's settings file.")]
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="FORESTALL_CONFIG", help="The settings file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -17,7 +17,7 @@ from fleet_server.store.sql import queries
 
 case_app = typer.Typer(help="Look at repair cases.", no_args_is_help=True)
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The server's settings file.")]
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", envvar="FORESTALL_CONFIG", help="The settings file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig
-from fleet_core.plugins import load_plugin
+from fleet_core.plugins import load_plugin, parse_config
 from fleet_core.telemetry import Finding
 from fleet_server.connectors.common import ConnectorDeps
 from fleet_server.connectors.entitlement.api import EntitlementSource
@@ -50,10 +50,7 @@ class Runtime:
         known = self._wms.get(key)
         if known is None:
             module = load_plugin("fleet_server.connectors.wms", site["wms_kind"])
-            try:
-                config = module.Config(**site["wms_config"])
-            except TypeError as error:
-                raise BadConfig(f"site {site['site_id']}: wms_config: {error}") from None
+            config = parse_config(module.Config, site["wms_config"], f"site {site['site_id']}: wms_config")
             known = module.build(config, self.deps)
             if len(self._wms) >= MAX_WMS_CLIENTS:
                 raise BadConfig(f"more than {MAX_WMS_CLIENTS} different WMS configurations; restart the worker")
@@ -76,17 +73,28 @@ def build_runtime(settings: Settings, pool: Pool, clock: Clock) -> Runtime:
         module = load_plugin(f"fleet_server.connectors.{kind}", name)
         return module.build(module.Config(), deps)
 
-    notifiers: dict[str, Notifier] = {}
-    for name in settings.notifiers:
-        module = load_plugin("fleet_server.notifiers", name)
-        notifiers[name] = module.build(getattr(settings, module.SECTION), deps)
     return Runtime(
         pool=pool,
         deps=deps,
         entitlement=connector("entitlement", settings.connectors.entitlement),
         parts=connector("parts", settings.connectors.parts),
         field_service=connector("field_service", settings.connectors.field_service),
-        notifiers=notifiers,
+        notifiers={name: _notifier(name, table, deps) for name, table in settings.notifiers.items()},
         prognose=prognose,
         learn=learn_from_case,
     )
+
+
+def _notifier(name: str, table: Mapping[str, Any], deps: ConnectorDeps) -> Notifier:
+    """The plugin a table ``[notifiers.NAME]`` configures. Raises BadConfig naming the table."""
+    where = f"notifiers.{name}"
+    try:
+        module = load_plugin("fleet_server.notifiers", name)
+    except BadConfig as error:
+        raise BadConfig(f"{where}: {error}; remove the table or mend its name") from None
+    config = parse_config(module.Config, table, where)
+    try:
+        notifier: Notifier = module.build(config, deps)
+    except BadConfig as error:
+        raise BadConfig(f"{where}: {error}") from None
+    return notifier

@@ -19,6 +19,7 @@ import psycopg
 
 from fleet_core.clock import clock_from_environment, clock_from_spec
 from fleet_server.app import end_tasks
+from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
 from fleet_server.resolution.maintenance import end_maintenance
@@ -57,9 +58,11 @@ async def run_worker(settings: Settings, hooks: Sequence[Hook] = (), *, stop: as
     pool = await open_pool(settings, "worker", size=max(6, settings.database.pool_size))
     try:
         rt = build_runtime(settings, pool, clock)
+        metrics = asyncio.create_task(serve_metrics(settings.metrics_host, settings.worker.metrics_port))
         try:
             await _serve(rt, hooks, stop or _stop_on_signals(), at_once=max(1, pool.max_size // 2 - 1))
         finally:
+            await end_tasks([metrics])
             await rt.close()
     finally:
         await pool.close()

@@ -22,7 +22,7 @@ PACKAGE = "fleet_server.connectors.entitlement"
 @pytest.mark.parametrize("name", plugin_names(PACKAGE))
 async def test_it_is_an_entitlement_source(name: str, deps: ConnectorDeps, servers: Servers) -> None:
     module = check_shape(PACKAGE, name)
-    source = module.build(config_of(module, name, servers), deps)
+    source = module.build(config_of("entitlement", module, servers), deps)
     covered = EntitlementRequest(TENANT, "SN-17", "bearing", "BRG-1", deps.clock.now())
     answer = await source.check(covered)
     assert answer.covered and answer.reference and answer.kind in ("warranty", "service") and not answer.reason

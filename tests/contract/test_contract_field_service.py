@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 @pytest_asyncio.fixture(params=plugin_names(PACKAGE))
 async def service(request: pytest.FixtureRequest, deps: ConnectorDeps, servers: Servers) -> AsyncIterator[FieldService]:
     module = check_shape(PACKAGE, request.param)
-    yield module.build(config_of(module, request.param, servers), deps)
+    yield module.build(config_of("field_service", module, servers), deps)
 
 
 @pytest_asyncio.fixture

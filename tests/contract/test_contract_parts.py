@@ -21,7 +21,7 @@ PACKAGE = "fleet_server.connectors.parts"
 @pytest.fixture(params=plugin_names(PACKAGE))
 def parts(request: pytest.FixtureRequest, deps: ConnectorDeps, servers: Servers) -> PartsSource:
     module = check_shape(PACKAGE, request.param)
-    source: PartsSource = module.build(config_of(module, request.param, servers), deps)
+    source: PartsSource = module.build(config_of("parts", module, servers), deps)
     return source
 
 

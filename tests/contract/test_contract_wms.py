@@ -25,7 +25,7 @@ WITHOUT_A_SYSTEM = ("none",)
 @pytest_asyncio.fixture(params=[name for name in plugin_names(PACKAGE) if name not in WITHOUT_A_SYSTEM])
 async def wms(request: pytest.FixtureRequest, deps: ConnectorDeps, servers: Servers) -> AsyncIterator[WarehouseSystem]:
     module = check_shape(PACKAGE, request.param)
-    system: WarehouseSystem = module.build(config_of(module, request.param, servers), deps)
+    system: WarehouseSystem = module.build(config_of("wms", module, servers), deps)
     yield system
     await system.close()
 
@@ -96,7 +96,7 @@ async def test_a_booking_that_arrives_after_its_release_is_refused(
 @pytest.mark.parametrize("name", WITHOUT_A_SYSTEM)
 async def test_a_site_without_a_system_says_so(name: str, deps: ConnectorDeps, servers: Servers) -> None:
     module = check_shape(PACKAGE, name)
-    wms = module.build(config_of(module, name, servers), deps)
+    wms = module.build(config_of("wms", module, servers), deps)
     start, end = _span(deps)
     with pytest.raises(Permanent):
         await wms.load("EQ", start, end)

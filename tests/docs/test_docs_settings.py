@@ -26,6 +26,7 @@ AGENT = page("agent-configuration.md")
 OPERATE = page("operate.md")
 SOURCES = "edge_agent.acquisition"
 DETECTORS = "edge_agent.detection.detectors"
+NOTIFIERS = "fleet_server.notifiers"
 TABLES = {
     "agent": "### `[agent]`", "uplink": "### `[uplink]`", "outbox": "### `[outbox]`", "table": "### `[[asset]]`",
     "component": "### `[[asset.component]]`",
@@ -124,7 +125,22 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_setting_of_server_toml() -> None:
-    assert sorted(rows(section(OPERATE, "## Settings: `server.toml`"))) == sorted(settings_of(Settings))
+    written = rows(own_part(section(OPERATE, "## Settings: `server.toml`")))
+    assert sorted(written) == sorted(set(settings_of(Settings)) - {"notifiers"})
+
+
+@pytest.mark.parametrize("name", plugin_names(NOTIFIERS))
+def test_every_notifier_its_defaults_and_its_sample(name: str) -> None:
+    plugin, text = load_plugin(NOTIFIERS, name), section(OPERATE, f"#### `[notifiers.{name}]`")
+    assert sorted(rows(text)) == sorted(fields(plugin.Config))
+    assert f"```toml\n{plugin.SAMPLE}```" in text, f"the sample of {name} is now:\n{plugin.SAMPLE}"
+    for field in dataclasses.fields(plugin.Config):
+        if isinstance(field.default, int | float):
+            assert f"| `{field.name}` | {field.default} |" in text, f"the default of {field.name} is {field.default}"
+
+
+def test_no_notifier_that_is_gone() -> None:
+    assert set(re.findall(r"^#### `\[notifiers\.(\w+)\]`$", OPERATE, re.MULTILINE)) == set(plugin_names(NOTIFIERS))
 
 
 def test_every_value_of_the_policy_and_its_default() -> None:

@@ -76,6 +76,9 @@ def test_a_good_file_is_read(config_file: Path) -> None:
         ('slot = "drive_bearing"', "slot = 5", "slot must be a str"),
         ("port = 1883", 'port = 1883\nca_file = "ca.crt"', "together"),
         ("port = 1883", 'bundle = "nowhere"', "nowhere"),
+        ("port = 1883", 'host = "broker.example"', "plain MQTT to 'broker.example' is refused; enrol"),
+        ("port = 1883", 'host = "127.0.0.1.example"', "plain MQTT"),
+        ("port = 1883", 'host = "0.0.0.0"', "plain MQTT"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_setting(config_file: Path, old: str, new: str, message: str) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.database import drop_database, new_database, postgres_dsn  # noqa: F401 # a fixture
 from support.resolution import Servers, finding_at, stage, store_finding
 
-from demo.processes import Keeper
+from demo.processes import Keeper, free_port
 from fleet_core.clock import SystemClock
 
 pytestmark = pytest.mark.integration
@@ -36,10 +37,10 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 async def test_a_finding_without_history_is_handed_over_and_shown(dsn: str, tmp_path: Path) -> None:
     with Keeper(tmp_path / "log") as keeper:
         servers = Servers(keeper, tmp_path).start()
-        config = tmp_path / "server.toml"
+        config, metrics_port = tmp_path / "server.toml", free_port()
         config.write_text(
-            f'[database]\ndsn = "{dsn}"\n[mail]\nport = {servers.mail_port}\nsecurity = "none"\n'
-            'sender = "f@forestall.example"\n'
+            f'[database]\ndsn = "{dsn}"\n[notifiers.email]\nport = {servers.mail_port}\nsecurity = "none"\n'
+            f'sender = "f@forestall.example"\n[worker]\nmetrics_port = {metrics_port}\n'
         )
         async with stage(dsn, servers, clock=SystemClock()) as ready:
             keeper.start("worker", [*PROGRAM, "worker", "--config", str(config)], ready="worker is ready")
@@ -51,6 +52,8 @@ async def test_a_finding_without_history_is_handed_over_and_shown(dsn: str, tmp_
                 await asyncio.sleep(0.1)
                 raised = await ready.rows("SELECT * FROM escalation")
             assert [row["reason"] for row in raised] == ["abstained"], keeper.child("worker").log_text()
+            figures = await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{metrics_port}/metrics", trust_env=False)
+            assert 'forestall_findings_judged_total{verdict="' in figures.text
             assert keeper.stop("worker") == 0
 
             listed = await asyncio.to_thread(_run, "case", "list", "--config", str(config), "--json")

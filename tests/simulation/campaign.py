@@ -145,8 +145,8 @@ def _armed(rng: random.Random, points: dict[str, int], faults: Path) -> dict[str
 
 
 def _strike(stack: Stack, rng: random.Random, kills: int, over: threading.Event, killed: list[str]) -> None:
-    """Kill ``kills`` processes at random moments of the story's first minute."""
-    moments = sorted(rng.uniform(3.0, 55.0) for _ in range(kills))
+    """Kill ``kills`` processes at random moments of the story."""
+    moments = sorted(rng.uniform(3.0, 75.0) for _ in range(kills))
     began_s = time.monotonic()
     for moment in moments:
         if over.wait(max(0.0, began_s + moment - time.monotonic())):

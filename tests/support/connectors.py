@@ -1,23 +1,30 @@
-"""What the conformance suites of connectors and notifiers share: a rig for each plugin that exists.
+"""What the conformance suites of connectors and notifiers share: how each plugin is found, checked and reached.
 
-A rig brings a plugin up against the real thing it talks to. A plugin without a rig fails its suite: whoever adds a
-plugin adds its rig here, and nothing else.
+A plugin that must be told where the thing is it talks to has a *rig*: a function ``rig`` in the plugin's own test,
+``tests/fleet_server/test_KIND_NAME.py``. It is found by that name, so a plugin is one file and one test.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import importlib.util
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from support.resolution import SITE, Servers, seed, settings_of
+import pytest
+from support.resolution import Servers, seed, settings_of
 
 from fleet_core.clock import Clock, SimulatedClock
-from fleet_core.plugins import load_plugin
+from fleet_core.plugins import load_plugin, parse_config
 from fleet_server.connectors.common import ConnectorDeps
 from fleet_server.store.pool import open_pool
+
+OWN_TESTS = Path(__file__).resolve().parents[1] / "fleet_server"
 
 
 def check_shape(package: str, name: str) -> ModuleType:
@@ -25,7 +32,28 @@ def check_shape(package: str, name: str) -> ModuleType:
     module = load_plugin(package, name)
     assert callable(module.build) and isinstance(module.SAMPLE, str)
     assert module.__doc__, f"{package}.{name} has no docstring"
-    module.Config(**tomllib.loads(module.SAMPLE))
+    parse_config(module.Config, tomllib.loads(module.SAMPLE), f"the SAMPLE of {name}")
+    return module
+
+
+def own_test(kind: str, plugin: ModuleType, signature: str) -> Callable[..., Any]:
+    """The function ``signature`` names, from the plugin's own test. Fails the test that asks, with the mend."""
+    name = plugin.__name__.rpartition(".")[2]
+    path, wanted = OWN_TESTS / f"test_{kind}_{name}.py", signature.partition("(")[0]
+    function: Callable[..., Any] | None = getattr(_module(path), wanted, None) if path.exists() else None
+    if function is None:
+        where = path.relative_to(OWN_TESTS.parents[1])
+        pytest.fail(f"{kind} {name!r} cannot be tried: write `def {signature}` in {where}", pytrace=False)
+    return function
+
+
+@functools.cache
+def _module(path: Path) -> ModuleType:
+    """A test file as a module of its own, whether or not it is collected as well."""
+    spec = importlib.util.spec_from_file_location(f"rig_of_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -45,9 +73,10 @@ async def deps_on(dsn: str, servers: Servers, clock: Clock | None = None) -> Asy
         await pool.close()
 
 
-def config_of(module: ModuleType, name: str, servers: Servers) -> Any:
-    """The configuration with which the plugin reaches the test's servers."""
-    if name == "reference_http":
-        return module.Config(url=servers.wms_url, warehouse=SITE, token_file=str(servers.token_file))
-    assert name in ("own_tables", "none"), f"plugin {name} has no rig in tests/support/connectors.py"
-    return module.Config()
+@functools.cache
+def config_of(kind: str, module: ModuleType, servers: Servers) -> Any:
+    """The configuration with which the plugin reaches the test's servers. One that needs no setting needs no rig."""
+    table: dict[str, Any] = {}
+    if any(field.default is field.default_factory for field in dataclasses.fields(module.Config)):  # both are MISSING
+        table = own_test(kind, module, "rig(servers: Servers) -> dict[str, Any]")(servers)
+    return parse_config(module.Config, table, f"the rig of {module.__name__}")

@@ -28,7 +28,7 @@ from fleet_server.resolution.runner import Runner
 from fleet_server.resolution.runtime import Runtime, build_runtime
 from fleet_server.resolution.triage import triage_finding
 from fleet_server.resolution.worker import Sweep
-from fleet_server.settings import Connectors, Database, Mail, Settings
+from fleet_server.settings import Connectors, Database, Settings
 from fleet_server.store.pool import Connection, Pool, open_pool
 
 ASSET, SLOT, TENANT, SITE = "amr-17", "drive_bearing", "northgate", "hamburg"
@@ -38,13 +38,13 @@ READY = r'"ready": true'
 Prognosis = Mapping[str, Any]
 
 
-def settings_of(dsn: str, mail_port: int, *, notifiers: tuple[str, ...] = ("email",), clock: str = "") -> Settings:
+def settings_of(dsn: str, mail_port: int, *, clock: str = "") -> Settings:
+    mail = {"port": mail_port, "sender": "forestall@forestall.example", "security": "none", "timeout_s": 2.0}
     return Settings(
         clock=clock,
         database=Database(dsn=dsn),
-        mail=Mail(port=mail_port, sender="forestall@forestall.example", security="none", timeout_s=2.0),
         connectors=Connectors(timeout_s=1.0),
-        notifiers=notifiers,
+        notifiers={"email": mail},
     )
 
 

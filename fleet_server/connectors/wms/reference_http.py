@@ -41,7 +41,7 @@ class Config:
     ca_file: str = ""
 
     def __post_init__(self) -> None:
-        require_tls_off_loopback(self.url, "wms_config.url")
+        require_tls_off_loopback(self.url, "url")
 
 
 def build(config: Config, deps: ConnectorDeps) -> WarehouseSystem:

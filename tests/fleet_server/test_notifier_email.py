@@ -1,45 +1,41 @@
-"""What leaves: e-mail that cannot be bent by what it quotes, and honest answers about what became of it."""
+"""The notifier email: a mail cannot be bent by what it quotes, and honest answers about what became of it."""
 
 from __future__ import annotations
 
 import email
 import email.policy
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from icalendar import Calendar
+from support.messages import NOW, message
+from support.notifiers import Rig
 from support.resolution import Servers
 
 from demo.mail_sink import distinct
-from demo.processes import Keeper
+from demo.processes import Keeper, free_port
 from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
+from fleet_core.plugins import parse_config
 from fleet_server.notifiers.api import CalendarEntry, Message, one_line
-from fleet_server.notifiers.email import EmailNotifier
-from fleet_server.notifiers.webhook import WebhookNotifier
-from fleet_server.settings import Mail, Webhook
+from fleet_server.notifiers.email import Config, EmailNotifier
 
-NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
-ENTRY = CalendarEntry("c-1@forestall", 3, NOW, NOW + timedelta(hours=2), "Repair", "Hamburg", "text", NOW)
-SECRET = "whsec_" + "eHh4" * 12
+ANNA = "anna@people.example"
 
 
-def message(**changes: Any) -> Message:
-    values: dict[str, Any] = {
-        "key": "c-1:message:announcement:email:0", "purpose": "announcement", "to_name": "Anna Öhm",
-        "to_address": "anna@people.example", "subject": "Repair arranged", "text": "text\n", "html": "<p>t</p>",
-        "calendar": ENTRY, "data": {"case_id": "c-1"},
-    }  # fmt: skip
-    return Message(**{**values, **changes})
+def rig(directory: Path, keeper: Keeper) -> Rig:
+    """For the conformance suite: a real SMTP server, and a port where none is."""
+    sink = Servers(keeper, directory)
+    sink.start_sink()
+    silent = EmailNotifier(Config(port=free_port(), security="none", timeout_s=1.0))
+    return Rig(_notifier(sink), silent, ANNA, ANNA, lambda: [mail["message_id"] for mail in sink.mails()])
 
 
 def render(sent: Message) -> Any:
-    raw = EmailNotifier(Mail(security="none", sender="f@f.example")).render(sent).as_bytes()
+    raw = EmailNotifier(Config(security="none", sender="f@f.example")).render(sent).as_bytes()
     return email.message_from_bytes(raw, policy=email.policy.default)
 
 
@@ -82,10 +78,20 @@ def test_an_impossible_address_is_permanent(address: str) -> None:
         render(message(to_address=address))
 
 
-@pytest.mark.parametrize("config", [{"host": "mail.example.com", "security": "none"}, {"sender": "nobody"}])
-def test_a_wrong_setting_is_named(config: dict[str, str]) -> None:
-    with pytest.raises(BadConfig, match="mail"):
-        EmailNotifier(Mail(**{"security": "none", **config}))
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"host": "mail.example.com", "security": "none"}, "security: plain SMTP to 'mail.example.com' is refused"),
+        ({"sender": "nobody"}, "sender: 'nobody' is not a mail address"),
+        ({"security": "maybe"}, "security: expected 'none' or 'starttls' or 'tls'"),
+        ({"port": 70_000}, "port must be 0 to 65535"),
+        ({"timeout_s": 0}, "timeout_s must be above 0"),
+        ({"hots": "mail"}, "unknown setting 'hots'; there are: host, port"),
+    ],
+)
+def test_a_wrong_setting_is_named(table: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadConfig, match=f"notifiers.email.*{said}"):
+        parse_config(Config, table, "notifiers.email")
 
 
 @pytest.fixture
@@ -97,7 +103,7 @@ def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Servers]:
 
 
 def _notifier(sink: Servers) -> EmailNotifier:
-    return EmailNotifier(Mail(port=sink.mail_port, security="none", sender="f@f.example", timeout_s=1.0))
+    return EmailNotifier(Config(port=sink.mail_port, security="none", sender="f@f.example", timeout_s=1.0))
 
 
 @pytest.mark.integration
@@ -123,33 +129,3 @@ async def test_a_lost_answer_is_unknown_and_the_repeat_is_the_same_mail(sink: Se
 async def test_a_slow_answer_is_unknown(sink: Servers) -> None:
     with pytest.raises(OutcomeUnknown):
         await _notifier(sink).send(message())
-
-
-def webhook(tmp_path: Path, answer: Callable[[httpx.Request], httpx.Response]) -> WebhookNotifier:
-    (tmp_path / "secret").write_text(SECRET)
-    return WebhookNotifier(Webhook(secret_file=tmp_path / "secret"), httpx.MockTransport(answer))
-
-
-@pytest.mark.parametrize(
-    ("code", "error"), [(410, Permanent), (301, Permanent), (429, Retryable), (503, Retryable), (500, OutcomeUnknown)]
-)
-async def test_what_became_of_a_webhook(tmp_path: Path, code: int, error: type[Exception]) -> None:
-    notifier = webhook(tmp_path, lambda request: httpx.Response(code))
-    with pytest.raises(error) as raised:
-        await notifier.send(message(to_address="https://hooks.example/a"))
-    assert type(raised.value) is error
-
-
-async def test_a_webhook_off_loopback_is_encrypted(tmp_path: Path) -> None:
-    notifier = webhook(tmp_path, lambda request: httpx.Response(204))
-    with pytest.raises(BadConfig):
-        await notifier.send(message(to_address="http://hooks.example/a"))
-
-
-@pytest.mark.parametrize("text", ["", "short", "whsec_", "whsec_###"])
-def test_a_weak_secret_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "secret").write_text(text)
-    with pytest.raises(BadConfig):
-        WebhookNotifier(Webhook(secret_file=tmp_path / "secret"))
-    with pytest.raises(BadConfig):
-        WebhookNotifier(Webhook())

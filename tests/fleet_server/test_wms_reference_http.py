@@ -1,4 +1,4 @@
-"""The reference WMS connector against answers no good WMS gives, and its configuration."""
+"""The WMS connector reference_http against answers no good WMS gives, and its configuration."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from support.resolution import SITE, Servers
 
 from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
@@ -19,6 +20,11 @@ from fleet_server.connectors.wms.reference_http import MAX_RESPONSE_BYTES, Confi
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 END = START + timedelta(hours=2)
 BOOKED = {"id": "b-1", "start": START.isoformat(), "end": END.isoformat(), "state": "booked"}
+
+
+def rig(servers: Servers) -> dict[str, Any]:
+    """For the conformance suite: the reference WMS that runs for the test."""
+    return {"url": servers.wms_url, "warehouse": SITE, "token_file": str(servers.token_file)}
 
 
 def wms(answer: Callable[[httpx.Request], httpx.Response], **config: Any) -> ReferenceWms:

@@ -1,0 +1,58 @@
+"""A process's figures: served where asked, given up with the process, and no reason to stop working."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+import httpx
+import pytest
+
+from demo.processes import free_port
+from fleet_server import exposition
+from fleet_server.app import end_tasks
+
+
+async def figures(port: int) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(100):
+            try:
+                return (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+            except httpx.ConnectError:
+                await asyncio.sleep(0.05)
+    raise AssertionError("no figures were served")
+
+
+async def test_a_taken_port_is_said_once_and_taken_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposition, "RETRY_S", 0.05)
+    caplog.set_level(logging.INFO)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        task = asyncio.create_task(exposition.serve_metrics("127.0.0.1", port))
+        await asyncio.sleep(0.2)
+        assert not task.done()
+    assert "python_info" in await figures(port)
+    said = [record.getMessage() for record in caplog.records if record.name == exposition.__name__]
+    assert [text.split(" ")[0] for text in said] == ["no", "metrics"]
+    await end_tasks([task])
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # nobody holds it any more
+
+
+async def test_an_impossible_host_costs_the_figures_only(caplog: pytest.LogCaptureFixture) -> None:
+    task = asyncio.create_task(exposition.serve_metrics("no.such.host.invalid", free_port()))
+    await asyncio.sleep(0.3)
+    assert not task.done() and "no metrics on no.such.host.invalid" in caplog.text
+    await end_tasks([task])
+
+
+async def test_port_0_serves_nothing() -> None:
+    task = asyncio.create_task(exposition.serve_metrics("127.0.0.1", 0))
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    await end_tasks([task])
