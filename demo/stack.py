@@ -9,11 +9,14 @@ All share one scaled clock, handed over in ``FORESTALL_CLOCK``. Time-outs here a
 
 from __future__ import annotations
 
+import atexit
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import stat
 import string
 import subprocess
 import sys
@@ -237,7 +240,7 @@ class Stack:
             f"""clock = "{self.clock.spec()}"
 
 [database]
-embedded_dir = "postgres"
+embedded_dir = "{self._database_dir()}"
 
 [broker]
 host = "{LOOPBACK}"
@@ -270,6 +273,18 @@ security = "none"
             "fleet-server", argv, env={**self._env(), **self.server_env},
             ready=http_ready(f"{self.url}/ready"), ready_timeout_s=SERVER_READY_S, grace_s=20,
         )  # fmt: skip
+
+    def _database_dir(self) -> Path:
+        """Where the database keeps its files. As root it runs under another account, which must get there."""
+        inside = self.directory / "server" / "postgres"
+        if os.geteuid() != 0 or all(parent.stat().st_mode & stat.S_IXOTH for parent in self.directory.parents):
+            return inside
+        name = hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
+        outside = Path("/var/tmp") / f"forestall-demo-{name}"
+        shutil.rmtree(outside, ignore_errors=True)
+        outside.mkdir(mode=0o755)  # fails when somebody else put something there meanwhile
+        atexit.register(shutil.rmtree, outside, ignore_errors=True)
+        return outside / "postgres"
 
     def _fill(self, registry: str, histories: Sequence[Path]) -> None:
         file = self.directory / "registry.toml"

@@ -21,6 +21,7 @@ LEVEL_LABELS = {
 }
 CASE_STEPS = ("open", "confirmed", "planning", "committed", "in_progress", "verifying", "closed")
 _UNIT_IN_NAME = re.compile(r"_(?:cel|a|v|w|g|rpm|hz|bar|by_s|percent)(?=_|\Z)")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)\Z")
 _ACRONYM = re.compile(r"\b(?:cpu|rms|rpm)\b", re.IGNORECASE)
 _DASH = "–"
 
@@ -168,7 +169,18 @@ def _plain(value: Any) -> str:
         return number(value)
     if isinstance(value, dict):
         return "; ".join(f"{words(str(key))} {_plain(item)}" for key, item in list(value.items())[:8])[:200]
+    if isinstance(value, str) and _MOMENT.match(value):
+        return _moment(value)
     return str(value)[:300]
+
+
+def _moment(text: str) -> str:
+    """An ISO time inside a record as people write it, in UTC: a record does not say whose zone it is."""
+    try:
+        utc = datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return text
+    return f"{utc:%a} {utc.day} {utc:%b %H:%M} UTC"
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -93,3 +93,11 @@ def test_a_login_leads_only_inside(target: str) -> None:
 )
 def test_a_vital_is_named_without_its_unit(metric: str, name: str) -> None:
     assert written.vital_name(metric) == name
+
+
+def test_times_inside_a_record_are_written_for_people() -> None:
+    record = {"latest_end": "2026-11-18T14:22:00+01:00", "offers": [{"arrives_at": "2026-11-18T14:22:00.5Z"}]}
+    lines = dict(written.facts(record | {"odd": "2026-99-18T14:22:00+00:00"}))
+    assert lines["Latest end"] == "Wed 18 Nov 13:22 UTC"
+    assert "Wed 18 Nov 14:22 UTC" in lines["Offers"]
+    assert lines["Odd"] == "2026-99-18T14:22:00+00:00"
