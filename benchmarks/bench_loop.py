@@ -49,7 +49,10 @@ def main(argv: list[str] | None = None) -> int:
             stack = Stack(keeper, directory, SystemClock(), arguments.seed, prefer_broker="iotcore")
             stack.start(scenario_text("world") + _fleet(arguments.cases), [SHIPPED_HISTORY])
             latencies_s, floor_s = asyncio.run(_run(stack, arguments))
-    if len(latencies_s) < arguments.cases:
+            missing = _missing(stack, arguments.cases)
+    for line in missing:
+        print(line, file=sys.stderr)
+    if missing:
         print(f"only {len(latencies_s)} of {arguments.cases} announcements arrived", file=sys.stderr)
         return 1
     peer = "the same messages through the broker alone"
@@ -96,6 +99,19 @@ async def _round_trips(client: aiomqtt.Client, agents: list[FakeAgent]) -> list[
         await anext(client.messages)
         taken_s.append(time.perf_counter() - started_s)
     return sorted(taken_s)
+
+
+def _missing(stack: Stack, cases: int) -> list[str]:
+    """What became of the cases nobody was told of."""
+    accepted = _accepted(stack)
+    lines = []
+    with stack.console("engineer") as console:
+        for asset in (f"bench-{n}" for n in range(cases) if f"bench-{n}" not in accepted):
+            case = console.case_of(asset, "bearing-1")
+            lines.append(
+                f"{asset}: " + (f"{case['summary']['state']}; {case['summary']['waits_for']}" if case else "no case")
+            )
+    return lines
 
 
 def _accepted(stack: Stack) -> dict[str, float]:

@@ -38,7 +38,7 @@ SELECT case_id, number, slot, state, failure_mode, urgency, escalated, opened_at
 SELECT metric, unit, slot, t, v FROM latest_vitals(%(asset_id)s);
 
 -- name: series_of
-SELECT metric, unit, slot FROM series WHERE asset_id = %(asset_id)s ORDER BY slot, metric LIMIT 500;
+SELECT metric, unit, slot FROM series_of(%(asset_id)s) LIMIT 500;
 
 -- name: vitals_thinned
 SELECT bucket, n, bad, v_min, v_max, v_mean

@@ -11,28 +11,41 @@ SELECT agent_id, device_id, schema_digest, definition FROM metric_schema
  WHERE (agent_id, device_id, schema_digest) IN
        (SELECT * FROM unnest(%(agents)s::text[], %(devices)s::text[], %(digests)s::text[]))
 
+-- name: share_keys
+-- Keys are only taken away while nobody stores: whoever stores then sees the range that stands for them.
+SELECT pg_advisory_xact_lock_shared(%(lock)s)
+
 -- name: insert_keys
 INSERT INTO batch_key (agent_id, outbox_id, batch_no, digest, prev_digest, batch_class, device_id, samples, first_at,
                        received_at)
 SELECT * FROM unnest(%(agents)s::text[], %(outboxes)s::uuid[], %(numbers)s::bigint[], %(digests)s::bytea[],
                      %(prevs)s::bytea[], %(classes)s::text[], %(devices)s::text[], %(samples)s::int[],
                      %(firsts)s::timestamptz[], %(received)s::timestamptz[])
+       AS new (agent_id, outbox_id, batch_no, digest, prev_digest, batch_class, device_id, samples, first_at, received_at)
+ WHERE (SELECT r.last_batch >= new.batch_no FROM ledger_stored r
+         WHERE r.agent_id = new.agent_id AND r.outbox_id = new.outbox_id AND r.first_batch <= new.batch_no
+         ORDER BY r.first_batch DESC LIMIT 1) IS NOT TRUE
 ON CONFLICT DO NOTHING
 RETURNING agent_id, outbox_id::text, batch_no
 
 -- name: known_digests
-SELECT agent_id, outbox_id::text, batch_no, digest FROM batch_key
- WHERE (agent_id, outbox_id, batch_no) IN
-       (SELECT * FROM unnest(%(agents)s::text[], %(outboxes)s::uuid[], %(numbers)s::bigint[]))
+-- Of those that are stored. No digest: the key is gone, a range stands for it.
+SELECT old.agent_id, old.outbox_id::text, old.batch_no, k.digest
+  FROM unnest(%(agents)s::text[], %(outboxes)s::uuid[], %(numbers)s::bigint[]) AS old (agent_id, outbox_id, batch_no)
+  LEFT JOIN batch_key k USING (agent_id, outbox_id, batch_no)
+ WHERE k.digest IS NOT NULL
+    OR (SELECT r.last_batch >= old.batch_no FROM ledger_stored r
+         WHERE r.agent_id = old.agent_id AND r.outbox_id = old.outbox_id AND r.first_batch <= old.batch_no
+         ORDER BY r.first_batch DESC LIMIT 1)
 
 -- name: insert_series
 INSERT INTO series (tenant_id, asset_id, metric, unit, slot)
 SELECT * FROM unnest(%(tenants)s::text[], %(assets)s::text[], %(metrics)s::text[], %(units)s::text[], %(slots)s::text[])
-ON CONFLICT (asset_id, metric) DO NOTHING
+ON CONFLICT (asset_id, metric, unit) DO NOTHING
 
 -- name: find_series
-SELECT asset_id, metric, series_id FROM series
- WHERE (asset_id, metric) IN (SELECT * FROM unnest(%(assets)s::text[], %(metrics)s::text[]))
+SELECT asset_id, metric, unit, series_id FROM series
+ WHERE (asset_id, metric, unit) IN (SELECT * FROM unnest(%(assets)s::text[], %(metrics)s::text[], %(units)s::text[]))
 
 -- name: upsert_latest
 INSERT INTO latest AS l (series_id, t, v)

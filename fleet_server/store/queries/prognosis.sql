@@ -13,14 +13,14 @@ SELECT component.component_type, component.serial, site.jurisdiction,
 
 -- name: course_size
 SELECT coalesce(sum(samples.n), 0)::bigint AS points
-  FROM series JOIN samples USING (series_id)
+  FROM current_series AS series JOIN samples USING (series_id)
  WHERE series.asset_id = %(asset_id)s AND series.metric = %(metric)s
    AND samples.t1 >= %(from_t)s AND samples.t0 <= %(to_t)s;
 
 -- name: course
 -- Finite values only: NaN sorts above infinity, so the comparison drops both.
 SELECT avg(point.t_us)::float8 AS t_us, avg(point.v) AS v
-  FROM series
+  FROM current_series AS series
   JOIN samples USING (series_id)
  CROSS JOIN LATERAL unnest(samples.times_us, samples.vals) AS point(t_us, v)
  WHERE series.asset_id = %(asset_id)s AND series.metric = %(metric)s

@@ -220,7 +220,8 @@ VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %
 SELECT count(*) AS n, avg(point.v) AS mean
   FROM series JOIN samples USING (series_id)
  CROSS JOIN LATERAL unnest(samples.times_us, samples.vals) AS point(t_us, v)
- WHERE series.asset_id = %(asset_id)s AND series.metric = %(metric)s AND samples.t1 >= %(after)s
+ WHERE series.asset_id = %(asset_id)s AND series.metric = %(metric)s AND series.unit = %(unit)s
+   AND samples.t1 >= %(after)s
    AND samples.t0 <= %(now)s
    AND point.t_us > (extract(epoch FROM %(after)s::timestamptz) * 1000000)::bigint
    AND point.v > '-Infinity' AND point.v < 'Infinity'

@@ -1,0 +1,171 @@
+"""Ranges instead of keys: keep the ledger's cost by outboxes and holes, not by batches ever stored.
+
+Two steps, both incremental, in the background of one process at a time (advisory lock):
+
+* *fold*: keys no range covers yet join the ranges of their outbox. The keys stay.
+* *forget*: keys that a range covers and that are older than ``keep_from`` go. Until then the same number with another
+  digest is known for a clash; afterwards it counts as a duplicate.
+
+Invariants: a number is stored if and only if a key or a range says so, at every moment and for every writer: keys go
+only in an earlier-committed range's cover and while no writer is between its look at the ranges and its commit (a lock
+that writers share). A range joins at most ``MOST_IN_RANGE`` numbers, so that ``ledger --deep`` can name a bad one.
+
+Failure: each chunk is its own transaction; a crash leaves every chunk done or untouched. Writers that do not let go
+within ``LOCK_WAIT`` end the round; the next one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+from fleet_core.faults import fault_point
+from fleet_server.store.pool import Connection, Pool, transaction
+from fleet_server.store.sql import queries
+
+_SQL = queries("compaction")
+COMPACTOR_LOCK = 0x434F4D50  # "COMP"
+WRITERS_LOCK = 0x4B455953  # "KEYS"
+LOCK_WAIT = "1s"
+MOST_IN_RANGE = 10_000
+CHUNK = 5_000
+PAUSE_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Contiguous stored batches of one outbox, ``first`` to ``last``: a single key, or a range of them."""
+
+    first: int
+    last: int
+    samples: int
+    first_at: datetime | None
+    recorded_at: datetime
+    first_prev: bytes
+    last_digest: bytes
+    broken_links: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass
+class Compacted:
+    """How many keys joined a range, and how many were then let go."""
+
+    folded: int = 0
+    forgotten: int = 0
+
+
+def join(pieces: Iterable[Piece], most: int = MOST_IN_RANGE) -> list[Piece]:
+    """The fewest pieces that say the same, in order, none above ``most`` numbers unless it came so. Pure.
+
+    Pieces must not overlap; neighbours are joined from the left.
+    """
+    joined: list[Piece] = []
+    for piece in sorted(pieces, key=lambda one: one.first):
+        before = joined[-1] if joined else None
+        if before is not None and before.last + 1 == piece.first and before.size + piece.size <= most:
+            joined[-1] = _joined(before, piece)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _joined(left: Piece, right: Piece) -> Piece:
+    return Piece(
+        first=left.first,
+        last=right.last,
+        samples=left.samples + right.samples,
+        first_at=min((at for at in (left.first_at, right.first_at) if at is not None), default=None),
+        recorded_at=min(left.recorded_at, right.recorded_at),
+        first_prev=left.first_prev,
+        last_digest=right.last_digest,
+        broken_links=left.broken_links + right.broken_links + (right.first_prev != left.last_digest),
+    )
+
+
+async def compact(owner: Pool, keep_from: datetime, chunk: int = CHUNK) -> Compacted:
+    """One round: fold all there is to fold, forget what is due. ``keep_from``: domain time. Raises psycopg.Error.
+
+    Returns early, with what was done, where another process compacts.
+    """
+    done = Compacted()
+    while (folded := await _chunk(owner, _fold, chunk)) is not None:
+        done.folded += folded
+        if folded < chunk:
+            break
+    else:
+        return done
+    async with transaction(owner) as conn:
+        due = await (await conn.execute(_SQL.due, {"keep_from": keep_from})).fetchall()
+    for stream in due:
+        forgotten: int | None = chunk
+        while forgotten == chunk:
+            try:
+                forgotten = await _chunk(owner, _forget, {**stream, "keep_from": keep_from, "most": chunk})
+            except psycopg.errors.LockNotAvailable:
+                return done
+            done.forgotten += forgotten or 0
+    return done
+
+
+async def _chunk(owner: Pool, act: Any, argument: Any) -> int | None:
+    """Run one chunk; None when another process is at it."""
+    async with transaction(owner) as conn:
+        row = await (await conn.execute(_SQL.alone, {"lock": COMPACTOR_LOCK})).fetchone()
+        if row is None or not row["alone"]:
+            return None
+        count: int = await act(conn, argument)
+        fault_point("compaction.before_commit")
+    await asyncio.sleep(PAUSE_S)
+    return count
+
+
+async def _fold(conn: Connection, most: int) -> int:
+    rows = await (await conn.execute(_SQL.unfolded, {"most": most})).fetchall()
+    streams: dict[tuple[str, str], list[Piece]] = defaultdict(list)
+    for row in rows:
+        number, times = row["batch_no"], (row["first_at"], row["recorded_at"])
+        digests = bytes(row["prev_digest"]), bytes(row["digest"])
+        streams[row["agent_id"], row["outbox_id"]].append(Piece(number, number, row["samples"], *times, *digests))
+    for (agent_id, outbox_id), keys in streams.items():
+        await _put(conn, {"agent_id": agent_id, "outbox_id": outbox_id}, keys)
+    return len(rows)
+
+
+async def _put(conn: Connection, stream: dict[str, str], keys: list[Piece]) -> None:
+    bounds = {"lowest": min(key.first for key in keys), "highest": max(key.last for key in keys)}
+    old = {_piece(row) for row in await (await conn.execute(_SQL.touching, {**stream, **bounds})).fetchall()}
+    new = set(join([*old, *keys]))
+    firsts = [piece.first for piece in old - new]
+    if firsts:
+        await conn.execute(_SQL.remove_ranges, {**stream, "firsts": firsts})
+    async with conn.cursor() as cursor:
+        await cursor.executemany(_SQL.put_range, [{**stream, **asdict(piece)} for piece in new - old])
+
+
+def _piece(row: dict[str, Any]) -> Piece:
+    return Piece(
+        row["first_batch"],
+        row["last_batch"],
+        row["samples"],
+        row["first_at"],
+        row["recorded_at"],
+        bytes(row["first_prev"]),
+        bytes(row["last_digest"]),
+        row["broken_links"],
+    )
+
+
+async def _forget(conn: Connection, values: dict[str, Any]) -> int:
+    await conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_WAIT,))
+    await conn.execute(_SQL.keep_writers_out, {"lock": WRITERS_LOCK})
+    return (await conn.execute(_SQL.forget_keys, values)).rowcount
