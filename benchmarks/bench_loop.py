@@ -30,7 +30,6 @@ from fleet_core.clock import SystemClock
 from tests.support.wire import FakeAgent
 
 SITE = "nw-amsterdam"
-ENGINEERS = 60
 COURSE_H = 48
 BASELINE_G = 0.1
 SETTLE_S = 60.0
@@ -133,7 +132,7 @@ def _course(rng: random.Random) -> list[float]:
 
 
 def _fleet(cases: int) -> str:
-    """Registry tables: an agent and a robot for each case, engineers enough, parts enough."""
+    """Registry tables: an agent, a robot and an engineer for each case, and parts next door."""
     tables = [
         f'[[agent]]\nagent_id = "bench-agent-{n}"\nsite_id = "{SITE}"\n'
         f'[[asset]]\nasset_id = "bench-{n}"\nagent_id = "bench-agent-{n}"\nname = "Bench {n}"\nasset_class = "robot"\n'
@@ -144,10 +143,14 @@ def _fleet(cases: int) -> str:
     tables += [
         f'[[person]]\nperson_id = "bench.engineer.{n}"\nname = "Engineer {n}"\nemail = "e{n}@forestall.example"\n'
         f'role = "engineer"\nregion = "eu-west"\nskills = ["drive-mechanics"]\n'
-        for n in range(ENGINEERS)
+        for n in range(cases)  # one each: this measures latency, not staffing
     ]
     tables.append('[[part]]\npart_no = "P-9100"\ncomponent_type = "bearing"\nlabel = "Bearing"\nprice_eur = 90.0\n')
-    tables.append(f'[[stock]]\ncentre_id = "fc-eindhoven"\npart_no = "P-9100"\non_hand = {cases * 2}\n')
+    tables.append(
+        '[[centre]]\ncentre_id = "bench-centre"\nname = "Next door"\nregion = "eu-west"\njurisdiction = "NL"\n'
+        "latitude = 52.4\nlongitude = 4.8\nhandling_h = 0.5\n"
+        f'[[stock]]\ncentre_id = "bench-centre"\npart_no = "P-9100"\non_hand = {cases}\n'
+    )
     return "\n" + "\n".join(tables)
 
 

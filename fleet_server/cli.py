@@ -200,20 +200,26 @@ def registry_sample() -> None:
 @app.command()
 def ledger(
     config: ConfigOption = DEFAULT_CONFIG,
-    verify: Annotated[bool, typer.Option("--verify", help="Exit with 1 when a batch is unexplained.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Exit with 1 when it does not add up.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Count samples, look for doubles, check hash chains.")] = False,
     agent: Annotated[str | None, typer.Option("--agent", help="Only this agent.")] = None,
+    write_off: Annotated[
+        UUID | None, typer.Option("--write-off", help="First declare what this silent outbox holds as lost.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The conservation ledger: every batch is stored, quarantined, a gap, or held."""
     from fleet_server.app import clock_of
+    from fleet_server.ingest import write_off as give_up
     from fleet_server.ingest.ledger import Ledger, read_ledger
 
     async def act(conn: Connection, settings: Settings) -> Ledger:
         await conn.execute("SET LOCAL statement_timeout = 0")
         oldest = clock_of(settings).now() - timedelta(days=settings.ingest.retention_days - 1)  # whole days are dropped
-        grace_s = settings.ingest.ledger_grace_s
-        return await read_ledger(conn, grace_s=grace_s, agent_id=agent, deep=deep, oldest=oldest)
+        limits = {"grace_s": settings.ingest.ledger_grace_s, "held_report_age_s": settings.ingest.held_report_age_s}
+        if write_off is not None:
+            await give_up.write_off(conn, clock_of(settings), write_off, **limits)
+        return await read_ledger(conn, **limits, agent_id=agent, deep=deep, oldest=oldest)
 
     found = _with_connection(config, act)
     if as_json:

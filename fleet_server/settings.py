@@ -63,6 +63,8 @@ class Ingest(_Part):
     quarantine_bytes: int = Field(16_384, ge=256)
     retention_days: int = Field(365, ge=1)
     ledger_grace_s: float = Field(60.0, gt=0)
+    held_report_age_s: float = Field(86_400.0, gt=0)
+    key_days: int = Field(30, ge=1)
     metrics_port: Port = 0
 
 

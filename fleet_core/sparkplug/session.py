@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from fleet_core.errors import BadInput
 from fleet_core.sparkplug.payload import DataType, Metric, Payload, decode_payload, encode_payload
@@ -26,41 +24,6 @@ Ranges = Sequence[tuple[int, int]]
 def next_seq(seq: int) -> int:
     """The sequence number after ``seq``."""
     return (seq + 1) % 256
-
-
-class Heard(StrEnum):
-    """What a message means to the order of a node's session."""
-
-    IN_ORDER = "in_order"
-    BORN = "born"
-    DIED = "died"
-    STALE_DEATH = "stale_death"
-    GAP = "gap"
-    UNBORN = "unborn"
-
-
-@dataclass(frozen=True, slots=True)
-class NodeSession:
-    """What a host knows of a third-party node's session. ``bd_seq`` None: never born."""
-
-    bd_seq: int | None = None
-    seq: int = 0
-    alive: bool = False
-
-    def birth(self, bd_seq: int, seq: int) -> tuple[NodeSession, Heard]:
-        return NodeSession(bd_seq, seq, True), Heard.BORN
-
-    def death(self, bd_seq: int) -> tuple[NodeSession, Heard]:
-        if self.bd_seq is not None and bd_seq != self.bd_seq:
-            return self, Heard.STALE_DEATH
-        return replace(self, alive=False), Heard.DIED
-
-    def data(self, seq: int) -> tuple[NodeSession, Heard]:
-        """DBIRTH, DDEATH, NDATA or DDATA: after a gap the host asks for a rebirth."""
-        if not self.alive:
-            return self, Heard.UNBORN
-        verdict = Heard.IN_ORDER if seq == next_seq(self.seq) else Heard.GAP
-        return replace(self, seq=seq), verdict
 
 
 def encode_death(bd_seq: int, timestamp_ms: int | None = None) -> bytes:

@@ -25,7 +25,6 @@ from typing import Any
 
 import psycopg
 
-from fleet_core.faults import fault_point
 from fleet_server.store.pool import Connection, Pool, transaction
 from fleet_server.store.sql import queries
 
@@ -124,7 +123,6 @@ async def _chunk(owner: Pool, act: Any, argument: Any) -> int | None:
         if row is None or not row["alone"]:
             return None
         count: int = await act(conn, argument)
-        fault_point("compaction.before_commit")
     await asyncio.sleep(PAUSE_S)
     return count
 

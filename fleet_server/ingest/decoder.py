@@ -23,7 +23,7 @@ from fleet_core.schema import EMPTY_SCHEMA, Schema
 from fleet_core.sparkplug.payload import Payload, decode_payload
 from fleet_core.sparkplug.session import decode_death
 from fleet_core.sparkplug.topics import MessageType, Topic, parse_topic
-from fleet_core.telemetry import now_us
+from fleet_core.telemetry import MetricSpec, now_us
 
 OLDEST = timedelta(days=400)
 NEWEST = timedelta(days=2)
@@ -80,10 +80,15 @@ class Data:
     agent: Agent
     batch: Batch
     digest: bytes
+    schema: Schema
 
     @property
     def key(self) -> tuple[str, str, int]:
         return self.agent.agent_id, self.batch.outbox_id, self.batch.number
+
+    def spec(self, metric: str) -> MetricSpec:
+        """What the batch's own schema says of a metric in it."""
+        return self.schema.spec(self.schema.alias(metric))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ def decode(message: Message, directory: Directory, *, identities_are_fresh: bool
         batch = decode_batch(payload, schema, topic.device_id)
         check_times(batch, message.received_at)
         _check_scope(batch)
-        return Data(message, agent, batch, batch_digest(batch))
+        return Data(message, agent, batch, batch_digest(batch), schema)
     except BadInput as error:
         known = (header.outbox_id, header.number) if header is not None else (None, None)
         return Rejected(message, error.reason, str(error)[:500], agent, *known)

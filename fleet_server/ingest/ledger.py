@@ -6,6 +6,10 @@ know that it exists; then it is ``unexplained``, an alarm of its own. So always:
 
     batches = stored + quarantined + gaps + held + in_grace + unexplained
 
+What an agent holds is known from its reports only. A stream that holds batches and was not reported for
+``held_report_age_s`` (real seconds) is ``silent``: its batches still count as held, for nobody knows better, but that
+is a fault, not balance.
+
 Read by an auditor, so it only reads. ``deep`` also counts the samples of each batch against its header, looks for
 doubled rows and checks the hash chain of each outbox.
 """
@@ -52,6 +56,8 @@ class Stream:
     outbox_id: str
     counts: Counts
     unexplained_ranges: list[tuple[int, int]] = field(default_factory=list)
+    silent_since: datetime | None = None
+    """Real time of the last report, when that is too long ago for what is held."""
 
 
 @dataclass
@@ -59,7 +65,7 @@ class Ledger:
     totals: Counts
     streams: list[Stream]
     faults: list[str] = field(default_factory=list)
-    """What ``deep`` found, each a line for people; empty when all is well."""
+    """Silent streams and what ``deep`` found, each a line for people; empty when all is well."""
 
     @property
     def balanced(self) -> bool:
@@ -73,6 +79,7 @@ class Ledger:
                 "outbox": stream.outbox_id,
                 **asdict(stream.counts),
                 "unexplained_ranges": [list(pair) for pair in stream.unexplained_ranges],
+                "silent_since": stream.silent_since.isoformat() if stream.silent_since else None,
             }
             for stream in self.streams
         ]
@@ -80,7 +87,13 @@ class Ledger:
 
 
 async def read_ledger(
-    conn: Connection, *, grace_s: float, agent_id: str | None = None, deep: bool = False, oldest: datetime | None = None
+    conn: Connection,
+    *,
+    grace_s: float,
+    held_report_age_s: float = 86_400.0,
+    agent_id: str | None = None,
+    deep: bool = False,
+    oldest: datetime | None = None,
 ) -> Ledger:
     """Count everything. The connection's role must be owner or worker.
 
@@ -90,12 +103,17 @@ async def read_ledger(
     assert now_row is not None
     rows = await (await conn.execute(_SQL.streams, {"agent_id": agent_id})).fetchall()
     ledger = Ledger(Counts(), [])
+    now: datetime = now_row["now"]
     for row in rows:
-        stream = await _judge(conn, row, now_row["now"] - timedelta(seconds=grace_s))
+        stream = await _judge(conn, row, now - timedelta(seconds=grace_s))
+        reported_at = row["report_recorded_at"]
+        if stream.counts.held and reported_at < now - timedelta(seconds=held_report_age_s):
+            stream.silent_since = reported_at
+            ledger.faults.append(_silent(stream, reported_at))
         ledger.streams.append(stream)
         ledger.totals.add(stream.counts)
     if deep:
-        ledger.faults = await _deep(conn, agent_id, oldest)
+        ledger.faults += await _deep(conn, agent_id, oldest)
     return ledger
 
 
@@ -125,7 +143,7 @@ async def _known_since(conn: Connection, row: dict[str, Any], last: int) -> date
     """When the server could first know that number ``last`` exists and is not held."""
     key = {"agent_id": row["agent_id"], "outbox_id": row["outbox_id"], "upper": last}
     later = await (await conn.execute(_SQL.evidence, key)).fetchone()
-    moments = [later["recorded_at"]] if later is not None else []
+    moments = [later["recorded_at"]] if later is not None and later["recorded_at"] is not None else []
     if row["next_since"] is not None and row["reported_next"] > last:
         moments.append(row["next_since"])
     return min(moments, default=None)
@@ -136,15 +154,30 @@ async def _deep(conn: Connection, agent_id: str | None, oldest: datetime | None)
     faults = []
     for row in await (await conn.execute(_SQL.sample_mismatches, values)).fetchall():
         faults.append(f"{_name(row)}: {row['declared']} samples declared, {row['found']} stored")
+    for row in await (await conn.execute(_SQL.range_mismatches, values)).fetchall():
+        faults.append(f"{_names(row)}: {row['declared']} samples declared, {row['found']} stored")
     for row in await (await conn.execute(_SQL.doubled, values)).fetchall():
         faults.append(f"{_name(row)}: series {row['series_id']} stored {row['times']} times")
     for row in await (await conn.execute(_SQL.broken_chain, values)).fetchall():
         faults.append(f"{_name(row)}: does not continue the hash chain of the batch before")
+    for row in await (await conn.execute(_SQL.broken_ranges, values)).fetchall():
+        faults.append(f"{_names(row)}: {row['broken_links']} times the hash chain does not continue")
     return faults
+
+
+def _silent(stream: Stream, reported_at: datetime) -> str:
+    return (
+        f"{stream.agent_id} (outbox {stream.outbox_id}) holds {stream.counts.held} batches by its last report"
+        f" of {reported_at:%Y-%m-%d %H:%M} UTC and has said nothing since"
+    )
 
 
 def _name(row: dict[str, Any]) -> str:
     return f"batch {row['batch_no']} of {row['agent_id']} (outbox {row['outbox_id']})"
+
+
+def _names(row: dict[str, Any]) -> str:
+    return f"batches {row['first_batch']} to {row['last_batch']} of {row['agent_id']} (outbox {row['outbox_id']})"
 
 
 def closed(numbers: Multirange[int]) -> Iterable[tuple[int, int]]:

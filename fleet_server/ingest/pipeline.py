@@ -61,7 +61,7 @@ class Pipeline:
         self.acks = AckBook()
         self.parking = ParkingLot()
         self.directory = Directory()
-        self._writer = Writer(pool, partitions, clock, self.directory)
+        self._writer = Writer(pool, partitions, clock)
         self._pool = pool
         self._clock = clock
         self._quarantine_bytes = quarantine_bytes

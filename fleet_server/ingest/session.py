@@ -12,11 +12,11 @@ Times are real seconds from any origin, handed in.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
-from fleet_core.commands import MAX_REFUSED, encode_refused, encode_stored
-from fleet_core.sparkplug.session import MAX_RANGES, coalesce
+from fleet_core.commands import MAX_REFUSED, encode_refused, encode_resend, encode_stored
+from fleet_core.sparkplug.session import MAX_RANGES, Ranges, coalesce
 from fleet_core.sparkplug.topics import MessageType, Topic
 
 Node = tuple[str, str]
@@ -55,6 +55,14 @@ class AckBook:
 def command_topic(node: Node) -> str:
     """Where an agent hears us."""
     return str(Topic(node[0], MessageType.NCMD, node[1]))
+
+
+def resend_requests(missing: Mapping[tuple[Node, str], Ranges]) -> list[tuple[str, bytes]]:
+    """(topic, payload) asking for batches again, by (node, outbox). Agents send what they still keep."""
+    return [
+        (command_topic(node), encode_resend(outbox_id, ranges[:MAX_RANGES]))
+        for (node, outbox_id), ranges in missing.items()
+    ]
 
 
 @dataclass

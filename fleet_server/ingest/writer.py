@@ -2,7 +2,8 @@
 
 The keys go in first, sorted (two workers then wait for each other in one order), ``ON CONFLICT DO NOTHING``; content
 is written only for the keys that were new, in the same transaction. A key that was there with the same digest is a
-duplicate; with another digest a clash (a cloned device or a corruption).
+duplicate; with another digest a clash (a cloned device or a corruption). A number in a range of ``ledger_stored`` whose
+key is gone (``ingest/compaction.py``) is a duplicate, too. Series are told apart by unit: no value changes its unit.
 
 Failure: a deadlock is retried here; every other database error leaves nothing behind and is the caller's to judge
 (``ingest/pipeline.py`` bisects what the database refuses and waits for a database that is away).
@@ -21,9 +22,10 @@ import psycopg
 
 from fleet_core.clock import Clock
 from fleet_core.faults import fault_point
-from fleet_core.telemetry import MetricSpec, from_us
+from fleet_core.telemetry import from_us
 from fleet_server.health.device import note_states
-from fleet_server.ingest.decoder import Data, Directory
+from fleet_server.ingest.compaction import WRITERS_LOCK
+from fleet_server.ingest.decoder import Data
 from fleet_server.ingest.findings import insert_findings
 from fleet_server.store.partitions import Partitions
 from fleet_server.store.pool import Connection, Pool, transaction
@@ -43,8 +45,8 @@ _WAVEFORMS = (
 )
 _WAVEFORM_TYPES = ["int4", "timestamptz", "float8", "int4", "int4", "float4[]", "text", "uuid", "int8", "timestamptz"]
 
-Series = dict[tuple[str, str], int]
-"""(asset, metric) -> series id"""
+SeriesKey = tuple[str, str, str]
+"""(asset, metric, unit)"""
 
 
 @dataclass
@@ -60,12 +62,11 @@ class Stored:
 class Writer:
     """Writes micro-batches. Keeps a cache of series ids, nothing else."""
 
-    def __init__(self, pool: Pool, partitions: Partitions, clock: Clock, directory: Directory) -> None:
+    def __init__(self, pool: Pool, partitions: Partitions, clock: Clock) -> None:
         self._pool = pool
         self._partitions = partitions
         self._clock = clock
-        self._directory = directory
-        self._series: Series = {}
+        self._series: dict[SeriesKey, int] = {}
 
     async def store(self, batches: Sequence[Data]) -> Stored:
         """Store, in one transaction. Raises psycopg.Error with nothing stored."""
@@ -95,6 +96,7 @@ class Writer:
         return result
 
     async def _sort_out(self, conn: Connection, batches: list[Data], result: Stored) -> None:
+        await conn.execute(_SQL.share_keys, {"lock": WRITERS_LOCK})
         rows = await conn.execute(
             _SQL.insert_keys,
             {
@@ -113,9 +115,10 @@ class Writer:
         old = [data for data in batches if data.key not in new]
         if old:
             known = await conn.execute(_SQL.known_digests, _keys(old))
-            digests = {_key(row): bytes(row["digest"]) for row in await known.fetchall()}
+            digests = {_key(row): row["digest"] for row in await known.fetchall()}
             for data in old:
-                same = digests.get(data.key) == data.digest
+                digest = digests.get(data.key, b"")
+                same = digest is None or bytes(digest) == data.digest
                 (result.duplicates if same else result.clashes).append(data)
 
     async def _write_content(self, conn: Connection, result: Stored) -> None:
@@ -137,7 +140,7 @@ class Writer:
             for data in with_samples:
                 tail = _origin(data)
                 for column in data.batch.columns:
-                    series_id = self._series[data.batch.device_id, column.metric]
+                    series_id = self._series[_series_key(data, column.metric)]
                     count += len(column.values)
                     await copy.write_row((series_id, *_summary(column.times_us, column.values), *tail))
         return count
@@ -151,7 +154,7 @@ class Writer:
             for data in with_waveform:
                 wave = data.batch.waveform
                 assert wave is not None
-                series_id = self._series[data.batch.device_id, wave.metric]
+                series_id = self._series[_series_key(data, wave.metric)]
                 head = (series_id, from_us(wave.time_us), wave.sample_rate_hz, wave.index, wave.count)
                 tail = _origin(data)
                 await copy.write_row((*head, wave.values.tolist(), *tail))
@@ -160,7 +163,7 @@ class Writer:
         latest: dict[int, tuple[int, float]] = {}
         for data in batches:
             for column in data.batch.columns:
-                series_id = self._series[data.batch.device_id, column.metric]
+                series_id = self._series[_series_key(data, column.metric)]
                 newest = max(zip(column.times_us, column.values, strict=True), key=lambda point: point[0])
                 if series_id not in latest or latest[series_id][0] < newest[0]:
                     latest[series_id] = newest
@@ -175,30 +178,33 @@ class Writer:
 
     async def _ensure_series(self, batches: Sequence[Data]) -> None:
         """Ids of every series named, made when new, in a transaction of their own: they do no harm alone."""
-        wanted: dict[tuple[str, str], tuple[str, MetricSpec]] = {}
+        wanted: dict[SeriesKey, tuple[str, str]] = {}
         for data in batches:
             batch = data.batch
             names = [column.metric for column in batch.columns] + ([batch.waveform.metric] if batch.waveform else [])
-            missing = [name for name in names if (batch.device_id, name) not in self._series]
-            schema = self._directory.schema(data.agent.agent_id, batch.device_id, batch.schema_digest)
-            for name in missing if schema is not None else ():
-                assert schema is not None
-                wanted[batch.device_id, name] = (data.agent.tenant_id, schema.spec(schema.alias(name)))
+            for name in names:
+                key = _series_key(data, name)
+                if key not in self._series:
+                    wanted[key] = (data.agent.tenant_id, data.spec(name).component)
         if not wanted:
             return
         ordered = sorted(wanted.items())
         columns = {
             "tenants": [tenant_id for _, (tenant_id, _) in ordered],
-            "assets": [asset_id for (asset_id, _), _ in ordered],
-            "metrics": [metric for (_, metric), _ in ordered],
-            "units": [spec.unit for _, (_, spec) in ordered],
-            "slots": [spec.component for _, (_, spec) in ordered],
+            "assets": [asset_id for (asset_id, _, _), _ in ordered],
+            "metrics": [metric for (_, metric, _), _ in ordered],
+            "units": [unit for (_, _, unit), _ in ordered],
+            "slots": [slot for _, (_, slot) in ordered],
         }
         async with transaction(self._pool) as conn:
             await conn.execute(_SQL.insert_series, columns)
             rows = await conn.execute(_SQL.find_series, columns)
-            found = {(row["asset_id"], row["metric"]): row["series_id"] for row in await rows.fetchall()}
+            found = {(row["asset_id"], row["metric"], row["unit"]): row["series_id"] for row in await rows.fetchall()}
         self._series.update(found)
+
+
+def _series_key(data: Data, metric: str) -> SeriesKey:
+    return data.batch.device_id, metric, data.spec(metric).unit
 
 
 def sample_count(data: Data) -> int:

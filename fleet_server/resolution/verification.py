@@ -86,6 +86,7 @@ async def verification_due(rt: Runtime, conn: Connection, file: CaseFile, case: 
         "asset_id": case["asset_id"],
         "slot": case["slot"],
         "metric": finding.indicator_metric,
+        "unit": next((one.unit for one in finding.channels if one.metric == finding.indicator_metric), None),
         "after": completed_at,
         "now": rt.clock.now(),
     }

@@ -223,3 +223,22 @@ async def test_observe_only_stops_acts_and_lifting_it_continues(story: Stage) ->
     assert await story.rows("SELECT 1 FROM act") == []
     await story.command(commands.set_observe_only, TENANT, False)
     assert (await story.case(case_id))["state"] == "committed"
+
+
+async def test_a_large_staff_hides_nobody_who_is_free(dsn: str, servers: Servers) -> None:
+    async with stage(dsn, servers) as ready:
+        async with ready.rt.pool.connection() as conn:
+            await conn.execute(
+                "INSERT INTO person (person_id, name, email, role, region, skills, active)"
+                " SELECT 'a' || n, 'Engineer ' || n, n || '@people.example', 'engineer', NULL,"
+                " '{drive-mechanics}', true FROM generate_series(100, 180) AS n"
+            )
+            await conn.execute(
+                "INSERT INTO engineer_booking (booking_id, tenant_id, idempotency_key, person_id, during, state)"
+                " SELECT gen_random_uuid(), (SELECT tenant_id FROM tenant LIMIT 1), 'busy-' || person_id, person_id,"
+                " tstzrange(%s, %s), 'held' FROM person WHERE role = 'engineer' AND person_id <> 'a180'",
+                (ready.clock.now(), ready.clock.now() + timedelta(days=30)),
+            )
+        case = await ready.case(await ready.finding())
+        assert case["state"] == "committed", case["waits_for"]
+        assert case["plan"]["engineer"]["id"] == "a180"

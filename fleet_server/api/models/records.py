@@ -22,10 +22,11 @@ class LedgerCounts(Answer):
 
 
 class LedgerLine(LedgerCounts):
-    """One outbox of one agent."""
+    """One outbox of one agent. ``silent_since``: it holds batches and has not reported for too long."""
 
     agent_id: str = operational()
     outbox_id: str = operational()
+    silent_since: datetime | None = operational()
 
 
 class Ledger(Answer):

@@ -41,7 +41,8 @@ async def audit_status(conn: Connection) -> AuditStatus:
 async def ledger(app: Services, user: User) -> Ledger:
     """The conservation ledger. It is counted as worker (telemetry has no row security) and filtered by tenant here."""
     async with app.worker() as conn:
-        counted = await read_ledger(conn, grace_s=app.settings.ingest.ledger_grace_s)
+        limits = app.settings.ingest
+        counted = await read_ledger(conn, grace_s=limits.ledger_grace_s, held_report_age_s=limits.held_report_age_s)
     streams = [stream for stream in counted.streams if user.tenant_id in (None, stream.tenant_id)]
     totals = Counts()
     for stream in streams:
@@ -49,7 +50,12 @@ async def ledger(app: Services, user: User) -> Ledger:
     return Ledger(
         totals=LedgerCounts(**asdict(totals)),
         agents=[
-            LedgerLine(agent_id=stream.agent_id, outbox_id=stream.outbox_id, **asdict(stream.counts))
+            LedgerLine(
+                agent_id=stream.agent_id,
+                outbox_id=stream.outbox_id,
+                silent_since=stream.silent_since,
+                **asdict(stream.counts),
+            )
             for stream in streams
         ],
     )

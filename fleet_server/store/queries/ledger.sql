@@ -113,3 +113,9 @@ SELECT head.agent_id, head.outbox_id::text, head.batch_no
 SELECT agent_id, outbox_id::text, first_batch, last_batch, broken_links FROM ledger_stored
  WHERE broken_links > 0 AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)
  LIMIT 100
+
+-- name: write_off
+INSERT INTO ledger_gap (agent_id, outbox_id, first_batch, last_batch, batch_class, reason, received_at)
+SELECT agent_id, outbox_id, lower(part), upper(part) - 1, 'unknown', %(reason)s, %(at)s
+  FROM ledger_held CROSS JOIN LATERAL unnest(held) AS part
+ WHERE agent_id = %(agent_id)s AND outbox_id = %(outbox_id)s

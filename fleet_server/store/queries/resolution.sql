@@ -217,10 +217,14 @@ VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(component_type)s, %(serial)s, %
         %(reported_serial)s)
 
 -- name: vitals_after
+-- In the unit of the finding's baseline; when the finding tells none, in the present one.
 SELECT count(*) AS n, avg(point.v) AS mean
   FROM series JOIN samples USING (series_id)
  CROSS JOIN LATERAL unnest(samples.times_us, samples.vals) AS point(t_us, v)
- WHERE series.asset_id = %(asset_id)s AND series.metric = %(metric)s AND series.unit = %(unit)s
+ WHERE series.asset_id = %(asset_id)s AND series.metric = %(metric)s
+   AND series.series_id IN (SELECT series_id FROM series WHERE unit = %(unit)s
+                            UNION ALL SELECT series_id FROM current_series WHERE asset_id = %(asset_id)s
+                                         AND metric = %(metric)s AND %(unit)s::text IS NULL)
    AND samples.t1 >= %(after)s
    AND samples.t0 <= %(now)s
    AND point.t_us > (extract(epoch FROM %(after)s::timestamptz) * 1000000)::bigint

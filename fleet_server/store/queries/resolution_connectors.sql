@@ -56,8 +56,8 @@ SELECT person.person_id, person.name,
    AND (person.site_id IS NULL OR person.site_id = %(site_id)s)
    AND (person.region IS NULL OR person.region = %(region)s)
  GROUP BY person.person_id, person.name, person.site_id, person.region
- ORDER BY person.site_id IS NULL, person.region IS NULL, person.person_id
- LIMIT 50
+ ORDER BY person.site_id IS NULL, person.region IS NULL, count(b.booking_id), person.person_id
+ LIMIT 50 -- the least booked of the nearest: a bound must not hide who is free behind who is not
 
 -- name: create_order
 INSERT INTO work_order (work_order_id, tenant_id, case_id, idempotency_key, asset_id, state, starts_at, ends_at, body,
