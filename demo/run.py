@@ -7,6 +7,7 @@ ended as it should. Ctrl-C, SIGTERM or even SIGKILL leave no process and no port
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import shutil
@@ -31,6 +32,7 @@ from fleet_core.clock import ScaledClock
 from fleet_core.errors import ForestallError
 
 DEFAULT_SCALE = 3600.0
+STOPPED = "\nStopped; every process of the demo has ended."
 STORY_START_HOUR_UTC = 19
 
 terminal = Terminal(stderr=True, highlight=False)
@@ -52,9 +54,12 @@ def main(argv: list[str] | None = None) -> int:
             stack = Stack(
                 keeper, directory, clock, arguments.seed, web_port=arguments.port, prefer_broker=arguments.broker
             )
-            return _play(stack, arguments, started_s)
+            code = _play(stack, arguments, started_s)
+        if not arguments.once:
+            terminal.print(STOPPED)
+        return code
     except KeyboardInterrupt:
-        terminal.print("\nStopped; every process of the demo has ended.")
+        terminal.print(STOPPED)
         return 130
     except (ForestallError, OSError) as error:
         terminal.print(f"demo: {error}", style="red", markup=False)
@@ -91,9 +96,16 @@ def _play(stack: Stack, arguments: argparse.Namespace, started_s: float) -> int:
         print(json.dumps(document, indent=1), flush=True)
     if not arguments.once:
         cast.after_stories()
-        terminal.print(f"\nThe vitals keep coming: {stack.url}   Press Ctrl-C to stop everything.")
-        threading.Event().wait()
     well = all(story["ok"] for story in document["stories"]) and _proofs_hold(document)
+    if not arguments.once:
+        terminal.print(
+            f"\nVitals keep coming, {arguments.scale / 3600:g} h in each second. Dashboard: [bold]{stack.url}[/bold]"
+            f"   user [bold]admin[/bold], password [bold]{password}[/bold] (one session)\n"
+            "Press Ctrl-C to stop everything.",
+            soft_wrap=True,
+        )
+        with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
+            threading.Event().wait()
     return 0 if well else 1
 
 

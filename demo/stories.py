@@ -62,6 +62,7 @@ class Follower:
         self._until_s = time.monotonic() + story.limit_s
         self._tell = tell
         self._told = 0
+        self.first_seen: dict[str, Any] = {}
 
     def wait(self, what: str, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The case, once ``done`` holds for it. Raises StoryFailed when the story's time is up."""
@@ -74,6 +75,7 @@ class Follower:
                     raise
                 case, state = None, f"the server does not answer ({type(error).__name__})"
             if case:
+                self.first_seen = self.first_seen or case
                 self._tell_new(case["timeline"])
                 state = f"{case['summary']['state']}; {case['summary']['waits_for']}"
                 if done(case):
@@ -118,9 +120,11 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
     summary, plan, prognosis = case["summary"], case["plan"], planned["prognosis"]
     window = next(window for window in planned["plan"]["windows"] if window["chosen"])
     deadline_at = datetime.fromisoformat(planned["summary"]["deadline_at"])
+    # the finding that opened the case: later revisions carry the time they were made
+    finding_at = min(follower.first_seen["finding"]["detected_at"], follower.first_seen["summary"]["opened_at"])
     result = {
         "name": story.name,
-        "finding_at": planned["finding"]["detected_at"],
+        "finding_at": finding_at,
         "failure_mode": summary["failure_mode"],
         "p_fail_72h": prognosis["p_fail"]["72"],
         "rul_h": {name: prognosis[f"rul_{name}_h"] for name in ("p10", "p50", "p90")},
@@ -140,7 +144,7 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
         "work_order": case["work_orders"][0]["label"] if case["work_orders"] else None,
         "engineer": plan["engineer_name"],
         "notifications": len(announcements),
-        "finding_to_notification_s": _latency_s(stack.clock, planned["finding"]["detected_at"], announcements),
+        "finding_to_notification_s": _latency_s(stack.clock, finding_at, announcements),
         "verified": any(event["kind"] == "verified" for event in case["timeline"]),
         "closed": summary["state"] == "closed",
     }

@@ -3,7 +3,8 @@
     source -> AssetWorker (detection, collector) -> OutboxStore (disk) -> Uplink (MQTT)
 
 Each part fails alone: a source is restarted with growing pauses, the uplink reconnects, a full disk is a declared
-state. Only when a part's own task ends unexpectedly does the agent stop, with an error, for its supervisor to restart.
+state. The agent stops with an error, for its supervisor to restart, only when a part's own task ends unexpectedly, or
+when no source is left and one needs a person. A source whose settings are refused keeps it from starting at all.
 SIGTERM and SIGINT: sources stop, what is collected is committed, the uplink gets a moment and says its NDEATH.
 """
 
@@ -53,9 +54,13 @@ MakeSource = Callable[[AssetConfig, SourceDeps], Source]
 class SourceTask:
     """Runs one asset's source, again and again; logs a failure once and the recovery once."""
 
-    def __init__(self, worker: AssetWorker, make: Callable[[], Source], rng: random.Random) -> None:
-        """``make`` gives a new source for each try; it raises BadConfig."""
+    def __init__(
+        self, worker: AssetWorker, make: Callable[[], Source], rng: random.Random, first: Source | None = None
+    ) -> None:
+        """``make`` gives a new source for each try but the ``first``; it raises BadConfig."""
         self.state = "starting"
+        self.misconfigured = ""
+        self._first = first
         self.failures = 0
         self._worker = worker
         self._make = make
@@ -70,9 +75,11 @@ class SourceTask:
             started_s = loop.time()
             try:
                 self.state = "running"
-                await self._make().run(self._worker)
+                source, self._first = self._first or self._make(), None
+                await source.run(self._worker)
             except BadConfig as error:
                 self.state = f"misconfigured: {error}"
+                self.misconfigured = f"source of {self._worker.device_id}: {error}"
                 log.error("source of %s: %s", self._worker.device_id, error)
                 return
             except Retryable as error:
@@ -119,6 +126,11 @@ class Agent:
         self._config = config
         self._clock = clock
         self._boot_id = boot_id()
+        makes: list[Callable[[], Source]] = []
+        for asset in config.assets:
+            deps = SourceDeps(clock, asset.description, config.base_dir, random.Random(rng.getrandbits(64)))
+            makes.append(functools.partial(make_source, asset, deps))
+        firsts = list(map(_first_source, config.assets, makes))  # refused before anything is opened
         self._lock = _lock(config.state_dir)
         outbox = Outbox(config.state_dir / "outbox.sqlite", config.quota_mb << 20, clock, self._boot_id)
         self._store = OutboxStore(outbox, config.commit_interval_ms / 1000)
@@ -134,9 +146,8 @@ class Agent:
                 build_detection=build_detection,
                 on_change=self._uplink.rebirth,
             )
-            deps = SourceDeps(clock, asset.description, config.base_dir, random.Random(rng.getrandbits(64)))
             self._workers.append(worker)
-            self._sources.append(SourceTask(worker, functools.partial(make_source, asset, deps), rng))
+            self._sources.append(SourceTask(worker, makes[index], rng, firsts[index]))
 
     # -- what the uplink asks
 
@@ -149,7 +160,8 @@ class Agent:
     # -- running
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Run until ``stop`` is set or a termination signal arrives. Raises what ended a part that should not end."""
+        """Run until ``stop`` is set or a termination signal arrives. Raises what ended a part that should not end,
+        and BadConfig when no source is left and one of them needs a person."""
         stop = stop or _stop_on_signals()
         save_interval_s = SCALED_SAVE_INTERVAL_S if self._clock.scale > 1 else SAVE_INTERVAL_S
         services = [
@@ -160,6 +172,7 @@ class Agent:
             asyncio.create_task(self._every(save_interval_s, self._save), name="save"),
         ]
         sources = [asyncio.create_task(source.run(), name="source") for source in self._sources]
+        services.append(asyncio.create_task(self._while_alive(sources), name="sources"))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
             await asyncio.wait([*services, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -177,6 +190,14 @@ class Agent:
         for service in services:
             if service.done() and not service.cancelled():
                 service.result()
+
+    async def _while_alive(self, sources: Sequence[asyncio.Task[None]]) -> None:
+        """For ever, also after sources that had no more to give. Raises BadConfig when the last one is gone and one
+        of them was misconfigured."""
+        await asyncio.gather(*sources)
+        if reasons := [source.misconfigured for source in self._sources if source.misconfigured]:
+            raise BadConfig("; ".join(reasons) + "; no source is left")
+        await asyncio.Event().wait()
 
     async def _last_flush(self, outbox: asyncio.Task[None]) -> None:
         """Commit what is collected while the outbox lives; once it has ended nobody would ever answer."""
@@ -225,6 +246,17 @@ def build_source(config: AssetConfig, deps: SourceDeps) -> Source:
     settings = parse_config(plugin.Config, config.source, f"[asset.source] of type {config.source_type}")
     source: Source = plugin.build(settings, deps)
     return source
+
+
+def _first_source(config: AssetConfig, make: Callable[[], Source]) -> Source | None:
+    """The source of the first try, None when only another try can tell. Raises BadConfig."""
+    try:
+        return make()
+    except BadConfig as error:
+        raise BadConfig(f"source of {config.description.device_id}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a plugin's fault stays its own: its task meets it again and tells it
+        log.debug("source of %s was not built: %s", config.description.device_id, error)
+        return None
 
 
 def run_agent(config: AgentConfig, clock: Clock) -> None:

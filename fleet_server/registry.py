@@ -20,11 +20,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
 from psycopg.types.json import Jsonb
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fleet_core.assets import AssetClass, component_type
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput
+from fleet_core.plugins import load_plugin, parse_config
 from fleet_server.audit.log import record
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -56,6 +57,20 @@ name = "Dana Weber"
 email = "dana@example.com"
 role = "operations_director"
 site_id = "acme-berlin"
+
+[[person]]
+person_id = "olga"
+name = "Olga Brandt"
+email = "olga@example.org"
+role = "case_owner"                # decides what is not decided automatically; a site or region narrows whose
+
+[[person]]
+person_id = "emil"
+name = "Emil Sander"
+email = "emil@example.org"
+role = "engineer"
+region = "eu-central"
+skills = ["drive-mechanics"]       # as the component asks for
 
 [[agent]]
 agent_id = "agent-1"               # the edge node, equal to its certificate's CN
@@ -150,6 +165,19 @@ class Site(_Entry):
     longitude: Longitude | None = None
     wms_kind: Identity = "none"
     wms_config: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _wms_is_configured(self) -> Site:
+        """What the worker would refuse when it first plans is refused here."""
+        try:
+            plugin = load_plugin("fleet_server.connectors.wms", self.wms_kind)
+        except BadConfig as error:
+            raise ValueError(f"wms_kind: {error}") from None
+        try:
+            parse_config(plugin.Config, self.wms_config, "wms_config")
+        except BadConfig as error:
+            raise ValueError(f"{error} (wms_kind {self.wms_kind!r})") from None
+        return self
 
 
 class Person(_Entry):

@@ -25,12 +25,15 @@ MAX_LINE = 64 * 1024
 MAX_COLUMNS = 512
 MAX_ARCHIVE_BYTES = 4 * 1024**3
 HEAD_ROWS = 200
+MAX_SHOWN = 80
+COUNTED_STEP_S = 1.0
 RELATIVE_EPOCH_S = 1_600_000_000
 """Where a recording whose times only count from its own start is placed: times must be believable."""
 
 _TIME_NAMES = ("time", "timestamp", "datetime", "date", "date_time", "ts")
 _MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
 _DOTTED = re.compile(r"(\d{4})\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\Z")
+_DAY_FIRST = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?:[ T]+(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,6}))?)?)?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +48,48 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that was passed over."""
+    """A row that was passed over; ``text`` is its beginning."""
 
     line: int
     reason: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A delimited file's shape. ``time_column`` and ``columns`` (the numeric ones) index ``header``."""
+    """A delimited file's shape. ``time_column`` (None: there is none) and ``columns`` (the numeric ones) index
+    ``header``. With ``step_s`` rows are counted that many seconds apart and no written time is read."""
 
     path: Path
     delimiter: str
     header: tuple[str, ...]
-    time_column: int
+    time_column: int | None
     columns: tuple[int, ...]
     text_columns: tuple[int, ...]
+    step_s: float | None = None
 
     def rows(self) -> Iterator[Row | BadRow]:
         """The rows in the file's order. A missing or unreadable value is NaN; a row without a time is bad."""
-        for line, cells in _lines(self.path, self.delimiter):
-            if len(cells) > len(self.header) or len(cells) <= self.time_column:
-                yield BadRow(line, f"{len(cells)} cells, expected {len(self.header)}")
-                continue
-            text = cells[self.time_column].strip()
+        for number, (line, cells) in enumerate(_lines(self.path, self.delimiter)):
             try:
-                time_us = parse_time_us(text)
+                if len(cells) > len(self.header) or (self.time_column is not None and len(cells) <= self.time_column):
+                    raise BadInput("cells", f"{len(cells)} cells, expected {len(self.header)}")
+                text, time_us = self._time(number, cells)
             except BadInput as error:
-                yield BadRow(line, str(error))
+                yield BadRow(line, str(error), self.delimiter.join(cells)[:MAX_SHOWN])
                 continue
             values = [parse_number(cells[i], self.delimiter) if i < len(cells) else math.nan for i in self.columns]
             yield Row(line, text, time_us, values)
+
+    def _time(self, number: int, cells: Sequence[str]) -> tuple[str, int]:
+        """The time of the row with this number, as written and in microseconds. Raises BadInput."""
+        text = cells[self.time_column].strip() if self.time_column is not None else ""
+        if self.step_s is None:
+            return text, _cell_time_us(text, self.delimiter)
+        time_us = round((RELATIVE_EPOCH_S + number * self.step_s) * 1e6)
+        if time_us > LATEST_US:
+            raise BadInput("time", "more rows than steps of this size can be counted")
+        return text or f"{number * self.step_s:.10g}", time_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +102,12 @@ class Snapshots:
     sample_rate_hz: float
 
 
-def open_table(path: Path, time_column: str = "") -> Table:
-    """Find a file's delimiter, time column and numeric columns from its first rows. Raises BadInput."""
+def open_table(path: Path, time_column: str = "", step_s: float | None = None, timeless: bool = False) -> Table:
+    """Find a file's delimiter, time column and numeric columns from its first rows. Raises BadInput.
+
+    ``step_s``: rows are counted with this step, whatever times are written. ``timeless``: a file without a time
+    column is taken as well, and its rows are counted.
+    """
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             first = file.readline(MAX_LINE)
@@ -97,15 +115,23 @@ def open_table(path: Path, time_column: str = "") -> Table:
         raise BadInput("file", f"{path}: {error.strerror or error}") from None
     delimiter = max((";", ",", "\t"), key=first.count)
     header = tuple(cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), []))
-    if not 2 <= len(header) <= MAX_COLUMNS:
+    timeless = timeless or step_s is not None
+    if not (1 if timeless else 2) <= len(header) <= MAX_COLUMNS:
         raise BadInput("header", f"{path}: expected a header with a time column and vitals, delimited by , or ;")
     head = [cells for _, (_, cells) in zip(range(HEAD_ROWS), _lines(path, delimiter), strict=False)]
     if not head:
         raise BadInput("empty", f"{path}: no rows below the header")
-    time_index = _find_time(path, header, head, time_column)
+    time_index = _find_time(path, header, head, time_column, delimiter)
+    if time_index is None:
+        if not timeless:
+            there = ", ".join(header)[:300]
+            raise BadInput("time_column", f"{path}: no time column found; name it; there are: {there}")
+        if not any(re.search("[^0-9.,+-]", name) for name in header) and not all(name.isdigit() for name in header):
+            raise BadInput("header", f"{path}: the first line holds numbers, expected the columns' names")
+        step_s = step_s or COUNTED_STEP_S
     numeric = [i for i in range(len(header)) if i != time_index and _is_numeric(head, i, delimiter)]
     text = [i for i in range(len(header)) if i != time_index and i not in numeric]
-    return Table(path, delimiter, header, time_index, tuple(numeric), tuple(text))
+    return Table(path, delimiter, header, time_index, tuple(numeric), tuple(text), step_s)
 
 
 def open_snapshots(path: Path) -> Snapshots:
@@ -136,8 +162,8 @@ def open_snapshots(path: Path) -> Snapshots:
 def parse_time_us(text: str) -> int:
     """A time as written in a recording. Raises BadInput.
 
-    ISO 8601, ``2004.02.12.10.32.39``, or a number: an epoch in s, ms or us by its size, or seconds from the
-    recording's start. A time without a zone is UTC.
+    ISO 8601, ``2004.02.12.10.32.39``, ``12.02.2004 10:32[:39]``, or a number: an epoch in s, ms or us by its size,
+    or seconds from the recording's start. A time without a zone is UTC.
     """
     try:
         time_us = _epoch_us(float(text))
@@ -149,12 +175,12 @@ def parse_time_us(text: str) -> int:
 
 
 def parse_number(text: str, delimiter: str = ",") -> float:
-    """A cell as a number; NaN when it is missing or not one. A decimal comma is read where ; delimits."""
+    """A cell as a number; NaN when it is missing or not one. A decimal comma is read where no comma delimits."""
     try:
         return float(text)
     except ValueError:
         pass
-    if delimiter == ";" and text.count(",") == 1:
+    if delimiter != "," and text.count(",") == 1:
         try:
             return float(text.replace(",", "."))
         except ValueError:
@@ -173,15 +199,24 @@ def _epoch_us(number: float) -> int:
 
 
 def _written_us(text: str) -> int:
-    dotted = _DOTTED.match(text)
+    dotted, day_first = _DOTTED.match(text), _DAY_FIRST.match(text)
     try:
-        if dotted:
+        if day_first:
+            day, month, year, hour, minute, second = (int(part or 0) for part in day_first.groups()[:6])
+            fraction_us = int((day_first[7] or "").ljust(6, "0"))
+            moment = datetime(year, month, day, hour, minute, second, fraction_us, UTC)
+        elif dotted:
             moment = datetime(*(int(part) for part in dotted.groups()), tzinfo=UTC)  # type: ignore[arg-type,misc]  # six ints
         else:
             moment = datetime.fromisoformat(text)
     except ValueError:
         raise BadInput("time", f"{text[:40]!r} is not a time") from None
     return now_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+def _cell_time_us(text: str, delimiter: str) -> int:
+    """The time in a cell; seconds may have a decimal comma where no comma delimits. Raises BadInput."""
+    return parse_time_us(text if delimiter == "," else text.replace(",", "."))
 
 
 def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -195,7 +230,7 @@ def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
                 yield line, next(csv.reader([text.replace("\x00", "")], delimiter=delimiter), [])
 
 
-def _find_time(path: Path, header: Sequence[str], head: Sequence[list[str]], wanted: str) -> int:
+def _find_time(path: Path, header: Sequence[str], head: Sequence[list[str]], wanted: str, delimiter: str) -> int | None:
     lowered = [name.lower() for name in header]
     if wanted:
         if wanted not in header:
@@ -208,16 +243,16 @@ def _find_time(path: Path, header: Sequence[str], head: Sequence[list[str]], wan
         written = [row[index].strip() for row in head if index < len(row)]
         if (
             written
-            and (any(word in name for word in _TIME_NAMES[:3]) or parse_number(written[0]) != parse_number(written[0]))
-            and _parses(written[0])
+            and (any(word in name for word in _TIME_NAMES[:3]) or math.isnan(parse_number(written[0], delimiter)))
+            and _parses(written[0], delimiter)
         ):
             return index
-    raise BadInput("time_column", f"{path}: no time column found; name it; there are: {', '.join(header)[:300]}")
+    return None
 
 
-def _parses(text: str) -> bool:
+def _parses(text: str, delimiter: str) -> bool:
     try:
-        parse_time_us(text)
+        _cell_time_us(text, delimiter)
     except BadInput:
         return False
     return True

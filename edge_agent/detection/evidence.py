@@ -7,6 +7,7 @@ ratio and the evidence. It is free of units and of channel names, so unlike asse
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from edge_agent.detection import fuse
 from edge_agent.detection.judge import ComponentJudge
 from edge_agent.detection.learn import HealthyModel, Reading
 from edge_agent.detection.settings import DetectionSettings
-from fleet_core.assets import COMPONENT_TYPES, UNKNOWN_FAILURE_MODE, failure_mode
+from fleet_core.assets import COMPONENT_TYPES, UNKNOWN_FAILURE_MODE, failure_mode, unit_label
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, MetricSpec
 
 FINDING_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:forestall:finding")
@@ -163,6 +164,14 @@ def healthy_level(model: HealthyModel, channel: int) -> tuple[float, float]:
     centre = float(np.nan_to_num(model.baseline.physical(blank)[channel]))
     above = float(np.nan_to_num(model.baseline.physical(blank + 1)[channel]))
     return centre, abs(above - centre)
+
+
+def in_words(name: str, ucum: str, now: float, healthy: float, sigma: float) -> str:
+    """``vibration kurtosis 4.97, healthy 3.65 ± 0.23``: rounded to two digits of one sigma, the unit as on a page."""
+    decimals = min(9, max(0, 1 - math.floor(math.log10(sigma)))) if sigma > 0 and math.isfinite(sigma) else 2
+    unit = f" {label}" if (label := unit_label(ucum)) else ""
+    words = name.replace(".", " ").replace("_", " ")
+    return f"{words} {now:.{decimals}f}{unit}, healthy {healthy:.{decimals}f} ± {sigma:.{decimals}f}{unit}"
 
 
 def indicator_index(subject: Subject, reading: Reading, settings: DetectionSettings) -> int:

@@ -1,9 +1,10 @@
 """``edge-agent detect``: the device's own detection, run over a recording in one causal pass.
 
-Reads a delimited file (time column, numeric vitals) or an ``.npz`` of waveform snapshots and writes one line per row:
-``time,score,alarm,state,top_channel``. The pipeline is the agent's; each row is judged before the next one is read.
-Columns that are not vitals (text, labels, row numbers) are left out, and that is said. Standard output holds only the
-``--json`` summary; progress and remarks go to standard error.
+Reads a delimited file (numeric vitals, a time column; without one rows are counted) or an ``.npz`` of waveform
+snapshots and writes one line per row: ``time,score,alarm,state,top_channel``. The file takes its place when all is
+read. The pipeline is the agent's; each row is judged before the next one is read. Columns that are not vitals (text,
+labels, row numbers) are left out, and that is said. Standard output holds only the ``--json`` summary; progress and
+remarks go to standard error.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, ComponentView
 from edge_agent.detection.pipeline import build_detection
 from edge_agent.detection.settings import DetectionSettings
+from edge_agent.files import replacing
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig, BadInput, Permanent
 from fleet_core.plugins import parse_config
@@ -36,6 +38,11 @@ LABEL_NAMES = ("anomaly", "changepoint", "label", "labels", "is_anomaly", "targe
 INDEX_NAMES = ("", "index", "unnamed: 0", "row", "snapshot")
 ALARM_STATES = (DetectionState.DEGRADING, DetectionState.CRITICAL)
 PROGRESS_EVERY_S = 2.0
+MAX_STEP_S = 86_400.0
+ROWS_MEND = (
+    "a time is ISO 8601, dd.mm.yyyy HH:MM[:SS] or a number (or count rows with --step-s); "
+    "decimal commas need ; or tab between the columns"
+)
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Summary:
 
     rows: int = 0
     rows_skipped: int = 0
+    first_skipped: str | None = None
     rows_out_of_order: int = 0
     learned_at_row: int | None = None
     alarm_rows: int = 0
@@ -58,11 +66,10 @@ class Summary:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edge-agent detect``."""
-    parser.add_argument(
-        "file", type=Path, metavar="FILE", help="delimited text with a time column, or waveforms (.npz)"
-    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="delimited text with a header, or waveforms (.npz)")
     parser.add_argument("--out", type=Path, required=True, metavar="SCORES", help="where to write the scores (CSV)")
     parser.add_argument("--time-column", default="", metavar="NAME", help="the time column (else it is found)")
+    parser.add_argument("--step-s", type=float, metavar="S", help="count the rows, S seconds apart; read no times")
     parser.add_argument("--columns", default="", metavar="A,B", help="judge only these columns")
     parser.add_argument("--exclude", default="", metavar="A,B", help="columns to leave out, such as labels")
     parser.add_argument("--settings", type=Path, metavar="TOML", help="settings as in [asset.detection]")
@@ -92,25 +99,39 @@ def main_detect(args: argparse.Namespace) -> int:
 
 def detect(args: argparse.Namespace, settings: DetectionSettings) -> Summary:
     """Judge a file row by row and write the scores. Raises BadInput, BadConfig, OSError."""
+    _spare(args.out, args.file, args.settings)
     summary = Summary()
     if args.file.suffix.lower() == ".npz":
         detection, rows = _waveform_rows(open_snapshots(args.file), settings, summary)
     else:
-        table = open_table(args.file, args.time_column)
+        if args.step_s is not None and not 0 < args.step_s <= MAX_STEP_S:
+            raise BadConfig(f"--step-s must be above 0 and at most {MAX_STEP_S:g}")
+        table = open_table(args.file, args.time_column, args.step_s, timeless=True)
+        if table.time_column is None and args.step_s is None:
+            _say(f"no time column found: rows are counted, {table.step_s:g} s apart (else --time-column or --step-s)")
         detection, rows = _table_rows(table, _names(args.columns), _names(args.exclude), settings, summary)
     for column, reason in summary.left_out.items():
         _say(f"left out: column {column!r} ({reason})")
     started_s = time.perf_counter()
-    with args.out.open("w", newline="", encoding="utf-8") as out:
+    with replacing(args.out) as out:
         _write(out, rows, detection, summary, settings)
+        if not summary.rows:
+            raise BadInput("rows", f"{args.file}: no usable row; {summary.first_skipped}; {ROWS_MEND}")
     summary.seconds = round(time.perf_counter() - started_s, 3)
     if summary.rows:
         summary.microseconds_per_row = round(1e6 * summary.seconds / summary.rows, 1)
     if summary.rows_skipped:
-        _say(f"skipped {summary.rows_skipped} unreadable row(s)")
+        _say(f"skipped {summary.rows_skipped} unreadable row(s); {summary.first_skipped}")
     if summary.learned_at_row is None:
         _say(f"the recording ended while learning: {settings.learn_ticks} usable rows are needed (--learn-ticks)")
     return summary
+
+
+def _spare(out: Path, *inputs: Path | None) -> None:
+    """Refuse to write over what is read. Raises BadConfig, OSError."""
+    for path in inputs:
+        if path is not None and out.exists() and out.samefile(path):
+            raise BadConfig(f"--out {out} is the file that is read; name another one")
 
 
 def _write(
@@ -153,6 +174,8 @@ def _table_rows(
         for row in table.rows():
             if isinstance(row, BadRow):
                 summary.rows_skipped += 1
+                if summary.first_skipped is None:
+                    summary.first_skipped = f"the first is line {row.line}, {row.text!r}: {row.reason}"
                 continue
             summary.rows_out_of_order += row.time_us <= last_us
             # the order of the rows is the truth of a recording; equal and stepped-back times must not drop rows
@@ -206,7 +229,8 @@ def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summa
         else:
             chosen.append(index)
     if not 1 <= len(chosen) <= MAX_VITALS:
-        raise BadInput("columns", f"{len(chosen)} numeric columns to judge, expected 1..{MAX_VITALS}; use --columns")
+        mend = "use --columns" if chosen else "numbers are written 1.5, or 1,5 where ; or tab delimits"
+        raise BadInput("columns", f"{len(chosen)} numeric columns to judge, expected 1..{MAX_VITALS}; {mend}")
     return chosen
 
 

@@ -123,7 +123,7 @@ class _Slot:
         healthy, sigma = evidence.healthy_level(model, index)
         now = float(model.baseline.physical(self.course.fast)[index])
         unit = self.subject.channels[index].unit
-        return f"evidence {self.judge.evidence:.2f}; {top} {now:.4g} {unit}, healthy {healthy:.4g} +- {sigma:.2g}"
+        return f"evidence {self.judge.evidence:.2f}; {evidence.in_words(top, unit, now, healthy, sigma)}"
 
 
 class _AssetDetection:

@@ -34,6 +34,8 @@ from fleet_server.store.sql import queries
 
 _sql = queries("resolution")
 OVERDUE = "work_overdue"
+DECISIONS_OF_PEOPLE = ("accept_late", "cost_approved_by", "approved_by", "without_cover", "acted_on_by")
+"""Keys of a plan that name who let it go on; an announcement then does not say that it was automatic."""
 
 
 async def do_work_order(rt: Runtime, conn: Connection, file: CaseFile, act: Row | None) -> None:
@@ -259,9 +261,20 @@ async def _tell_director(rt: Runtime, conn: Connection, file: CaseFile, case: Ro
     owner = await person(conn, case["owner_id"])
     told = [act for act in file.acts if act["kind"] == "message" and act["purpose"] in ("announcement", "amendment")]
     sequence = 1 + max(act["sequence"] for act in told) if told else 0
-    composed = messages.announcement(file, owner["name"], rt.clock.now(), sequence)
+    decider = await _decider(conn, file.plan, owner["name"])
+    composed = messages.announcement(file, owner["name"], rt.clock.now(), sequence, decider)
     reply_to = "announcement" if told else ""
     await intend_message(conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence, reply_to=reply_to)
+
+
+async def _decider(conn: Connection, plan: Row, owner_name: str) -> str:
+    """Who made this plan possible where people were asked; "" when it was arranged automatically."""
+    actor = next((plan[name] for name in DECISIONS_OF_PEOPLE if plan.get(name)), "")
+    if not actor:
+        return ""
+    user = {"user_id": str(actor).removeprefix("user:")}
+    found = await (await conn.execute(_sql.name_of_user, user)).fetchone()
+    return found["name"] if found else f"{owner_name}'s team"
 
 
 async def _order_body(conn: Connection, file: CaseFile) -> Row:

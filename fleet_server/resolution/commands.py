@@ -260,7 +260,7 @@ async def _approve(conn: Connection, clock: Clock, actor: str, case: Row) -> Non
 
 async def _act_anyway(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
     state = next_case_state(CaseState(case["state"]), CaseEvent.CONFIRM)
-    await wake(conn, clock, case, state=state)
+    await wake(conn, clock, case, state=state, plan={"acted_on_by": actor})
 
 
 async def _watch(conn: Connection, clock: Clock, actor: str, case: Row) -> None:

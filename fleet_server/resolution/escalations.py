@@ -7,7 +7,7 @@ once to the second line, with a reminder. Its message goes to the person, never 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -33,7 +33,7 @@ _sql = queries("resolution")
 
 OPTIONS: Mapping[str, tuple[str, str]] = {
     "retry": ("Try again", "planning continues automatically"),
-    "accept_late_window": ("Accept a late window", "the quietest window is booked even if it ends after the deadline"),
+    "accept_late_window": ("Accept a late window", "a quiet window soon is booked even if it ends after the deadline"),
     "accept_late_part": ("Accept a late part", "the part that arrives first is reserved, and a late window accepted"),
     "accept_out_of_warranty": ("Repair without cover", "planning continues; the repair is charged"),
     "accept_cost": ("Accept the cost", "the part is reserved although it exceeds the limit"),
@@ -66,8 +66,17 @@ REASONS: Mapping[str, tuple[str, ...]] = {
 """reason -> what the person can choose"""
 
 
-def options_for(reason: str) -> list[dict[str, str]]:
-    return [{"code": code, "label": OPTIONS[code][0], "effect": OPTIONS[code][1]} for code in REASONS[reason]]
+def options_for(reason: str, without: Collection[str] = ()) -> list[dict[str, str]]:
+    """What can be chosen, but for ``without``."""
+    codes = [code for code in REASONS[reason] if code not in without]
+    return [{"code": code, "label": OPTIONS[code][0], "effect": OPTIONS[code][1]} for code in codes]
+
+
+def _pointless(case: Row, detail: Mapping[str, Any]) -> set[str]:
+    """Options that would only lead to the same question: lateness accepted before, or no part at all to wait for."""
+    if case["plan"].get("accept_late"):
+        return {"accept_late_part", "accept_late_window"}
+    return {"accept_late_part"} if detail.get("offers") == [] else set()
 
 
 async def escalate(
@@ -83,7 +92,7 @@ async def escalate(
     """Hand the case to its owner; the case's row is held. Does nothing more while the same reason is open."""
     due_h = file.policy.escalation_due_h.get(case["urgency"], 24.0)
     due_at = clock.now() + timedelta(hours=due_h)
-    options = options_for(reason)
+    options = options_for(reason, _pointless(case, detail or {}))
     values = {
         "escalation_id": uuid.uuid4(),
         "tenant_id": case["tenant_id"],

@@ -1,7 +1,7 @@
 """What people are told, in plain words. Pure: (case file, names, plan) -> text, HTML, appointment.
 
-An announcement says what was seen, that it was arranged automatically, when, what it means for throughput and who
-answers for it. It asks for nothing.
+An announcement says what was seen, that it was arranged automatically or who decided, when, whether that is before a
+failure is expected, what it means for throughput and who answers for it. It asks for nothing.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def component_label(file: CaseFile) -> str:
     return kind.label.lower() if kind else file.case["slot"]
 
 
-def announcement(file: CaseFile, owner_name: str, now: datetime, sequence: int = 0) -> Composed:
-    """The one announcement (``sequence`` 0), or an amendment of it when the plan changed."""
+def announcement(file: CaseFile, owner_name: str, now: datetime, sequence: int = 0, decided_by: str = "") -> Composed:
+    """The one announcement (``sequence`` 0), or an amendment of it when the plan changed. ``decided_by`` names the
+    person without whose decision nothing would have been arranged, "" when it was automatic."""
     window = file.plan["window"]
     start, end = (datetime.fromisoformat(window[name]) for name in ("start", "end"))
     when = span_text(start, end, window["time_zone"])
@@ -48,9 +49,16 @@ def announcement(file: CaseFile, owner_name: str, now: datetime, sequence: int =
         f" {component_label(file)} of {file.asset['name']} at {file.site['name']}. The machine still works normally."
     )
     paragraphs = [first]
+    deadline_at: datetime | None = file.case["deadline_at"]
+    in_time = deadline_at is not None and end <= deadline_at
     if not amended:
+        how = f"after a decision by {decided_by}" if decided_by else "automatically"
+        promise = ", before a failure is expected" if in_time else ""
+        paragraphs.append(f"The repair has been arranged {how} and takes place {when}{promise}.")
+    if deadline_at is not None and not in_time:
         paragraphs.append(
-            f"The repair has been arranged automatically and takes place {when}, before a failure is expected."
+            f"We are sorry that this is later than we would like: a failure may come from"
+            f" {_long(deadline_at, window['time_zone'])} on. We keep watching the machine until then."
         )
     paragraphs += [
         _throughput(window),
@@ -136,8 +144,12 @@ def _throughput(window: Mapping[str, Any]) -> str:
     share = ""
     if window.get("day_orders"):
         share = f", {100 * window['load'] / window['day_orders']:.1f} % of that day's"
+    choice = {
+        "first": "the first that is possible",
+        "quietest_soon": f"the quietest of the first that are possible{rank}",
+    }.get(window.get("choice", ""), f"the quietest that fits{rank}")
     return (
-        f"Effect on throughput: the window is the quietest that fits{rank};"
+        f"Effect on throughput: the window is {choice};"
         f" about {window['load']:.0f} orders{share} are expected in it for the whole site."
     )
 

@@ -4,6 +4,7 @@ All arithmetic is on UTC instants; local time only names things (which shift, wh
 25 hours changes nothing. A window starts on a full hour the WMS gave a load for, must lie wholly in hours with a
 known load, after the part's arrival and the notice period, before the deadline, clear of other bookings of the
 equipment, and within the free time of a qualified engineer. Feasible windows are ranked by load, then by start.
+Where lateness was accepted, soon counts first: the quietest that begins by ``soon_until``, else the first of all.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -72,11 +73,12 @@ class PlanRequest:
     engineers: tuple[Engineer, ...]
     refused: frozenset[datetime] = frozenset()
     refused_pairs: frozenset[tuple[datetime, str]] = frozenset()
+    soon_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A feasible window. ``load`` is the sum over its hours; ``load_rank`` 1 is the quietest."""
+    """A feasible window. ``load`` is the sum over its hours; ``load_rank`` 1 is the quietest of the plan."""
 
     start: datetime
     end: datetime
@@ -89,11 +91,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Feasible windows, best first, and how many starts were excluded for which reason."""
+    """Feasible windows, best first, and how many starts were excluded for which reason. ``first_counts``: none begins
+    soon enough, so they are in order of time."""
 
     windows: tuple[Window, ...]
     excluded: dict[str, int] = field(default_factory=dict)
     considered: int = 0
+    first_counts: bool = False
 
     @property
     def best(self) -> Window | None:
@@ -118,12 +122,36 @@ def plan_windows(request: PlanRequest) -> Plan:
             continue
         shift = shift_at(request.shifts, start, zone)
         feasible.append(Window(start, span.end, round(load, 3), 0, shift, engineer.person_id, engineer.name))
-    feasible.sort(key=lambda window: (window.load, window.start))
-    ranked = tuple(
-        Window(w.start, w.end, w.load, rank, w.shift, w.engineer_id, w.engineer_name)
-        for rank, w in enumerate(feasible, start=1)
-    )
-    return Plan(ranked, dict(sorted(excluded.items())), len(starts))
+    soon = [window for window in feasible if request.soon_until is None or window.start <= request.soon_until]
+    if soon and len(soon) < len(feasible):
+        excluded["later_than_needed"] = len(feasible) - len(soon)
+    chosen = sorted(soon or feasible, key=lambda window: (window.load, window.start))
+    ranked = [replace(window, load_rank=rank) for rank, window in enumerate(chosen, start=1)]
+    if not soon:
+        ranked.sort(key=lambda window: window.start)
+    return Plan(tuple(ranked), dict(sorted(excluded.items())), len(starts), first_counts=not soon and bool(feasible))
+
+
+def why_none(plan: Plan, request: PlanRequest, skill: str, region: str) -> str:
+    """Why a plan without windows has none: what excludes most of the starts that lie in time, in plain words."""
+    who = f"engineer with skill {skill or 'of any kind'}"
+    if "no_qualified_engineer" in plan.excluded:
+        return f"no {who} is registered for region {region}"
+    if not plan.considered:
+        return "the WMS gives no load for the time in question"
+    words = {
+        "no_engineer": f"every {who} for region {region} is booked",
+        "equipment_taken": "the equipment is taken by other bookings",
+        "load_unknown": "the WMS gives no load for them",
+        "refused_before": "they were turned down before",
+    }
+    in_time = {reason: plan.excluded[reason] for reason in words if reason in plan.excluded}
+    if not in_time:
+        latest = f"{request.latest_end:%Y-%m-%d %H:%M} UTC"
+        earliest = f"{request.earliest:%Y-%m-%d %H:%M} UTC"
+        return f"from {earliest}, when part and notice allow it, {request.duration / HOUR:g} h would end after {latest}"
+    reason = max(in_time, key=lambda name: in_time[name])
+    return f"{in_time[reason]} of the {sum(in_time.values())} starts in time do not fit because {words[reason]}"
 
 
 def shift_at(shifts: Sequence[Shift], instant: datetime, zone: ZoneInfo) -> str:

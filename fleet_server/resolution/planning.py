@@ -100,12 +100,19 @@ async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Row | None
 
 
 def latest_end(file: CaseFile, now: datetime) -> datetime:
-    """No window may end after this: the deadline, or the planning horizon where that was waived or is unknown."""
-    horizon = now + timedelta(hours=file.policy.planning_horizon_h)
+    """No window may end after this: the deadline, the planning horizon where there is none, and the horizon counted
+    from the part's arrival where a person accepted a late repair."""
+    horizon = timedelta(hours=file.policy.planning_horizon_h)
+    if late_accepted(file):
+        part = file.plan.get("part")
+        return max(now, datetime.fromisoformat(part["arrives_at"]) if part else now) + horizon
     deadline_at: datetime | None = file.case["deadline_at"]
-    if deadline_at is None or file.plan.get("accept_late"):
-        return horizon
-    return min(deadline_at, horizon)
+    return now + horizon if deadline_at is None else min(deadline_at, now + horizon)
+
+
+def late_accepted(file: CaseFile) -> bool:
+    """Whether a person accepted a part or a window after the deadline for this plan."""
+    return bool(file.plan.get("accept_late"))
 
 
 async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer | None:
@@ -128,7 +135,8 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
         await put_off_step(rt, conn, file, "parts", error)
         return None
     latest = latest_end(file, now)
-    in_time = [o for o in offers if o.arrives_at + timedelta(hours=file.policy.work_h) <= latest]
+    work = timedelta(hours=file.policy.work_h)
+    in_time = [o for o in offers if late_accepted(file) or o.arrives_at + work <= latest]
     affordable = [o for o in in_time if o.price_eur <= file.policy.cost_limit_eur or file.plan.get("cost_approved_by")]
     if affordable:
         return affordable[0]
@@ -138,10 +146,10 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
         summary = f"{in_time[0].label} costs {in_time[0].price_eur:.2f} EUR, above {file.policy.cost_limit_eur:.2f} EUR"
     else:
         reason = "no_part_in_time"
-        first = (
-            f"the first of {len(offers)} arrives {offers[0].arrives_at:%Y-%m-%d %H:%M} UTC" if offers else "no stock"
-        )
-        summary = f"No part can be on site before {latest:%Y-%m-%d %H:%M} UTC: {first}"
+        summary = "No part is in stock anywhere"
+        if offers:
+            first = f"the first of {len(offers)} arrives {offers[0].arrives_at:%Y-%m-%d %H:%M} UTC"
+            summary = f"No part can be on site before {latest:%Y-%m-%d %H:%M} UTC: {first}"
     await _ask(rt, conn, file, reason, summary, shown)
     return None
 

@@ -22,6 +22,9 @@ ALWAYS_APPROVED_BY_PEOPLE = frozenset({AssetClass.INFUSION_PUMP.value})
 """Asset classes for which no policy can switch the human approval off."""
 
 
+MAX_LOOK_AGAIN_H = 24.0
+
+
 class Policy(BaseModel):
     """Limits of automatic acting. Hours are domain time; ``retry_first_s`` is real time (a transport's)."""
 
@@ -39,11 +42,13 @@ class Policy(BaseModel):
     work_h: float = Field(default=2.0, gt=0, le=72)
     planning_horizon_h: float = Field(default=336.0, gt=0, le=2160)
     """How far ahead a window is looked for when the deadline is unknown or was waived."""
+    late_window_h: float = Field(default=72.0, gt=0, le=2160)
+    """A late window is the quietest that begins within this after the earliest possible start, else the first."""
     verify_h: float = Field(default=6.0, gt=0, le=720)
     overdue_h: float = Field(default=24.0, gt=0, le=720)
     replan_threshold_h: float = Field(default=6.0, ge=0, le=720)
     look_again_h: float = Field(2.0, gt=0, le=168)
-    """How often a case that is only watched is judged again, as its vitals arrive."""
+    """How soon a case that is only watched is judged again, as its vitals arrive; old cases less often."""
     patience_h: float = Field(48.0, gt=0, le=2160)
     """How long a device may insist while its indicator stays healthy before a person is asked."""
     escalation_due_h: dict[str, float] = {"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}
@@ -162,6 +167,12 @@ def deadline(prognosis: Mapping[str, Any]) -> datetime | None:
         return None
     made_at: datetime = prognosis["made_at"]
     return made_at + timedelta(hours=max(0.0, float(prognosis["rul_p10_h"])))
+
+
+def look_again_after_h(policy: Policy, age_h: float) -> float:
+    """Hours until a case that is only watched is judged again: a quarter of its age, at least ``look_again_h``, at most
+    a day (or ``look_again_h`` where that is longer). News from the device is judged at once all the same."""
+    return max(policy.look_again_h, min(age_h / 4, MAX_LOOK_AGAIN_H))
 
 
 def urgency(deadline_at: datetime | None, now: datetime, criticality: int) -> str:

@@ -18,7 +18,15 @@ from fleet_core.telemetry import DetectionState, Finding, from_us
 from fleet_server.audit.log import record
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import CASES, FINDINGS
-from fleet_server.resolution.policy import Judgement, Verdict, deadline, judge, needs_replan, urgency
+from fleet_server.resolution.policy import (
+    Judgement,
+    Verdict,
+    deadline,
+    judge,
+    look_again_after_h,
+    needs_replan,
+    urgency,
+)
 from fleet_server.resolution.records import (
     SYSTEM,
     CaseFile,
@@ -206,7 +214,9 @@ async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Row,
         await escalate(conn, rt.clock, rt.notifiers, file, case, verdict.reason, verdict.text, {"step": "triage"})
     elif not case["escalated"]:
         await change_case(conn, case, waits_for=f"watching: {verdict.text}"[:300])
-    await set_timer(conn, case, LOOK_AGAIN, rt.clock.now() + timedelta(hours=file.policy.look_again_h))
+    now = rt.clock.now()
+    after_h = look_again_after_h(file.policy, (now - case["opened_at"]) / timedelta(hours=1))
+    await set_timer(conn, case, LOOK_AGAIN, now + timedelta(hours=after_h))
 
 
 async def _follow_committed(

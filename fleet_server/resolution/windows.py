@@ -24,9 +24,10 @@ from fleet_server.resolution.planner import (
     Window,
     load_by_shift,
     plan_windows,
+    why_none,
     zone_info,
 )
-from fleet_server.resolution.planning import MAX_REFUSALS, latest_end
+from fleet_server.resolution.planning import MAX_REFUSALS, late_accepted, latest_end
 from fleet_server.resolution.records import CaseFile, Row, change_case, lock_case, note
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
@@ -34,7 +35,8 @@ from fleet_server.store.pool import Connection
 
 
 async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Row | None) -> None:
-    """Book the quietest window that fits part, engineer and deadline (an earlier one when replanning)."""
+    """Book the quietest window that fits part, engineer and deadline (an earlier one when replanning, one that begins
+    soon when a person accepted a late one)."""
     fresh = act is None
     if act is None:
         request = await _choose_window(rt, conn, file)
@@ -78,9 +80,8 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Row | No
 
 async def engineers_for(rt: Runtime, file: CaseFile, start: datetime, end: datetime) -> tuple[Engineer, ...]:
     """Qualified engineers, nearest first, and when they are taken. Raises as the connector does."""
-    kind = COMPONENT_TYPES.get(file.component["component_type"])
     query = EngineerQuery(
-        skill=kind.skill if kind else "",
+        skill=_skill(file),
         tenant_id=file.case["tenant_id"],
         site_id=file.site["site_id"],
         region=file.site["region"],
@@ -98,10 +99,12 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Row |
     if latest <= now:
         await _no_window_now(rt, conn, file, "the deadline has passed", {})
         return None
+    arrives_at = datetime.fromisoformat(file.plan["part"]["arrives_at"])
+    since = max(now, arrives_at - timedelta(days=1)) if late_accepted(file) else now  # a WMS answers a bounded span
     try:
         wms = rt.wms_of(file.site)
         forecast, engineers = await asyncio.gather(
-            wms.load(_equipment(file), now, latest + timedelta(hours=1)), engineers_for(rt, file, now, latest)
+            wms.load(_equipment(file), since, latest + timedelta(hours=1)), engineers_for(rt, file, since, latest)
         )
     except (Retryable, OutcomeUnknown, Permanent) as error:
         await put_off_step(rt, conn, file, "load", error)
@@ -110,7 +113,7 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Row |
     plan = plan_windows(request)
     if plan.best is None:
         shown = {"excluded": plan.excluded, "considered": plan.considered, "latest_end": latest.isoformat()}
-        await _no_window_now(rt, conn, file, f"none of {plan.considered} possible windows fits", shown)
+        await _no_window_now(rt, conn, file, why_none(plan, request, _skill(file), file.site["region"]), shown)
         return None
     return _window_json(file, plan, request)
 
@@ -125,8 +128,9 @@ def _plan_request(
         for start, end in forecast.taken
         if own is None or (start, end) != (datetime.fromisoformat(own["start"]), datetime.fromisoformat(own["end"]))
     )
+    earliest = max(now + timedelta(hours=file.policy.notice_h), arrives_at)
     return PlanRequest(
-        earliest=max(now + timedelta(hours=file.policy.notice_h), arrives_at),
+        earliest=earliest,
         latest_end=latest,
         duration=timedelta(hours=file.policy.work_h),
         time_zone=file.site["time_zone"],
@@ -138,6 +142,7 @@ def _plan_request(
         refused_pairs=frozenset(
             (datetime.fromisoformat(start), who) for start, who in file.plan.get("refused_pairs", [])
         ),
+        soon_until=earliest + timedelta(hours=file.policy.late_window_h) if late_accepted(file) else None,
     )
 
 
@@ -152,6 +157,7 @@ def _window_json(file: CaseFile, plan: Plan, request: PlanRequest) -> Row:
         "day_orders": round(day_orders, 1),
         "of_windows": len(plan.windows),
         "before_deadline": deadline_at is None or best.end <= deadline_at,
+        "choice": "first" if plan.first_counts else "quietest_soon" if request.soon_until else "quietest",
     }
     return {
         "start": best.start.isoformat(),
@@ -194,8 +200,14 @@ async def _no_window(
     case = await change_case(conn, case, plan={"unwind": True, "refused_windows": None, "refused_pairs": None})
     reasons = (shown or {}).get("excluded", {})
     reason = "no_engineer" if set(reasons) & {"no_qualified_engineer"} else "no_window_in_time"
-    text = f"No repair window before the deadline: {why}"
+    in_time = "" if case["deadline_at"] is None or late_accepted(file) else " before the deadline"
+    text = f"No repair window{in_time}: {why}"
     await escalate(conn, rt.clock, rt.notifiers, file, case, reason, text, detail)
+
+
+def _skill(file: CaseFile) -> str:
+    kind = COMPONENT_TYPES.get(file.component["component_type"])
+    return kind.skill if kind else ""
 
 
 def _equipment(file: CaseFile) -> str:

@@ -104,6 +104,14 @@ def test_growing_drift_gives_growing_statistics(name: str) -> None:
     assert (np.diff(later) >= -1e-9).all()
 
 
+def test_a_standing_offset_is_not_forgotten(name: str) -> None:
+    detector = fitted(name)
+    offset = np.array([0.0, 0.0, 0.0, 6.0, 0.0])
+    course = [detector.step(offset).max() for _ in range(600)]
+    quiet = max(fitted(name).step(row).max() for row in healthy(50, 4))
+    assert course[-1] > 0.5 * max(course) and course[-1] > quiet
+
+
 def test_the_drifting_channel_contributes_most(name: str) -> None:
     detector = fitted(name)
     for _ in range(20):

@@ -1,6 +1,8 @@
-"""Every source that needs no device keeps the contract of ``edge_agent.acquisition.api``; new ones are found.
+"""Every source keeps the contract of ``edge_agent.acquisition.api``; new ones are found by themselves.
 
-A source whose device must exist (a serial port) is only checked for its configuration here; it has its own tests.
+A source whose SAMPLE names a file or a device has a *rig* in its own test, ``tests/edge_agent/test_source_NAME.py``:
+``rig(deps)`` puts the file into ``deps.base_dir``, or plays the device on ``deps.clock``, and gives the settings that
+reach it, at once or as an asynchronous context manager.
 """
 
 from __future__ import annotations
@@ -8,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import random
 import tomllib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.rigs import TESTS, offered
 
 from edge_agent import acquisition as package
 from edge_agent.acquisition.api import AssetDescription, SourceDeps
@@ -24,9 +28,6 @@ from fleet_core.plugins import load_plugin, parse_config, plugin_names
 from fleet_core.telemetry import Sample, Waveform, check_time_us
 
 NAMES = plugin_names(package.__name__)
-RECORDING = "time,Bearing 1\n" + "".join(
-    f"2026-01-05T{h:02}:{m:02}:00,{h + m / 60}\n" for h in range(24) for m in (0, 30)
-)
 
 
 @dataclass
@@ -74,11 +75,25 @@ def sample_config(name: str) -> Any:
     return parse_config(plugin.Config, table, name)
 
 
-def build(name: str, base_dir: Path) -> Any:
-    (base_dir / "recording.csv").write_text(RECORDING)
+@asynccontextmanager
+async def rigged(name: str, base_dir: Path) -> AsyncIterator[Any]:
+    """The source with what it reads: its rig's, or what its SAMPLE names on any host."""
     asset = AssetDescription("asset-1", AssetClass.SERVER, "model", "serial-1")
     deps = SourceDeps(ScaledClock.starting_now(36_000), asset, base_dir, random.Random(1))
-    return load_plugin(package.__name__, name).build(sample_config(name), deps)
+    plugin, rig = load_plugin(package.__name__, name), offered(own_test(name), "rig")
+    if rig is None:
+        yield plugin.build(sample_config(name), deps)
+        return
+    offer = rig(deps)
+    if isinstance(offer, dict):
+        yield plugin.build(parse_config(plugin.Config, offer, name), deps)
+        return
+    async with offer as settings:
+        yield plugin.build(parse_config(plugin.Config, settings, name), deps)
+
+
+def own_test(name: str) -> Path:
+    return TESTS / "edge_agent" / f"test_source_{name}.py"
 
 
 @pytest.fixture(params=NAMES)
@@ -87,24 +102,27 @@ def name(request: pytest.FixtureRequest) -> Any:
 
 
 async def play(name: str, base_dir: Path, sink: RecordingSink) -> None:
-    """Run until enough samples arrived or the source ends; skip when its device is not here."""
-    task = asyncio.ensure_future(build(name, base_dir).run(sink))
-    waiting = asyncio.ensure_future(sink.enough.wait())
-    done, _ = await asyncio.wait({task, waiting}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    task.cancel()
-    try:
-        await asyncio.wait_for(task, 2)
-    except asyncio.CancelledError:
-        pass
-    except (Retryable, BadConfig, BadInput) as error:
-        pytest.skip(f"{name} needs its device: {error}")
-    if not done or not sink.taken:
-        pytest.skip(f"{name} had nothing to say without its device")
+    """Run until enough samples arrived or the source ends. Fails, with the mend, when there is nothing to read."""
+    said = "it handed over nothing"
+    async with rigged(name, base_dir) as source:
+        task = asyncio.ensure_future(source.run(sink))
+        waiting = asyncio.ensure_future(sink.enough.wait())
+        await asyncio.wait({task, waiting}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        task.cancel()
+        try:
+            await asyncio.wait_for(task, 2)
+        except asyncio.CancelledError:
+            pass
+        except (Retryable, BadConfig, BadInput) as error:
+            said = str(error)
+    if not sink.taken:
+        mend = f"`def rig(deps: SourceDeps) -> dict[str, Any]` in {own_test(name).relative_to(TESTS.parent)}"
+        pytest.fail(f"source {name!r} cannot be tried ({said}): write or mend {mend}", pytrace=False)
 
 
 def test_sources_are_found() -> None:
-    assert {"replay", "linux_host", "synthetic"} <= set(NAMES)
+    assert {"replay", "linux_host", "serial_frames", "synthetic"} <= set(NAMES)
 
 
 def test_sample_is_a_valid_configuration(name: str) -> None:

@@ -75,6 +75,7 @@ def test_there_are_commands_to_check() -> None:
 
 def check_make(words: list[str]) -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    targets |= {f"bench-{path.stem.removeprefix('bench_')}" for path in (ROOT / "benchmarks").glob("bench_*.py")}
     for word in words:
         name, separator, value = word.partition("=")
         if not separator:

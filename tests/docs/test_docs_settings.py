@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -15,9 +15,11 @@ from support.documents import PAGES, ROOT, blocks, name_of, own_part, page, rows
 
 from edge_agent.config import parse_config
 from edge_agent.detection import settings as detection
+from fleet_core.assets import COMPONENT_TYPES
 from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, plugin_names
 from fleet_core.plugins import parse_config as check
+from fleet_server.registry import Component, Registry
 from fleet_server.resolution.escalations import REASONS
 from fleet_server.resolution.policy import Policy
 from fleet_server.settings import Settings
@@ -149,6 +151,23 @@ def test_every_value_of_the_policy_and_its_default() -> None:
     for name, value in Policy().model_dump().items():
         if isinstance(value, bool | int | float):
             assert f"| `{name}` | {str(value).lower()} |" in text, f"the default of {name} is {value}"
+
+
+def test_every_field_of_the_registry_file() -> None:
+    lines = section(OPERATE, "## The registry file").splitlines()
+    said = {line.split("`")[1]: line for line in lines if line.startswith("| `[[")}
+    tables = {f"[[{name}]]": get_args(field.annotation)[0] for name, field in Registry.model_fields.items()}
+    tables["[[asset.component]]"] = Component
+    assert set(said) == set(tables)
+    for name, model in tables.items():
+        for field_name, field in model.model_fields.items():
+            shown = f" `{field_name}`" if field.is_required() else f"*`{field_name}`*"
+            assert shown in said[name], f"{name}: {shown}"
+
+
+def test_every_skill_of_a_component() -> None:
+    said = section(OPERATE, "## The registry file")
+    assert [kind.code for kind in COMPONENT_TYPES.values() if kind.code not in said or kind.skill not in said] == []
 
 
 def test_the_defaults_of_server_toml() -> None:

@@ -154,7 +154,7 @@ def test_watched_in_a_browser_decided_by_a_person_and_stopped_by_sigterm() -> No
         assert faults == []
         assert demo.process.poll() is None
         assert_promises_kept(json.loads((demo.output.parent / DOCUMENT).read_text(encoding="utf-8")))
-        assert demo.end(signal.SIGTERM) == 130
+        assert demo.end(signal.SIGTERM) == 0
         assert "every process of the demo has ended" in demo.said()
         demo.assert_nothing_left()
 

@@ -112,6 +112,78 @@ def test_two_agents_do_not_share_a_state_folder(config_file: Path) -> None:
     assert first.device_births()[0].device_id == "robot-17"
 
 
+def test_a_source_that_cannot_be_built_ends_the_run_at_its_start(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config_file.write_text(config_file.read_text().replace('port = "/dev/null"', 'prot = "/dev/null"'))
+    assert main(["run", "--config", str(config_file)]) == 2
+    error = capsys.readouterr().err
+    assert "source of robot-17" in error and "unknown setting 'prot'; there are: port" in error
+    assert error.count("\n") == 1 and not (config_file.parent / "state").exists()
+
+
+class Scripted:
+    """A source that ends at once, as told; "works" goes on."""
+
+    def __init__(self, end: str) -> None:
+        self.end = end
+
+    async def run(self, sink: Sink) -> None:
+        if self.end == "misconfigured":
+            raise BadConfig("no such machine")
+        if self.end == "works":
+            await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("ends", "lives"),
+    [
+        (("misconfigured",), False),
+        (("misconfigured", "works"), True),
+        (("misconfigured", "finished"), False),
+        (("finished",), True),
+    ],
+)
+async def test_the_agent_lives_while_a_source_does(config_file: Path, ends: tuple[str, ...], lives: bool) -> None:
+    config = load_config(config_file)
+    (asset,) = config.assets
+    named = [replace(asset, description=replace(asset.description, device_id=f"robot-{n}")) for n in range(len(ends))]
+    script = {each.description.device_id: Scripted(end) for each, end in zip(named, ends, strict=True)}
+    agent = Agent(
+        replace(config, assets=tuple(named)),
+        SimulatedClock(),
+        make_source=lambda one, _: script[one.description.device_id],
+    )
+    stop = asyncio.Event()
+    running = asyncio.create_task(agent.run(stop))
+    await asyncio.wait([running], timeout=0.5 if lives else 10)
+    assert running.done() is not lives
+    stop.set()
+    if lives:
+        await asyncio.wait_for(running, 10)
+    else:
+        with pytest.raises(BadConfig, match=r"source of robot-0: no such machine.*no source is left"):
+            await running
+
+
+async def test_a_plugin_that_fails_to_build_is_tried_again(config_file: Path) -> None:
+    tries = []
+
+    def make(*_: object) -> Scripted:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ZeroDivisionError("a bug")
+        return Scripted("works")
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(Agent(load_config(config_file), SimulatedClock(), make_source=make).run(stop))
+    async with asyncio.timeout(10):
+        while len(tries) < 3:  # noqa: ASYNC110 - what is waited for is a plain list
+            await asyncio.sleep(0.02)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+
+
 async def test_an_outbox_that_fails_ends_the_agent(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Talker:
         async def run(self, sink: Sink) -> None:

@@ -105,7 +105,8 @@ def test_waveforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (None, (), "No such file"),
         ("", (), "header"),
         ("time,a\n", (), "no rows"),
-        ("a,b\n1x,2\n", (), "no time column"),
+        ("1.5,2.5\n1,2\n", (), "columns' names"),
+        ("time,a\n2026-01-01,1\n", ("--step-s", "0"), "--step-s"),
         ("time,a\n2026-01-01,x\n", (), "numeric columns"),
         ("time,a\n2026-01-01,1\n", ("--columns", "z"), "no column 'z'"),
         ("time,a\n2026-01-01,1\n", ("--learn-ticks", "3"), "learn_ticks"),
@@ -127,3 +128,65 @@ def test_not_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     path.write_bytes(b"not a zip")
     assert run(path, "--out", tmp_path / "out.csv") == 2
     assert "npz" in capsys.readouterr().err
+
+
+def test_the_recording_is_never_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "in.csv")
+    before, link = path.read_bytes(), tmp_path / "link.csv"
+    link.symlink_to(path)
+    for out in (path, link):
+        assert run(path, "--out", out) == 2
+        assert "name another one" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_scores_take_their_place_only_when_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, path = tmp_path / "scores.csv", tmp_path / "in.csv"
+    out.write_text("of yesterday")
+    path.write_text("time,a,b\n" + "05/01/2026,1,2\n" * 5)
+    assert run(path, "--out", out) == 2
+    said = capsys.readouterr().err
+    assert "no usable row; the first is line 2, '05/01/2026,1,2'" in said and "dd.mm.yyyy" in said
+    assert out.read_text() == "of yesterday" and sorted(each.name for each in tmp_path.iterdir()) == [
+        "in.csv",
+        "scores.csv",
+    ]
+
+
+def test_decimal_commas_between_commas_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("time,a\n" + "2026-01-05,1,5\n" * 5)
+    assert run(path, "--out", tmp_path / "out.csv") == 2
+    said = capsys.readouterr().err
+    assert "line 2, '2026-01-05,1,5': " in said and "3 cells, expected 2" in said and "decimal commas need ;" in said
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_day_first_and_decimal_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str], delimiter: str) -> None:
+    lines = [delimiter.join(("Zeit", "Druck"))]
+    lines += [delimiter.join((f"05.01.2026 {i // 60:02}:{i % 60:02}:07,5", f"1,{i % 7}")) for i in range(200)]
+    path = tmp_path / "in.csv"
+    path.write_text("\n".join(lines) + "\n")
+    assert run(path, "--out", tmp_path / "out.csv", "--json") == 0
+    said = capsys.readouterr()
+    summary = json.loads(said.out)
+    assert (summary["rows"], summary["rows_skipped"], summary["vitals"]) == (200, 0, ["Druck"])
+    assert scores(tmp_path / "out.csv")[61]["time"] == "05.01.2026 01:01:07,5" and "counted" not in said.err
+
+
+def test_without_times_rows_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    path.write_text("a\n" + "".join(f"{i % 7}\n" for i in range(200)))
+    assert run(path, "--out", out) == 0
+    assert "rows are counted, 1 s apart" in capsys.readouterr().err
+    assert [row["time"] for row in scores(out)[:3]] == ["0", "1", "2"]
+    assert run(path, "--out", out, "--step-s", "0.5") == 0
+    assert "counted" not in capsys.readouterr().err
+    assert [row["time"] for row in scores(out)[:3]] == ["0", "0.5", "1"]
+
+
+def test_a_step_stands_in_for_times_nobody_can_read(tmp_path: Path) -> None:
+    path, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    path.write_text("time,a\n" + "".join(f"05/01/2026,{i % 7}\n" for i in range(200)))
+    assert run(path, "--out", out, "--step-s", "600") == 0
+    assert len(scores(out)) == 200 and scores(out)[0]["time"] == "05/01/2026"

@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, Event, Outcome
-from edge_agent.detection.evidence import SIGNATURE
+from edge_agent.detection.evidence import SIGNATURE, in_words
 from edge_agent.detection.pipeline import build_detection
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig, BadInput
@@ -123,6 +123,24 @@ def test_wear_is_found_on_its_component_with_evidence() -> None:
     assert START_US + 195 * TICK_US <= first.onset_us <= first.detected_us < START_US + 300 * TICK_US
     assert len(first.signature) == len(SIGNATURE)
     assert last.severity > first.severity
+
+
+@pytest.mark.parametrize(
+    ("level", "words"),
+    [
+        (("vibration.kurtosis", "1", 4.966, 3.647, 0.2311), "vibration kurtosis 4.97, healthy 3.65 ± 0.23"),
+        (("speed", "/min", 1612.3, 1500.2, 31.4), "speed 1612 rpm, healthy 1500 ± 31 rpm"),
+        (("vibration_rms", "[g]", 0.1234, 0.1, 0.00123), "vibration rms 0.1234 g, healthy 0.1000 ± 0.0012 g"),
+        (("door", "1", 1.0, 0.0, 0.0), "door 1.00, healthy 0.00 ± 0.00"),
+    ],
+)
+def test_a_level_is_told_as_people_write_it(level: tuple[str, str, float, float, float], words: str) -> None:
+    assert in_words(*level) == words
+
+
+def test_the_reason_of_a_change_is_readable() -> None:
+    changes = [event for event in play(learnt(), rows_of(wearing(), 200)) if isinstance(event, StateChange)]
+    assert changes and all(" ± " in each.reason and " 1, " not in each.reason for each in changes)
 
 
 def test_score_never_falls_while_a_drift_grows() -> None:

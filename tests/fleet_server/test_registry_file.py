@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.database import drop_database, new_database, settings_for
 
+from fleet_core.assets import component_type
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadConfig
 from fleet_server.registry import SAMPLE, import_registry, parse_registry
@@ -22,12 +23,32 @@ from fleet_server.store.pool import Pool, open_pool, transaction
         ('role = "operations_director"', 'role = "king"', "person.1.role"),
         ('serial = "SN-0001"', 'serial = "SN-0001"\nshoe_size = 3', "asset.1.shoe_size"),
         ("[[tenant]]", "[[tenant", "registry"),
+        (
+            'wms_kind = "none"',
+            'wms_kind = "telepathy"',
+            r"site\.1: .*wms_kind: .*no plugin 'telepathy'; there are: none, ref",
+        ),
+        ('wms_kind = "none"', 'wms_kind = "reference_http"', r"site\.1: .*wms_config: setting 'url' is missing"),
+        (
+            'wms_kind = "none"',
+            'wms_kind = "none"\nwms_config = {url = "x"}',
+            r"site\.1: .*wms_config: unknown setting 'url'",
+        ),
     ],
 )
 def test_a_wrong_entry_is_named(old: str, new: str, complaint: str) -> None:
     assert old in SAMPLE
     with pytest.raises(BadConfig, match=complaint):
         parse_registry(SAMPLE.replace(old, new, 1))
+
+
+def test_the_sample_can_own_a_case_and_repair_it() -> None:
+    registry = parse_registry(SAMPLE)
+    people = {person.role: person for person in registry.person}
+    assert {"operations_director", "case_owner", "engineer"} <= set(people)
+    skills = {component_type(part.type).skill for asset in registry.asset for part in asset.component}
+    assert skills <= set(people["engineer"].skills)
+    assert people["engineer"].region == registry.site[0].region
 
 
 @pytest.fixture

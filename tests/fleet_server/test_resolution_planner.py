@@ -20,6 +20,7 @@ from fleet_server.resolution.planner import (
     load_by_shift,
     plan_windows,
     shift_at,
+    why_none,
     zone_info,
 )
 
@@ -119,3 +120,33 @@ def test_every_window_fits(loads: list[float], earliest: int, minutes: int, busy
         assert asked.earliest <= span.start and span.end <= asked.latest_end
         assert not any(span.overlaps(taken) for taken in spans)
     assert list(plan.windows) == sorted(plan.windows, key=lambda w: (w.load, w.start))
+
+
+def test_what_is_late_anyway_comes_soon() -> None:
+    loads = [9, 9, 5, 5, 9, 9, 9, 1, 1, 1]
+    soon = plan_windows(request(loads, soon_until=START + 4 * HOUR))
+    assert soon.best is not None and (soon.best.start, soon.best.load_rank) == (START + 2 * HOUR, 1)
+    assert soon.excluded["later_than_needed"] == 4 and not soon.first_counts
+    busy = (Span(START, START + 5 * HOUR),)
+    first = plan_windows(request(loads, soon_until=START + 4 * HOUR, taken=busy))
+    assert first.best is not None and first.first_counts
+    assert (first.best.start, first.best.load_rank) == (START + 5 * HOUR, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"engineers": ()}, "no engineer with skill welding is registered for region north"),
+        ({"engineers": (Engineer("anna", "Anna", (Span(START, START + 99 * HOUR),)),)},
+         "11 of the 11 starts in time do not fit because every engineer with skill welding for region north is booked"),
+        ({"taken": (Span(START, START + 99 * HOUR),)},
+         "11 of the 11 starts in time do not fit because the equipment is taken by other bookings"),
+        ({"earliest": START + 11 * HOUR}, "2 h would end after 2026-03-28 12:00 UTC"),
+        ({"load": {}}, "the WMS gives no load for the time in question"),
+    ],
+)  # fmt: skip
+def test_why_nothing_fits_is_said_in_words(changes: dict[str, object], why: str) -> None:
+    asked = request(**changes)  # type: ignore[arg-type] # fields of the request
+    plan = plan_windows(asked)
+    assert plan.best is None
+    assert why_none(plan, asked, "welding", "north").endswith(why)

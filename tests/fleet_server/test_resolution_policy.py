@@ -15,6 +15,7 @@ from fleet_server.resolution.policy import (
     Verdict,
     deadline,
     judge,
+    look_again_after_h,
     needs_replan,
     policy_for,
     probability_within,
@@ -133,3 +134,9 @@ def test_a_plan_is_only_moved_for_a_deadline_that_moved_far_enough() -> None:
     assert needs_replan(POLICY, end, planned, NOW + timedelta(hours=49))
     assert not needs_replan(POLICY, end, NOW + timedelta(hours=52), NOW + timedelta(hours=49))
     assert isinstance(POLICY, Policy)
+
+
+@pytest.mark.parametrize(("age_h", "hours"), [(0, 2), (4, 2), (12, 3), (40, 10), (96, 24), (5000, 24)])
+def test_an_old_case_is_looked_at_less_often(age_h: float, hours: float) -> None:
+    assert look_again_after_h(POLICY, age_h) == hours
+    assert look_again_after_h(policy_for({"look_again_h": 48}), age_h) == 48

@@ -60,6 +60,11 @@ async def _escalated(ready: Stage, reason: str) -> tuple[Any, dict[str, Any]]:
     return case_id, raised
 
 
+async def _announced(ready: Stage, case_id: Any) -> str:
+    (act,) = await ready.rows("SELECT request FROM act WHERE case_id = %s AND purpose = 'announcement'", case_id)
+    return str(act["request"]["message"]["text"])
+
+
 async def _nothing_held(ready: Stage) -> None:
     held = await ready.rows(
         "SELECT kind FROM act WHERE state IN ('held', 'unknown', 'intended') AND kind IN"
@@ -73,10 +78,15 @@ async def _nothing_held(ready: Stage) -> None:
 
 async def test_no_warranty(dsn: str, servers: Servers) -> None:
     async with stage(dsn, servers, warranty=False) as ready:
+        await ready.rows(
+            "INSERT INTO app_user (user_id, person_id, role, password_hash, created_at)"
+            " VALUES ('test', 'nina', 'operator', '', now()) RETURNING 1"
+        )
         case_id, raised = await _escalated(ready, "no_warranty")
         await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_out_of_warranty", "charge it")
         case = await ready.case(case_id)
         assert (case["state"], case["escalated"]) == ("committed", False)
+        assert "arranged after a decision by Nina Hale and takes place" in await _announced(ready, case_id)
         assert len(servers.mails_of(case_id, "announcement")) == 1
 
 
@@ -88,6 +98,47 @@ async def test_no_part_in_time(dsn: str, servers: Servers) -> None:
         case = await ready.case(case_id)
         assert (case["state"], case["plan"]["part"]["centre_id"]) == ("committed", "lyon")
         assert case["plan"]["window"]["before_deadline"] is False
+
+
+async def test_a_part_that_comes_after_weeks_is_waited_for_once_that_was_accepted(dsn: str, servers: Servers) -> None:
+    policy = {"late_window_h": 48, "planning_horizon_h": 240}
+    async with stage(dsn, servers, policy=policy) as ready:
+        await ready.rows("UPDATE fulfilment_centre SET handling_h = 456 RETURNING 1")  # 19 days
+        case_id, raised = await _escalated(ready, "no_part_in_time")
+        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_late_part", "")
+        case = await ready.case(case_id)
+        assert (case["state"], len(await ready.escalations(case_id))) == ("committed", 1), case["waits_for"]
+        arrives_at, start = (instant(case["plan"][a][b]) for a, b in (("part", "arrives_at"), ("window", "start")))
+        assert timedelta(days=19) <= arrives_at - ready.clock.now()
+        assert timedelta(0) <= start - arrives_at <= timedelta(hours=48)
+        text = await _announced(ready, case_id)
+        assert "after a decision by Marta Lindqvist's team" in text and "later than we would like" in text
+
+
+async def test_no_part_at_all_is_nothing_to_wait_for(dsn: str, servers: Servers) -> None:
+    async with stage(dsn, servers) as ready:
+        await ready.rows("UPDATE stock SET on_hand = 0 RETURNING 1")
+        case_id = await ready.finding()
+        (raised,) = await ready.escalations(case_id)
+        assert raised["reason"] == "no_part_in_time" and "No part is in stock" in raised["summary"]
+        assert "accept_late_part" not in [option["code"] for option in raised["options"]]
+
+
+async def test_lateness_accepted_once_is_not_asked_again(dsn: str, servers: Servers) -> None:
+    async with stage(dsn, servers) as ready:
+        away = (ready.clock.now() - timedelta(days=1), ready.clock.now() + timedelta(days=90))
+        for who in ("jonas", "aisha"):
+            await ready.rows(
+                "INSERT INTO engineer_booking (booking_id, tenant_id, idempotency_key, person_id, during, state)"
+                " VALUES (gen_random_uuid(), 'northgate', %s, %s, tstzrange(%s, %s), 'held') RETURNING 1",
+                who, who, *away,
+            )  # fmt: skip
+        case_id, raised = await _escalated(ready, "no_window_in_time")
+        assert "before the deadline" in raised["summary"] and "drive-mechanics" in raised["summary"]
+        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_late_window", "")
+        _, again = await ready.escalations(case_id)
+        assert again["reason"] == "no_window_in_time" and "before the deadline" not in again["summary"]
+        assert "accept_late_window" not in [option["code"] for option in again["options"]]
 
 
 async def test_no_window_in_time_releases_the_part(dsn: str, servers: Servers) -> None:
@@ -111,7 +162,8 @@ async def test_no_window_in_time_releases_the_part(dsn: str, servers: Servers) -
 async def test_no_qualified_engineer(dsn: str, servers: Servers) -> None:
     async with stage(dsn, servers) as ready:
         await ready.rows("UPDATE person SET skills = '{}' RETURNING 1")
-        await _escalated(ready, "no_engineer")
+        _, raised = await _escalated(ready, "no_engineer")
+        assert "no engineer with skill drive-mechanics is registered for region eu-north" in raised["summary"]
 
 
 async def test_connector_down(dsn: str, servers: Servers) -> None:

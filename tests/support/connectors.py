@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from support.resolution import Servers, seed, settings_of
+from support.rigs import TESTS, offered
 
 from fleet_core.clock import Clock, SimulatedClock
 from fleet_core.plugins import load_plugin, parse_config
 from fleet_server.connectors.common import ConnectorDeps
 from fleet_server.store.pool import open_pool
 
-OWN_TESTS = Path(__file__).resolve().parents[1] / "fleet_server"
+OWN_TESTS = TESTS / "fleet_server"
 
 
 def check_shape(package: str, name: str) -> ModuleType:
@@ -39,22 +38,12 @@ def check_shape(package: str, name: str) -> ModuleType:
 def own_test(kind: str, plugin: ModuleType, signature: str) -> Callable[..., Any]:
     """The function ``signature`` names, from the plugin's own test. Fails the test that asks, with the mend."""
     name = plugin.__name__.rpartition(".")[2]
-    path, wanted = OWN_TESTS / f"test_{kind}_{name}.py", signature.partition("(")[0]
-    function: Callable[..., Any] | None = getattr(_module(path), wanted, None) if path.exists() else None
+    path = OWN_TESTS / f"test_{kind}_{name}.py"
+    function = offered(path, signature.partition("(")[0])
     if function is None:
-        where = path.relative_to(OWN_TESTS.parents[1])
+        where = path.relative_to(TESTS.parent)
         pytest.fail(f"{kind} {name!r} cannot be tried: write `def {signature}` in {where}", pytrace=False)
     return function
-
-
-@functools.cache
-def _module(path: Path) -> ModuleType:
-    """A test file as a module of its own, whether or not it is collected as well."""
-    spec = importlib.util.spec_from_file_location(f"rig_of_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @asynccontextmanager

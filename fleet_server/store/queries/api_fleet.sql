@@ -29,12 +29,12 @@ SELECT asset.asset_id, asset.name, asset.asset_class, asset.model, asset.serial,
   JOIN agent ON agent.agent_id = asset.agent_id
   LEFT JOIN LATERAL (
       SELECT level, slot, score, bool_or(stale) OVER () AS stale FROM health WHERE health.asset_id = asset.asset_id
-       ORDER BY array_position(ARRAY['critical', 'degrading', 'watch', 'good', 'unknown'], level), score DESC, slot
-       LIMIT 1) worst ON true
+       ORDER BY array_position(ARRAY['critical', 'degrading', 'watch', 'good', 'unknown'], level), slot = '', score DESC, slot
+       LIMIT 1) worst ON true -- of equals the component, not the asset's own row that sums them up
   LEFT JOIN LATERAL (
       SELECT case_id, number, state, escalated FROM repair_case
        WHERE repair_case.asset_id = asset.asset_id AND state NOT IN ('closed', 'cancelled', 'false_alarm')
-       ORDER BY opened_at DESC LIMIT 1) opened ON true
+       ORDER BY deadline_at NULLS LAST, escalated DESC, opened_at LIMIT 1) opened ON true
  WHERE (%(level)s::text IS NULL OR coalesce(worst.level, 'unknown') = %(level)s)
    AND (%(site_id)s::text IS NULL OR asset.site_id = %(site_id)s)
    AND (%(asset_class)s::text IS NULL OR asset.asset_class = %(asset_class)s)

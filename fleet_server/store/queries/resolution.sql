@@ -109,6 +109,9 @@ SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM per
 -- name: person_by_id
 SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM person WHERE person_id = %(person_id)s
 
+-- name: name_of_user
+SELECT person.name FROM app_user JOIN person USING (person_id) WHERE app_user.user_id = %(user_id)s
+
 -- name: acts_of
 SELECT * FROM act WHERE case_id = %(case_id)s ORDER BY intended_at, sequence
 
