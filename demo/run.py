@@ -99,7 +99,7 @@ def _play(stack: Stack, arguments: argparse.Namespace, started_s: float) -> int:
     well = all(story["ok"] for story in document["stories"]) and _proofs_hold(document)
     if not arguments.once:
         terminal.print(
-            f"\nVitals keep coming, {arguments.scale / 3600:g} h in each second. Dashboard: [bold]{stack.url}[/bold]"
+            f"\nThe vitals keep coming ({arguments.scale / 3600:g} h a second). Dashboard: [bold]{stack.url}[/bold]"
             f"   user [bold]admin[/bold], password [bold]{password}[/bold] (one session)\n"
             "Press Ctrl-C to stop everything.",
             soft_wrap=True,
