@@ -41,7 +41,7 @@ def request(loads: list[float] | None = None, **changes: object) -> PlanRequest:
         taken=(),
         engineers=(ANNA, BEN),
     )
-    return replace(asked, **changes)  # type: ignore[arg-type]
+    return replace(asked, **changes)  # type: ignore[arg-type] # fields of the request
 
 
 def test_the_quietest_window_that_fits_comes_first() -> None:
