@@ -12,16 +12,20 @@ from typing import TextIO
 
 def report(
     name: str,
-    value: float,
+    value: float | None,
     unit: str,
     *,
     peer: str = "",
     peer_value: float | None = None,
     stream: TextIO | None = None,
 ) -> None:
-    """Print one figure. ``ratio`` is ours over the peer's (a named alternative doing the same work), else null."""
-    ratio = None if not peer_value else round(value / peer_value, 4)
-    figure = {"name": name, "value": round(value, 6), "unit": unit, "peer": peer or None, "ratio": ratio}
+    """Print one figure. ``ratio`` is ours over the peer's (a named alternative doing the same work), else null.
+
+    ``value`` is None (null) when it could not be measured; the caller says why on standard error.
+    """
+    ratio = None if value is None or not peer_value else round(value / peer_value, 4)
+    value = None if value is None else round(value, 6)
+    figure = {"name": name, "value": value, "unit": unit, "peer": peer or None, "ratio": ratio}
     print(json.dumps(figure), file=stream or sys.stdout, flush=True)
 
 

@@ -151,7 +151,8 @@ class Stack:
         uplink = 'bundle = "bundle"' if self.broker.tls else f'host = "{LOOPBACK}"\nport = {self.broker.port}'
         (home / "agent.toml").write_text(
             f'[agent]\nnode_id = "{node_id}"\ngroup_id = "{site_id}"\nstate_dir = "state"\n\n'
-            f"[uplink]\n{uplink}\n\n[outbox]\nquota_mb = 64\ncommit_interval_ms = 20\n\n{assets}",
+            f"[uplink]\n{uplink}\n\n"
+            f"[outbox]\nquota_mb = 64\nflush_interval_s = 0.25\ncommit_interval_ms = 20\n\n{assets}",
             encoding="utf-8",
         )
         argv = [*_program("edge-agent"), "run", "--config", str(home / "agent.toml")]

@@ -42,9 +42,8 @@ from fleet_core.schema import MAX_SCHEMA_METRICS
 
 log = logging.getLogger(__name__)
 
-FLUSH_INTERVAL_S = 0.25
 STATUS_INTERVAL_S = 5.0
-SAVE_INTERVAL_S, SCALED_SAVE_INTERVAL_S = 60.0, 5.0
+SCALED_SAVE_INTERVAL_S = 5.0
 FAREWELL_S = 1.5
 CANCEL_AGAIN_S = 2.0
 
@@ -163,11 +162,11 @@ class Agent:
         """Run until ``stop`` is set or a termination signal arrives. Raises what ended a part that should not end,
         and BadConfig when no source is left and one of them needs a person."""
         stop = stop or _stop_on_signals()
-        save_interval_s = SCALED_SAVE_INTERVAL_S if self._clock.scale > 1 else SAVE_INTERVAL_S
+        save_interval_s = SCALED_SAVE_INTERVAL_S if self._clock.scale > 1 else self._config.save_interval_s
         services = [
             asyncio.create_task(self._store.run(), name="outbox"),
             asyncio.create_task(self._uplink.run(), name="uplink"),
-            asyncio.create_task(self._every(FLUSH_INTERVAL_S, self._flush), name="flush"),
+            asyncio.create_task(self._every(self._config.flush_interval_s, self._flush), name="flush"),
             asyncio.create_task(self._every(STATUS_INTERVAL_S, self._write_status), name="status"),
             asyncio.create_task(self._every(save_interval_s, self._save), name="save"),
         ]

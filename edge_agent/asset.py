@@ -180,6 +180,8 @@ class AssetWorker:
             except BadInput as error:
                 log.warning("%s: detection starts anew: %s", self.device_id, error)
                 self.detection = self._build(asset, dict(self._config.detection))
+        for name, reason in self.detection.absent.items():
+            log.info("%s: detection goes without the %s detector: %s", self.device_id, name, reason)
         own = {metric.name for metric in asset.metrics}
         derived = tuple(metric for metric in self.detection.derived_metrics() if metric.name not in own)
         rejected = self._collector.rejected

@@ -1,4 +1,4 @@
-"""``edge-agent``: run, detect, doctor, enrol.
+"""``edge-agent``: run, detect, explain, doctor, enrol.
 
 Errors are one line with the mend and exit code 2. Only what a command needs is imported, so ``run`` stays small.
 """
@@ -17,14 +17,16 @@ from fleet_core import __version__
 from fleet_core.clock import clock_from_environment
 from fleet_core.errors import BadConfig, ForestallError
 
-DETECT = "detect"
+DETECT, EXPLAIN = "detect", "explain"
+HEAVY = (DETECT, EXPLAIN)
+"""Commands whose arguments bring numpy along, which the others need not wait for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code (0 done, 1 something is unfit, 2 cannot)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        parsed = _parser(with_detect=DETECT in arguments[:1]).parse_args(arguments)
+        parsed = _parser(arguments[:1]).parse_args(arguments)
         act: Callable[[argparse.Namespace], int] = parsed.act
         return act(parsed)
     except ForestallError as error:
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser(with_detect: bool) -> argparse.ArgumentParser:
+def _parser(heavy: Sequence[str] = HEAVY) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edge-agent", description="Watches machines and reports what will fail.")
     parser.add_argument("--version", action="version", version=f"forestall {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -46,11 +48,17 @@ def _parser(with_detect: bool) -> argparse.ArgumentParser:
     run.set_defaults(act=_run)
 
     detect = commands.add_parser(DETECT, help="run detection over a recorded file")
-    if with_detect:  # its arguments bring numpy along, which the other commands need not wait for
-        from edge_agent.detection.offline import add_arguments
+    explain = commands.add_parser(EXPLAIN, help="say and draw what was seen, in a recording or by the running agent")
+    if DETECT in heavy:
+        from edge_agent.detection import offline
 
-        add_arguments(detect)
+        offline.add_arguments(detect)
+    if EXPLAIN in heavy:
+        from edge_agent.explain import cli
+
+        cli.add_arguments(explain)
     detect.set_defaults(act=_detect)
+    explain.set_defaults(act=_explain)
 
     doctor = commands.add_parser("doctor", help="check this device and say what to mend")
     _add_config(doctor)
@@ -89,6 +97,12 @@ def _detect(arguments: argparse.Namespace) -> int:
 
     code: int | None = main_detect(arguments)
     return code or 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from edge_agent.explain.cli import main_explain
+
+    return main_explain(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

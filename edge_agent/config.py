@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_agent.acquisition.api import AssetDescription
 from fleet_core.assets import AssetClass
@@ -22,6 +22,7 @@ from fleet_core.telemetry import ComponentSpec, check_identity, check_name
 MAX_CONFIG_BYTES = 1 << 20
 MAX_ASSETS = 64
 LOG_LEVELS = ("debug", "info", "warning", "error")
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,17 @@ class AssetConfig:
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """See ``agent.toml`` in the docs. ``base_dir`` is the file's folder."""
+    """See ``agent.toml`` in the docs. ``base_dir`` is the file's folder; intervals in real time."""
 
     node_id: str
     group_id: str
     base_dir: Path
     state_dir: Path
     log_level: str
+    save_interval_s: float
     uplink: UplinkConfig
     quota_mb: int
+    flush_interval_s: float
     commit_interval_ms: int
     assets: tuple[AssetConfig, ...]
 
@@ -107,8 +110,10 @@ def parse_config(record: Mapping[str, Any], base_dir: Path) -> AgentConfig:
         base_dir=base_dir,
         state_dir=base_dir / agent.take("state_dir", str, "var/agent"),
         log_level=log_level,
+        save_interval_s=agent.number("save_interval_s", 900.0, 5.0, 86_400.0),
         uplink=_uplink(uplink, base_dir, defaults),
         quota_mb=outbox.number("quota_mb", 256, 1, 1 << 20),
+        flush_interval_s=outbox.number("flush_interval_s", 5.0, 0.05, 3600.0),
         commit_interval_ms=outbox.number("commit_interval_ms", 50, 0, 5000),
         assets=tuple(_asset(_Table(item, f"asset {index}")) for index, item in enumerate(assets, 1)),
     )
@@ -194,11 +199,13 @@ class _Table:
             raise BadConfig(f"{self._name}{key} must be a {kind.__name__}, not {value!r}")
         return value
 
-    def number(self, key: str, default: int, low: int, high: int) -> int:
-        value: int = self.take(key, int, default)
+    def number(self, key: str, default: N, low: N, high: N) -> N:
+        """Of the default's type; where that is float, whole numbers are welcome too."""
+        kind = type(default)
+        value = self.take(key, int if isinstance(self._left.get(key), int) else kind, default)
         if not low <= value <= high:
             raise BadConfig(f"{self._name}{key} must be {low} to {high}, not {value}")
-        return value
+        return kind(value)
 
     def rest(self) -> dict[str, Any]:
         return self._left

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 RESERVE_FILE_BYTES = 512 * 1024
 BUSY_TIMEOUT_S = 5.0
+CACHE_KIB = 256
+"""Of pages in memory, besides the kernel's: a batch is read back soon after it was written, or hours later."""
 
 _SCHEMA_SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -86,6 +88,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA journal_size_limit = 4194304")
+        db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise ValueError(verdict)
         db.executescript(_SCHEMA_SQL)

@@ -53,6 +53,8 @@ FAILURE_MODES: dict[str, FailureMode] = {
         FailureMode("fan_degradation", "Fan degradation", "LOO", "2.4 wear"),
         FailureMode("battery_fade", "Battery capacity fade", "LOO", "2.0 material failure"),
         FailureMode("pump_cavitation", "Pump cavitation", "VIB", "2.1 cavitation"),
+        FailureMode("pump_blockage", "Pump blockage", "PLU", "5.1 blockage/plugged"),
+        FailureMode("pump_leakage", "Pump leakage", "ELP", "1.1 leakage"),
         FailureMode(UNKNOWN_FAILURE_MODE, "Unknown", "UNK", "6.4 unknown"),
     )
 }
@@ -68,7 +70,14 @@ COMPONENT_TYPES: dict[str, ComponentType] = {
         ComponentType("fan", "Fan", ("fan_degradation",), "server-hardware", "speed", "/min"),
         ComponentType("host", "Host", ("host_overheating",), "server-hardware", "temperature", "Cel"),
         ComponentType("battery", "Battery", ("battery_fade",), "medical-devices", "capacity", "A.h"),
-        ComponentType("pump", "Pump", ("pump_cavitation",), "drive-mechanics", "vibration", "[g]"),
+        ComponentType(
+            "pump",
+            "Pump",
+            ("pump_cavitation", "pump_blockage", "pump_leakage"),
+            "drive-mechanics",
+            "vibration",
+            "[g]",
+        ),
     )
 }
 

@@ -9,15 +9,23 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from fleet_core.errors import ForestallError
 from fleet_server.prognosis.history import read_history, write_history
 from fleet_server.prognosis.library import Library
+from models.autoencoder.cli import app as autoencoder_app
+from models.detection_evaluation.report import show
+from models.detection_evaluation.run import CORPORA, Options, evaluate
 from models.prognosis_evaluation import evaluate_library, evaluate_recorded
 from models.simulation import ARTIFACT, ARTIFACT_SEED, ARTIFACT_UNITS, simulate_bearings
 
+FILE_WIDTH = 140
+"""Columns of the tables where standard output is no terminal."""
+
 app = typer.Typer(help="Models and histories: simulate, evaluate.", no_args_is_help=True, add_completion=False)
+app.add_typer(autoencoder_app, name="autoencoder")
 
 
 @app.callback()
@@ -61,6 +69,36 @@ def evaluate_prognosis(
         typer.echo(json.dumps(found))
     else:
         _show(found)
+
+
+@app.command("evaluate")
+def evaluate_detection(
+    data: Annotated[Path | None, typer.Option(help="Recorded data (NAB, SKAB, ...); default: FORESTALL_DATA.")] = None,
+    only: Annotated[str, typer.Option(help="Some of nab,skab,bearings,fleet.")] = ",".join(CORPORA),
+    out: Annotated[Path | None, typer.Option(help="Folder for report.md, report.json, pictures.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the simulated fleet.")] = 0,
+    months: Annotated[int, typer.Option(help="Simulated healthy asset-months.")] = 24,
+    jobs: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
+    baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Plain detectors beside ours.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Run the device's own detection over recordings and a simulated fleet, beside plain detectors."""
+    recorded = data or (Path(os.environ["FORESTALL_DATA"]) if os.environ.get("FORESTALL_DATA") else None)
+    chosen = tuple(name.strip() for name in only.split(",") if name.strip())
+    try:
+        options = Options(recorded, chosen, out, seed, months, jobs, baselines)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            line = bar.add_task("judging", total=None)
+            report = evaluate(
+                options, lambda done, total, name: bar.update(line, completed=done, total=total, description=name)
+            )
+    except (ForestallError, OSError, ValueError) as error:
+        raise _failed(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+    else:
+        console = Console()
+        show(report.all_tables(), console if console.is_terminal else Console(width=FILE_WIDTH))
 
 
 def main() -> None:

@@ -12,14 +12,20 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.acquisition._times import (
+    RELATIVE_EPOCH_S,
+    day_comes_first,
+    is_ambiguous,
+    is_clock,
+    parse_time_us,
+)
 from fleet_core.errors import BadInput
-from fleet_core.telemetry import EARLIEST_US, LATEST_US, MAX_WAVEFORM_SAMPLES, now_us
+from fleet_core.telemetry import LATEST_US, MAX_WAVEFORM_SAMPLES
 
 MAX_LINE = 64 * 1024
 MAX_COLUMNS = 512
@@ -27,13 +33,12 @@ MAX_ARCHIVE_BYTES = 4 * 1024**3
 HEAD_ROWS = 200
 MAX_SHOWN = 80
 COUNTED_STEP_S = 1.0
-RELATIVE_EPOCH_S = 1_600_000_000
-"""Where a recording whose times only count from its own start is placed: times must be believable."""
+DELIMITERS = (";", ",", "\t", "|")
 
-_TIME_NAMES = ("time", "timestamp", "datetime", "date", "date_time", "ts")
+_TIME_NAMES = ("time", "timestamp", "datetime", "date", "date_time", "ts", "t", "zeit", "datum", "zeitstempel")
+_TIME_WORDS = ("time", "timestamp", "datetime", "elapsed", "epoch", "seconds")
+_TRUTH = {"true": 1.0, "false": 0.0}
 _MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
-_DOTTED = re.compile(r"(\d{4})\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\Z")
-_DAY_FIRST = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?:[ T]+(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,6}))?)?)?\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class BadRow:
 @dataclass(frozen=True, slots=True)
 class Table:
     """A delimited file's shape. ``time_column`` (None: there is none) and ``columns`` (the numeric ones) index
-    ``header``. With ``step_s`` rows are counted that many seconds apart and no written time is read."""
+    ``header``. With ``step_s`` rows are counted that many seconds apart and no written time is read. ``clock_column``
+    holds the time of day where the time column holds dates only; ``day_first`` settles dates such as 05/01/2026."""
 
     path: Path
     delimiter: str
@@ -67,25 +73,44 @@ class Table:
     columns: tuple[int, ...]
     text_columns: tuple[int, ...]
     step_s: float | None = None
+    clock_column: int | None = None
+    day_first: bool = False
 
     def rows(self) -> Iterator[Row | BadRow]:
         """The rows in the file's order. A missing or unreadable value is NaN; a row without a time is bad."""
+        for each in self._timed():
+            if isinstance(each, BadRow):
+                yield each
+                continue
+            line, cells, text, time_us = each
+            values = [parse_number(cells[i], self.delimiter) if i < len(cells) else math.nan for i in self.columns]
+            yield Row(line, text, time_us, values)
+
+    def times_us(self) -> NDArray[np.int64]:
+        """The times (n,) of the rows that have one, in the file's order."""
+        found = (each[3] for each in self._timed() if not isinstance(each, BadRow))
+        return np.fromiter(found, dtype=np.int64)
+
+    def _timed(self) -> Iterator[tuple[int, list[str], str, int] | BadRow]:
+        """Line, cells, time as written and in microseconds of each row."""
+        last = max(-1 if each is None else each for each in (self.time_column, self.clock_column))
         for number, (line, cells) in enumerate(_lines(self.path, self.delimiter)):
             try:
-                if len(cells) > len(self.header) or (self.time_column is not None and len(cells) <= self.time_column):
+                if len(cells) <= last or any(cell.strip() for cell in cells[len(self.header) :]):
                     raise BadInput("cells", f"{len(cells)} cells, expected {len(self.header)}")
                 text, time_us = self._time(number, cells)
             except BadInput as error:
                 yield BadRow(line, str(error), self.delimiter.join(cells)[:MAX_SHOWN])
                 continue
-            values = [parse_number(cells[i], self.delimiter) if i < len(cells) else math.nan for i in self.columns]
-            yield Row(line, text, time_us, values)
+            yield line, cells, text, time_us
 
     def _time(self, number: int, cells: Sequence[str]) -> tuple[str, int]:
         """The time of the row with this number, as written and in microseconds. Raises BadInput."""
         text = cells[self.time_column].strip() if self.time_column is not None else ""
+        if self.clock_column is not None:
+            text = f"{text} {cells[self.clock_column].strip()}"
         if self.step_s is None:
-            return text, _cell_time_us(text, self.delimiter)
+            return text, _cell_time_us(text, self.delimiter, self.day_first)
         time_us = round((RELATIVE_EPOCH_S + number * self.step_s) * 1e6)
         if time_us > LATEST_US:
             raise BadInput("time", "more rows than steps of this size can be counted")
@@ -113,11 +138,13 @@ def open_table(path: Path, time_column: str = "", step_s: float | None = None, t
             first = file.readline(MAX_LINE)
     except OSError as error:
         raise BadInput("file", f"{path}: {error.strerror or error}") from None
-    delimiter = max((";", ",", "\t"), key=first.count)
+    delimiter = max(DELIMITERS, key=first.count)
     header = tuple(cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), []))
     timeless = timeless or step_s is not None
-    if not (1 if timeless else 2) <= len(header) <= MAX_COLUMNS:
-        raise BadInput("header", f"{path}: expected a header with a time column and vitals, delimited by , or ;")
+    if len(header) > MAX_COLUMNS:
+        raise BadInput("header", f"{path}: {len(header)} columns, at most {MAX_COLUMNS} can be read")
+    if len(header) < (1 if timeless else 2):
+        raise BadInput("header", f"{path}: expected a header with a time column and vitals, delimited by , ; tab or |")
     head = [cells for _, (_, cells) in zip(range(HEAD_ROWS), _lines(path, delimiter), strict=False)]
     if not head:
         raise BadInput("empty", f"{path}: no rows below the header")
@@ -129,9 +156,16 @@ def open_table(path: Path, time_column: str = "", step_s: float | None = None, t
         if not any(re.search("[^0-9.,+-]", name) for name in header) and not all(name.isdigit() for name in header):
             raise BadInput("header", f"{path}: the first line holds numbers, expected the columns' names")
         step_s = step_s or COUNTED_STEP_S
-    numeric = [i for i in range(len(header)) if i != time_index and _is_numeric(head, i, delimiter)]
-    text = [i for i in range(len(header)) if i != time_index and i not in numeric]
-    return Table(path, delimiter, header, time_index, tuple(numeric), tuple(text), step_s)
+    clock_index = None if time_index is None else _find_clock(head, time_index)
+    dates = [_cell(row, time_index) for row in head] if time_index is not None else []
+    day_first = False
+    if any(map(is_ambiguous, dates)):  # then all of them are asked: the days may pass the twelfth late
+        day_first = day_comes_first(_cell(cells, time_index) for _, cells in _lines(path, delimiter))
+    others = [i for i in range(len(header)) if i not in (time_index, clock_index)]
+    numeric = [i for i in others if _is_numeric(head, i, delimiter)]
+    text = [i for i in others if i not in numeric]
+    shape = tuple(numeric), tuple(text), step_s, clock_index, day_first
+    return Table(path, delimiter, header, time_index, *shape)
 
 
 def open_snapshots(path: Path) -> Snapshots:
@@ -159,27 +193,17 @@ def open_snapshots(path: Path) -> Snapshots:
     return Snapshots(values, times_us, [f"{each:g}" for each in seconds], rate_hz)
 
 
-def parse_time_us(text: str) -> int:
-    """A time as written in a recording. Raises BadInput.
-
-    ISO 8601, ``2004.02.12.10.32.39``, ``12.02.2004 10:32[:39]``, or a number: an epoch in s, ms or us by its size,
-    or seconds from the recording's start. A time without a zone is UTC.
-    """
-    try:
-        time_us = _epoch_us(float(text))
-    except ValueError:
-        time_us = _written_us(text)
-    if not EARLIEST_US <= time_us <= LATEST_US:
-        raise BadInput("time", f"{text[:40]!r} is not a believable time")
-    return time_us
-
-
 def parse_number(text: str, delimiter: str = ",") -> float:
-    """A cell as a number; NaN when it is missing or not one. A decimal comma is read where no comma delimits."""
+    """A cell as a number; NaN when it is missing or not one. ``true`` is 1.
+
+    A decimal comma is read where no comma delimits.
+    """
     try:
         return float(text)
     except ValueError:
-        pass
+        text = text.strip()
+    if text.lower() in _TRUTH:
+        return _TRUTH[text.lower()]
     if delimiter != "," and text.count(",") == 1:
         try:
             return float(text.replace(",", "."))
@@ -188,35 +212,9 @@ def parse_number(text: str, delimiter: str = ",") -> float:
     return math.nan
 
 
-def _epoch_us(number: float) -> int:
-    if not math.isfinite(number):
-        raise BadInput("time", "not a finite number")
-    for unit_us, limit in ((1_000_000, 4e9), (1_000, 4e12), (1, 4e15)):
-        if abs(number) <= limit:
-            time_us = round(number * unit_us)
-            return time_us if time_us >= EARLIEST_US else time_us + RELATIVE_EPOCH_S * 1_000_000
-    raise BadInput("time", f"{number:g} is not a believable time")
-
-
-def _written_us(text: str) -> int:
-    dotted, day_first = _DOTTED.match(text), _DAY_FIRST.match(text)
-    try:
-        if day_first:
-            day, month, year, hour, minute, second = (int(part or 0) for part in day_first.groups()[:6])
-            fraction_us = int((day_first[7] or "").ljust(6, "0"))
-            moment = datetime(year, month, day, hour, minute, second, fraction_us, UTC)
-        elif dotted:
-            moment = datetime(*(int(part) for part in dotted.groups()), tzinfo=UTC)  # type: ignore[arg-type,misc]  # six ints
-        else:
-            moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadInput("time", f"{text[:40]!r} is not a time") from None
-    return now_us(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-
-
-def _cell_time_us(text: str, delimiter: str) -> int:
+def _cell_time_us(text: str, delimiter: str, day_first: bool = False) -> int:
     """The time in a cell; seconds may have a decimal comma where no comma delimits. Raises BadInput."""
-    return parse_time_us(text if delimiter == "," else text.replace(",", "."))
+    return parse_time_us(text if delimiter == "," else text.replace(",", "."), day_first)
 
 
 def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -236,18 +234,36 @@ def _find_time(path: Path, header: Sequence[str], head: Sequence[list[str]], wan
         if wanted not in header:
             raise BadInput("time_column", f"{path}: no column {wanted!r}; there are: {', '.join(header)[:300]}")
         return header.index(wanted)
-    for name in _TIME_NAMES:
-        if name in lowered:
-            return lowered.index(name)
+    named = [lowered.index(name) for name in _TIME_NAMES if name in lowered]
+    # a date beside a time of day comes first: the two are read together
+    for index in sorted(named, key=lambda index: all(is_clock(_cell(row, index)) for row in head)):
+        if any(_parses(_cell(row, index), delimiter) for row in head):
+            return index
     for index, name in enumerate(lowered):
-        written = [row[index].strip() for row in head if index < len(row)]
+        written = [text for row in head if (text := _cell(row, index))]
         if (
             written
-            and (any(word in name for word in _TIME_NAMES[:3]) or math.isnan(parse_number(written[0], delimiter)))
+            and (any(word in name for word in _TIME_WORDS) or math.isnan(parse_number(written[0], delimiter)))
             and _parses(written[0], delimiter)
         ):
             return index
+    return named[0] if named else None
+
+
+def _find_clock(head: Sequence[list[str]], time_index: int) -> int | None:
+    """The column with the time of day, where the time column holds dates alone."""
+    dates = [text for row in head if (text := _cell(row, time_index))]
+    if any(":" in text or text.isdigit() for text in dates):
+        return None
+    for index in range(max(map(len, head))):
+        written = [text for row in head if (text := _cell(row, index))]
+        if index != time_index and written and all(map(is_clock, written)):
+            return index
     return None
+
+
+def _cell(row: Sequence[str], index: int | None) -> str:
+    return row[index].strip() if index is not None and index < len(row) else ""
 
 
 def _parses(text: str, delimiter: str) -> bool:

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent.acquisition._tables import BadRow, Row, Snapshots, open_snapshots, open_table, parse_time_us
+from edge_agent.acquisition._tables import BadRow, Row, Snapshots, open_snapshots, open_table
+from edge_agent.acquisition._times import parse_time_us
 from edge_agent.acquisition.api import Sink, SourceDeps
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput

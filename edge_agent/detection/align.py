@@ -22,6 +22,7 @@ HOLD_PERIODS = 3.0
 FAST_SHARE = 0.5
 COUNT_DECAY = 0.9
 LATE_LIMIT = 3
+SKEW_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,29 @@ class Aligner:
             return []
         self._late_in_a_row = 0
         frames: list[Frame] = []
-        if self._counts[channel] and time_us > self._newest_us and self._waited(time_us):
+        again = self._counts[channel] or self._next_tick(channel, time_us)
+        if again and time_us > self._newest_us and self._waited(time_us):
             frames.append(self._close())
         self._put(channel, time_us, value)
         if self._waited(time_us) and self._complete():
             frames.append(self._close())
         return frames
+
+    def add_row(self, time_us: int, values: list[float]) -> Frame | None:
+        """Take one sample of every channel at once, the same as one by one; None where that would not close one row."""
+        last_us = self._newest_us
+        in_step = self._times.count(last_us) == self._channels and len(self._fast) == self._channels
+        if not in_step or time_us <= last_us or any(self._counts) or not self._waited(time_us):
+            return None
+        step = float(time_us - last_us)
+        self._periods = [each + 0.1 * (min(step, 4 * each) - each) if each else step for each in self._periods]
+        self._weights = [COUNT_DECAY * each + 1 for each in self._weights]
+        self._times = [time_us] * self._channels
+        self._values = [value if math.isfinite(value) else math.nan for value in values]
+        self._closed_us = self._newest_us = time_us
+        self._frames += 1
+        self._late_in_a_row = 0
+        return Frame(time_us, np.array(self._values))
 
     def state(self) -> dict[str, Any]:
         own = {name: value for name, value in self.__dict__.items() if name not in ("_channels", "_min_tick_us")}
@@ -89,9 +107,15 @@ class Aligner:
     def _waited(self, time_us: int) -> bool:
         return time_us - self._closed_us >= self._min_tick_us
 
+    def _next_tick(self, channel: int, time_us: int) -> bool:
+        """Does a row stand open that this sample comes too late for? Else one lost sample would skew all later rows."""
+        period = self._periods[channel]
+        opened = any(self._counts[each] for each in self._fast)
+        return opened and 0 < SKEW_SHARE * period < time_us - self._newest_us
+
     def _complete(self) -> bool:
         counts = self._counts
-        return all(counts[channel] for channel in self._fast)
+        return 0 not in counts or all(counts[channel] for channel in self._fast)
 
     def _close(self) -> Frame:
         time_us = self._newest_us

@@ -10,8 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fleet_core.telemetry import DetectionState, Finding, MetricSpec, Sample, StateChange, Waveform
 
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 Event = StateChange | Finding
 
 
@@ -35,13 +40,45 @@ class ComponentView:
     detectors: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What each row of a block showed of one component: ``score`` (n,) 0..1, state, and the channel standing out.
+
+    The score is the higher of what stands (0.5 at the calibrated limit, below 0.8) and of what is new (0.8 and more is
+    worth a flag): a fault that goes on is in the state, its beginning is in the score too.
+    """
+
+    score: FloatArray
+    states: list[DetectionState]
+    top_channels: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a block led to: events, and the verdicts by component."""
+
+    events: tuple[Event, ...]
+    verdicts: dict[str, Verdicts]
+
+
 class AssetDetection(Protocol):
     """Detection for one asset over all its components."""
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Detectors configured that cannot run on this device, with the reason."""
 
     def derived_metrics(self) -> tuple[MetricSpec, ...]:
         """Vitals the pipeline will add (waveform features), for the birth certificate."""
 
     def on_samples(self, samples: Sequence[Sample]) -> Outcome: ...
+
+    def on_block(self, names: Sequence[str], times_us: IntArray, values: FloatArray) -> Block:
+        """Judge a table (n, names) of readings that are aligned already, at times (n,) that rise; NaN is missing.
+
+        One causal pass: a block gives what its rows one by one would, for a fraction of the effort. For recordings and
+        whatever else comes as tables; not to be mixed with ``on_samples``, which does the aligning.
+        """
 
     def on_waveform(self, waveform: Waveform) -> Outcome: ...
 

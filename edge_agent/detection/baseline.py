@@ -1,22 +1,30 @@
 """The healthy baseline of one component's channels: how raw values become deviations in robust sigmas.
 
-Three steps, all learnt on the asset's own healthy rows: a logarithm for strictly positive, right-skewed channels
+Four steps, all learnt on the asset's own healthy rows: a logarithm for strictly positive, right-skewed channels
 (levels that multiply rather than add); what the asset's regime explains (load, speed, ambient: a ridge regression on
-the regime, its square and its lagged course, because heat follows load late); robust centre and scale of the rest.
+the regime, its square and its lagged course, because heat follows load late); what the hour of the day and of the week
+explain, for channels where held-out days say that it does; robust centre and scale of the rest.
 
-Rows are (n, channels) with NaN for missing, regimes (n, regimes). Nothing here raises on odd data: a channel that
-never moved gets a scale from its own resolution, one that was never seen stays NaN.
+Under a regime that was never seen while learning nothing is known for sure: deviations shrink by how far out it is.
+
+Rows are (n, channels) with NaN for missing, regimes (n, regimes), times (n,) in microseconds. Nothing here raises on
+odd data: a channel that never moved gets a scale from its own resolution, one that was never seen stays NaN.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.detection import season
+from edge_agent.detection.recursion import Smoother
+
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 SKEW_FOR_LOG = 0.35
 """Of the quantiles: 0 for a symmetric channel, 0.56 for an exponential one."""
@@ -25,36 +33,47 @@ LAG_WEIGHT = 0.15
 DEVIATION_LIMIT = 1e3
 MIN_VALUES_PER_TERM = 16
 """Distinct values a channel must have shown per regression term; a slow channel held over many ticks has few."""
+UNSEEN_MARGIN = 0.1
 RESOLUTION = 1e-4
 """No channel is trusted to resolve less than this share of its own level."""
 
 
+_LAG = Smoother((LAG_WEIGHT,))
+
+
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A fitted baseline: arrays (channels,), but ``regime_*`` (regimes,) and ``weights`` (terms, channels)."""
+    """A fitted baseline: arrays (channels,), but ``regime_*`` (regimes,) and ``*weights`` (terms, channels)."""
 
     logged: FloatArray
     centre: FloatArray
     scale: FloatArray
     regime_centre: FloatArray
     regime_scale: FloatArray
+    regime_low: FloatArray
+    regime_high: FloatArray
     weights: FloatArray
+    season_weights: FloatArray
 
-    def deviation(self, row: FloatArray, regime_terms: FloatArray) -> FloatArray:
-        """Deviations (channels,) in robust sigmas, bounded; NaN where the row is. ``regime_terms``: see ``terms``."""
-        value = _log_some(row, self.logged) - self.centre
-        if regime_terms.size:
-            value = value - regime_terms @ self.weights
+    def deviation(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> FloatArray:
+        """Deviations (n, channels) in robust sigmas, bounded; NaN where the rows are."""
+        value = _log_some(rows, self.logged) - self._expected(regimes, lagged, times_us)
+        scale = self.scale
+        if self.regime_centre.size:
+            scale = scale * (1 + self._unseen(regimes))
         # a jump beyond the limit is as wrong as the limit; np.clip would turn NaN handling into a surprise
-        return np.minimum(np.maximum(value / self.scale, -DEVIATION_LIMIT), DEVIATION_LIMIT)
+        return np.minimum(np.maximum(value / scale, -DEVIATION_LIMIT), DEVIATION_LIMIT)
 
-    def terms(self, regime: FloatArray, lagged: FloatArray) -> FloatArray:
-        """Regression terms of regimes (..., regimes), bounded to what was seen while learning (no extrapolation)."""
-        if not self.regime_centre.size:
-            return regime
-        now = np.nan_to_num(_bounded((regime - self.regime_centre) / self.regime_scale))
+    def expected(self, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> FloatArray:
+        """What the channels should read (n, channels), in their own units."""
+        value = np.broadcast_to(self._expected(regimes, lagged, times_us), (len(times_us), len(self.centre)))
+        return np.where(self.logged > 0, np.exp(np.minimum(value, 700.0)), value)
+
+    def terms(self, regimes: FloatArray, lagged: FloatArray) -> FloatArray:
+        """Regression terms of regimes (n, regimes), bounded to what was seen while learning (no extrapolation)."""
+        now = np.nan_to_num(_bounded((regimes - self.regime_centre) / self.regime_scale))
         past = np.nan_to_num(_bounded((lagged - self.regime_centre) / self.regime_scale))
-        return np.concatenate((now, past, now * now - 1.0), axis=-1)
+        return np.concatenate((now, past, now * now - 1.0), axis=1)
 
     def physical(self, deviation: FloatArray) -> FloatArray:
         """Values in the channels' own units that deviations (channels,) stand for, at the mean regime."""
@@ -64,42 +83,68 @@ class Baseline:
     def state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
 
+    def _expected(self, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> FloatArray:
+        value = self.centre
+        if self.regime_centre.size:
+            value = value + self.terms(regimes, lagged) @ self.weights
+        if self.season_weights.size:
+            value = value + season.terms(times_us, len(self.season_weights)) @ self.season_weights
+        return value
+
+    def _unseen(self, regimes: FloatArray) -> FloatArray:
+        """How far (n, 1), in the regimes' own spread, the regimes lie outside what was seen while learning."""
+        outside = np.maximum(self.regime_low - regimes, regimes - self.regime_high) / self.regime_scale
+        return np.maximum(0.0, np.nan_to_num(outside).max(axis=1, keepdims=True))
+
 
 def lag(regimes: FloatArray, start: FloatArray | None = None) -> FloatArray:
     """Lagged course (n, regimes) of the regimes: an exponentially weighted mean that skips missing values."""
-    lagged = np.empty_like(regimes)
     current = np.full(regimes.shape[1], np.nan) if start is None else start
+    if regimes.size and np.isfinite(regimes).all() and np.isfinite(current).all():
+        return _LAG.run(current[None], regimes)[:, 0]
+    lagged = np.empty_like(regimes)
     for index, row in enumerate(regimes):
-        current = next_lag(current, row)
+        moved = current + LAG_WEIGHT * (row - current)
+        current = np.where(np.isnan(current), row, np.where(np.isnan(row), current, moved))
         lagged[index] = current
     return lagged
 
 
-def next_lag(current: FloatArray, regime: FloatArray) -> FloatArray:
-    """One step of ``lag``."""
-    moved = current + LAG_WEIGHT * (regime - current)
-    return np.where(np.isnan(current), regime, np.where(np.isnan(regime), current, moved))
+def fit_baseline(
+    rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray, own: tuple[int, ...]
+) -> Baseline:
+    """Fit on healthy rows (n, channels), their regimes (n, regimes; zero regimes allowed) and times (n,).
 
-
-def fit_baseline(rows: FloatArray, regimes: FloatArray, lagged: FloatArray) -> Baseline:
-    """Fit on healthy rows (n, channels) and their regimes (n, regimes; zero regimes allowed)."""
+    ``own``: the channel that each regime is itself, -1 for none: a channel is never explained by itself.
+    """
     logged = _choose_log(rows)
     values = _log_some(rows, logged)
     centre = _median(values)
+    channels = rows.shape[1]
     regime_centre = _median(regimes)
     regime_scale = np.maximum(_nan_std(regimes), 1e-9 * (1 + np.abs(regime_centre)))
-    channels = rows.shape[1]
-    blank = Baseline(logged, centre, np.ones(channels), regime_centre, regime_scale, np.zeros((0, channels)))
-    terms = blank.terms(regimes, lagged)
-    weights = np.zeros((terms.shape[1], channels))
+    low, high = _columns(np.nanmin, regimes), _columns(np.nanmax, regimes)
+    margin = UNSEEN_MARGIN * (high - low)
+    none = np.zeros((0, channels))
+    blank = Baseline(
+        logged, centre, np.ones(channels), regime_centre, regime_scale, low - margin, high + margin, none, none
+    )
     residual = values - centre
+    weights = none
     if regimes.shape[1]:
+        terms = blank.terms(regimes, lagged)
+        weights = np.zeros((terms.shape[1], channels))
         for _ in range(2):  # the second fit leaves the first one's outliers out
-            weights = _ridge(terms, residual, residual - terms @ weights)
+            weights = _ridge(terms, residual, residual - terms @ weights, own * 3)
         residual = residual - terms @ weights
+    season_weights = season.fit(residual, times_us)
+    if season_weights.size:
+        residual = residual - season.terms(times_us, len(season_weights)) @ season_weights
     offset = _median(residual)
     scale = _floor(_spread(residual - offset), values, centre + offset)
-    return Baseline(logged, centre + offset, scale, regime_centre, regime_scale, weights)
+    return dataclasses.replace(
+        blank, centre=centre + offset, scale=scale, weights=weights, season_weights=season_weights
+    )
 
 
 def load_baseline(state: dict[str, Any]) -> Baseline:
@@ -121,18 +166,19 @@ def _choose_log(rows: FloatArray) -> FloatArray:
         return ((skew > SKEW_FOR_LOG) & (lowest > 0.05 * np.abs(centre))).astype(float)
 
 
-def _ridge(terms: FloatArray, residual: FloatArray, unexplained: FloatArray) -> FloatArray:
+def _ridge(terms: FloatArray, residual: FloatArray, unexplained: FloatArray, own: tuple[int, ...]) -> FloatArray:
     weights = np.zeros((terms.shape[1], residual.shape[1]))
     with np.errstate(invalid="ignore"):
         usable = np.isfinite(residual) & (np.abs(unexplained) <= 6 * np.maximum(_spread(unexplained), 1e-12))
     for channel in range(residual.shape[1]):
         rows = usable[:, channel]
-        count = min(terms.shape[1], distinct_values(residual[rows, channel]) // MIN_VALUES_PER_TERM)
-        if count == 0:
+        others = [term for term, itself in enumerate(own) if itself != channel]
+        used = others[: distinct_values(residual[rows, channel]) // MIN_VALUES_PER_TERM]
+        if not used:
             continue
-        design = terms[rows, :count]
-        gram = design.T @ design + RIDGE * rows.sum() * np.eye(count)
-        weights[:count, channel] = np.linalg.solve(gram, design.T @ residual[rows, channel])
+        design = terms[rows][:, used]
+        gram = design.T @ design + RIDGE * rows.sum() * np.eye(len(used))
+        weights[used, channel] = np.linalg.solve(gram, design.T @ residual[rows, channel])
     return weights
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.detection.baseline import Baseline, distinct_values, fit_baseline
+from edge_agent.detection.baseline import IntArray, distinct_values, fit_baseline
 from edge_agent.detection.detectors.api import Z_LIMIT, Detector, FloatArray
 
 TAIL_QUANTILE = 0.65
@@ -53,16 +53,26 @@ def stretches(count: int, folds: int) -> list[slice]:
 
 
 def rehearse(
-    rows: FloatArray, regimes: FloatArray, lagged: FloatArray, detectors: Sequence[Detector], folds: int, horizon: float
+    rows: FloatArray,
+    regimes: FloatArray,
+    lagged: FloatArray,
+    times_us: IntArray,
+    own: tuple[int, ...],
+    detectors: Sequence[Detector],
+    folds: int,
+    horizon: float,
 ) -> Rehearsal:
     """Judge every learning row by models fitted without the row's stretch; leaves the memories where they ended."""
     parts: list[tuple[slice, FloatArray, FloatArray]] = []
     for held_out in stretches(len(rows), folds):
         kept = np.ones(len(rows), dtype=bool)
         kept[held_out] = False
-        baseline = fit_baseline(rows[kept], regimes[kept], lagged[kept])
-        healthy = deviations(baseline, rows[kept], regimes[kept], lagged[kept])
-        parts.append((held_out, healthy, deviations(baseline, rows[held_out], regimes[held_out], lagged[held_out])))
+        baseline = fit_baseline(rows[kept], regimes[kept], lagged[kept], times_us[kept], own)
+        healthy, judged_part = (
+            np.nan_to_num(baseline.deviation(rows[each], regimes[each], lagged[each], times_us[each]))
+            for each in (kept, held_out)
+        )
+        parts.append((held_out, healthy, judged_part))
     judged = np.concatenate([part for _, _, part in parts])
     straying = wander(judged, horizon)
     statistics = []
@@ -70,14 +80,9 @@ def rehearse(
         outcome: list[FloatArray] = []
         for _, healthy, part in parts:
             detector.fit(healthy, straying)
-            outcome.extend(detector.step(row) for row in part)
-        statistics.append(np.array(outcome))
+            outcome.append(detector.run(part))
+        statistics.append(np.concatenate(outcome))
     return Rehearsal(judged, tuple(statistics), straying)
-
-
-def deviations(baseline: Baseline, rows: FloatArray, regimes: FloatArray, lagged: FloatArray) -> FloatArray:
-    """Deviations (n, channels) with missing values at their healthy value 0."""
-    return np.nan_to_num(baseline.deviation(rows, baseline.terms(regimes, lagged)))
 
 
 def scarcity(rows: FloatArray) -> FloatArray:
@@ -123,11 +128,27 @@ def _variogram(values: FloatArray, lag: int) -> FloatArray:
     return half_squares
 
 
-def tail_threshold(statistics: FloatArray, rate: float) -> Threshold:
-    """Where the healthy tail of each statistic (n, outputs) is met with probability ``rate`` per tick and output."""
+def tail_threshold(statistics: FloatArray, rate: float, beyond: float = 0.0) -> Threshold:
+    """Where the healthy tail of each statistic (n, outputs) is met with probability ``rate`` per tick and output.
+
+    ``beyond`` > 0: the rows have seen days go by and are believed to the last of them: no limit lies below so many
+    times what they reached.
+    """
     typical = np.median(statistics, axis=0)
     start = np.quantile(statistics, TAIL_QUANTILE, axis=0)
-    limit = np.array([_tail_limit(column, float(low), rate) for column, low in zip(statistics.T, start, strict=True)])
+    if beyond:
+        # all is seen that months hold but the last of the tail, which is Gaussian: exponential in the square
+        limit = np.array(
+            [
+                np.sqrt(_tail_limit(column * column, float(low * low), rate))
+                for column, low in zip(statistics.T, start, strict=True)
+            ]
+        )
+        limit = np.maximum(limit, typical + beyond * (statistics.max(axis=0) - typical))
+    else:
+        limit = np.array(
+            [_tail_limit(column, float(low), rate) for column, low in zip(statistics.T, start, strict=True)]
+        )
     return Threshold(typical, np.maximum(limit, typical + 1e-6))
 
 
@@ -144,13 +165,8 @@ def _tail_limit(statistics: FloatArray, start: float, rate: float) -> float:
 
 def cluster_excesses(statistics: FloatArray, start: float) -> FloatArray:
     """The highest excess over ``start`` of each cluster of exceedances (clusters lie ``CLUSTER_GAP`` rows apart)."""
-    peaks: list[float] = []
-    last = -CLUSTER_GAP - 1
-    for index in np.flatnonzero(statistics > start):
-        excess = float(statistics[index]) - start
-        if index - last <= CLUSTER_GAP:
-            peaks[-1] = max(peaks[-1], excess)
-        else:
-            peaks.append(excess)
-        last = int(index)
-    return np.array(peaks)
+    above = np.flatnonzero(statistics > start)
+    if not above.size:
+        return np.zeros(0)
+    firsts = np.concatenate(([0], np.flatnonzero(np.diff(above) > CLUSTER_GAP) + 1))
+    return np.asarray(np.maximum.reduceat(statistics[above], firsts) - start)

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from edge_agent.detection import fuse
-from edge_agent.detection.judge import ComponentJudge
-from edge_agent.detection.learn import HealthyModel, Reading
+from edge_agent.detection.failure_mode import Likely, family, likely_mode
+from edge_agent.detection.judge import ALARMS, ComponentJudge, Segment
+from edge_agent.detection.learn import HealthyModel, channel_limits
+from edge_agent.detection.recursion import Smoother
 from edge_agent.detection.settings import DetectionSettings
-from fleet_core.assets import COMPONENT_TYPES, UNKNOWN_FAILURE_MODE, failure_mode, unit_label
+from fleet_core.assets import COMPONENT_TYPES, unit_label
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, MetricSpec
 
 FINDING_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:forestall:finding")
 MAX_EVIDENCE_CHANNELS = 16
+MAX_REASON = 120
 FAST, SLOW = 0.3, 0.05
-ALARMS = (DetectionState.DEGRADING, DetectionState.CRITICAL)
+_COURSE = Smoother((FAST, SLOW))
 
 FAMILIES = (
     "vibration_level", "vibration_shape", "vibration_spectrum", "temperature", "current", "speed", "pressure", "flow",
@@ -55,6 +58,7 @@ class Course:
     state: str = ""
     failure_mode: str = ""
     mode_confidence: float = 0.0
+    mode_reasons: list[str] = field(default_factory=list)
     ticks_since: int = 0
     waveforms_us: list[int] = field(default_factory=list)
 
@@ -73,39 +77,17 @@ class Subject:
     channels: tuple[MetricSpec, ...]
 
 
-def family(metric: MetricSpec) -> str:
-    """The signature's family of a vital, by its unit and its name's words."""
-    name = metric.name.lower()
-    if any(word in name for word in ("kurtosis", "crest", "peak")):
-        return "vibration_shape"
-    if any(word in name for word in ("band_", "centroid")):
-        return "vibration_spectrum"
-    if metric.unit in ("[g]", "m/s2", "mm/s") or any(word in name for word in ("vibration", "accel", "bearing ")):
-        return "vibration_level"
-    for words, result in (
-        (("temp", "thermo"), "temperature"),
-        (("current", "voltage", "power"), "current"),
-        (("rpm", "speed"), "speed"),
-        (("pressure",), "pressure"),
-        (("flow",), "flow"),
-        (("capacity", "charge"), "capacity"),
-    ):
-        if any(word in name for word in words):
-            return result
-    return {"Cel": "temperature", "A": "current", "/min": "speed", "bar": "pressure", "A.h": "capacity"}.get(
-        metric.unit, "other"
-    )
-
-
-def track(course: Course, judge: ComponentJudge, time_us: int, settings: DetectionSettings) -> None:
+def track(course: Course, segment: Segment, state: DetectionState, settings: DetectionSettings) -> None:
     """Follow the deviations; remember when all was last calm (the onset of what comes after it)."""
-    assert judge.reading is not None
-    course.fast = course.fast + FAST * (judge.reading.deviation - course.fast)
-    course.slow = course.slow + SLOW * (judge.reading.deviation - course.slow)
-    course.ticks_since += 1
-    if judge.evidence < settings.watch / 2 or not course.calm_us:
-        course.calm_us = time_us
-    if judge.tracker.state in (DetectionState.HEALTHY, DetectionState.LEARNING):
+    if segment.deviation is None:
+        return
+    means = _COURSE.run(np.stack((course.fast, course.slow)), segment.deviation)[-1]
+    course.fast, course.slow = means[0], means[1]
+    course.ticks_since += len(segment.times_us)
+    calm = np.flatnonzero(segment.shown < settings.watch / 2)
+    if calm.size or not course.calm_us:
+        course.calm_us = int(segment.times_us[calm[-1] if calm.size else -1])
+    if state in (DetectionState.HEALTHY, DetectionState.LEARNING):
         course.finding_id = ""
 
 
@@ -115,13 +97,15 @@ def finding(
     """The finding, or its next revision, when there is something new to say: first alarm, another state or failure
     mode, or a severity changed by ``severity_step`` (the last two at most every ``revision_ticks``)."""
     state = judge.tracker.state
-    if state not in ALARMS or judge.model is None or judge.reading is None:
+    if state not in ALARMS or judge.model is None:
+        return None
+    if course.finding_id and course.state == state and course.ticks_since < settings.revision_ticks:
         return None
     severity = fuse.severity(judge.evidence)
-    mode, confidence = likely_mode(subject, course, judge.model)
+    mode, confidence, reasons = mode_now(subject, course, judge)
     if course.finding_id:
         if confidence < course.mode_confidence:  # a mode once seen stands until better evidence names another
-            mode, confidence = course.failure_mode, course.mode_confidence
+            mode, confidence, reasons = course.failure_mode, course.mode_confidence, tuple(course.mode_reasons)
         material = abs(severity - course.severity) >= settings.severity_step or mode != course.failure_mode
         if course.state == state and not (material and course.ticks_since >= settings.revision_ticks):
             return None
@@ -131,8 +115,12 @@ def finding(
         course.finding_id = str(uuid.uuid5(FINDING_NAMESPACE, identity))
     course.revision += 1
     course.severity, course.state, course.ticks_since = severity, str(state), 0
-    course.failure_mode, course.mode_confidence = mode, confidence
-    indicator = indicator_index(subject, judge.reading, settings)
+    course.failure_mode, course.mode_confidence, course.mode_reasons = mode, confidence, list(reasons)
+    plane = judge.leading
+    assert plane.model is not None and plane.judged is not None
+    blame = plane.model.blame(plane.judged)
+    ratios = votes(judge)
+    indicator = indicator_index(subject, blame, settings)
     healthy, sigma = healthy_level(judge.model, indicator)
     return Finding(
         finding_id=course.finding_id,
@@ -143,18 +131,18 @@ def finding(
         severity=severity,
         detected_us=time_us,
         onset_us=course.onset_us,
-        channels=_channels(subject, course, judge.model, judge.reading),
-        signature=signature(subject, course, judge),
-        detectors={name: min(1e6, ratio) for name, ratio in judge.reading.detectors.items()},
+        channels=_channels(subject, course, judge.model, blame),
+        signature=signature(subject, course, judge, ratios),
+        detectors=ratios,
         indicator_metric=subject.channels[indicator].name,
         indicator_baseline=healthy,
         indicator_sigma=sigma,
         failure_mode=mode,
         mode_confidence=confidence,
-        model_digest=judge.model_digest,
+        model_digest=plane.digest,
         waveform_us=tuple(course.waveforms_us),
         trace_id=course.finding_id.replace("-", ""),
-        extra={"unhealthy_channels": _unhealthy(subject, judge)} if _unhealthy(subject, judge) else {},
+        extra=_extra(reasons, _unhealthy(subject, judge)),
     )
 
 
@@ -174,7 +162,7 @@ def in_words(name: str, ucum: str, now: float, healthy: float, sigma: float) -> 
     return f"{words} {now:.{decimals}f}{unit}, healthy {healthy:.{decimals}f} ± {sigma:.{decimals}f}{unit}"
 
 
-def indicator_index(subject: Subject, reading: Reading, settings: DetectionSettings) -> int:
+def indicator_index(subject: Subject, blame: np.ndarray, settings: DetectionSettings) -> int:
     """The channel that best follows the degradation: configured, else by the component's type, else the worst."""
     names = [channel.name for channel in subject.channels]
     configured = settings.indicator.get(subject.slot)
@@ -186,49 +174,38 @@ def indicator_index(subject: Subject, reading: Reading, settings: DetectionSetti
         named = [i for i in fitting if kind.indicator in names[i].lower()]
         if best := sorted(named or fitting, key=lambda i: ("rms" not in names[i].lower(), i)):
             return best[0]
-    return int(np.argmax(reading.channels))
+    return int(np.argmax(blame))
 
 
-def likely_mode(subject: Subject, course: Course, model: HealthyModel) -> tuple[str, float]:
-    """Likely failure mode and confidence 0..1 from simple evidence: which families stand above their limits.
-
-    Limits are the calibrated ones of the level statistic where it runs, else of the component as a whole.
-    """
-    limits = model.thresholds["level"].limit if "level" in model.thresholds else np.full(len(subject.channels), 6.0)
-    relative = course.fast / np.maximum(limits, 1e-9)
-    up: dict[str, float] = {}
-    altered = any(
-        family(channel) == "vibration_spectrum" and abs(value) >= 0.5
-        for channel, value in zip(subject.channels, relative, strict=True)
-    )
-    for channel, value in zip(subject.channels, relative, strict=True):
-        up[family(channel)] = max(up.get(family(channel), 0.0), float(value))
-    vibrating, impulsive = up.get("vibration_level", 0.0) >= 0.5, up.get("vibration_shape", 0.0) >= 0.5
-    hot = up.get("temperature", 0.0) >= 0.5
-    possible = COMPONENT_TYPES[subject.type].failure_modes if subject.type in COMPONENT_TYPES else ()
-    if "bearing_seizure" in possible and (vibrating or impulsive):
-        return "bearing_seizure", 0.5 + 0.15 * impulsive + 0.2 * hot
-    if "bearing_seizure" in possible and altered:
-        return "bearing_seizure", 0.4
-    overheating = next((mode for mode in possible if failure_mode(mode).iso_mode == "OHE"), "")
-    if hot and not vibrating and overheating:
-        return overheating, 0.7
-    if subject.type in ("disk", "fan", "battery", "pump"):
-        return possible[0], 0.5
-    if not possible and vibrating:
-        return "bearing_seizure", 0.3 + 0.15 * impulsive
-    return (UNKNOWN_FAILURE_MODE, 0.0)
+def mode_now(subject: Subject, course: Course, judge: ComponentJudge) -> Likely:
+    """The failure mode that the deviations speak for, as the plane that leads sees them in its calibrated limits."""
+    plane = judge.leading
+    assert judge.model is not None
+    relative = course.fast / channel_limits(judge.model)
+    if plane is judge.slow and plane.model is not None and plane.judged is not None:
+        # what creeps is small beside the noise of single ticks, and large beside that of means
+        slow = plane.judged.deviation[-1] / channel_limits(plane.model)
+        relative = np.where(np.abs(slow) > np.abs(relative), slow, relative)
+    return likely_mode(subject.type, subject.channels, relative)
 
 
-def signature(subject: Subject, course: Course, judge: ComponentJudge) -> tuple[float, ...]:
+def votes(judge: ComponentJudge) -> dict[str, float]:
+    """Each detector's ratio to its calibrated limit on the plane that leads; empty while learning."""
+    plane = judge.leading
+    if plane.model is None or plane.judged is None:
+        return {}
+    return dict(zip(plane.model.names, plane.judged.detectors[-1].tolist(), strict=True))
+
+
+def signature(
+    subject: Subject, course: Course, judge: ComponentJudge, ratios: Mapping[str, float]
+) -> tuple[float, ...]:
     """The fingerprint, laid out as ``SIGNATURE``."""
-    assert judge.reading is not None
     groups: dict[str, list[int]] = {name: [] for name in FAMILIES}
     for index, channel in enumerate(subject.channels):
         groups[family(channel)].append(index)
     deviation, trend = _compressed(course.fast), _compressed(course.fast - course.slow)
     worst = [max(members, key=lambda i: abs(deviation[i])) if members else -1 for members in groups.values()]
-    ratios = judge.reading.detectors
     return (
         *(float(deviation[i]) if i >= 0 else 0.0 for i in worst),
         *(float(trend[i]) if i >= 0 else 0.0 for i in worst),
@@ -241,18 +218,27 @@ def _compressed(deviation: np.ndarray) -> np.ndarray:
     return np.asarray(np.sign(deviation) * np.minimum(1.0, np.log1p(np.abs(deviation)) / np.log1p(1000.0)))
 
 
-def _channels(subject: Subject, course: Course, model: HealthyModel, reading: Reading) -> tuple[ChannelEvidence, ...]:
-    total = float(reading.channels.sum()) or 1.0
+def _channels(subject: Subject, course: Course, model: HealthyModel, blame: np.ndarray) -> tuple[ChannelEvidence, ...]:
+    total = float(blame.sum()) or 1.0
     observed = model.baseline.physical(course.fast)
-    order: Sequence[int] = np.argsort(-reading.channels, kind="stable")[:MAX_EVIDENCE_CHANNELS].tolist()
+    order: Sequence[int] = np.argsort(-blame, kind="stable")[:MAX_EVIDENCE_CHANNELS].tolist()
     evidence = []
     for index in order:
         healthy, sigma = healthy_level(model, index)
         metric = subject.channels[index]
-        share = min(1.0, float(reading.channels[index]) / total)
+        share = min(1.0, float(blame[index]) / total)
         value = float(np.clip(np.nan_to_num(observed[index]), -1e300, 1e300))
         evidence.append(ChannelEvidence(metric.name, metric.unit, share, healthy, sigma, value))
     return tuple(evidence)
+
+
+def _extra(reasons: Sequence[str], unhealthy: Mapping[str, str]) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    if reasons:
+        extra["mode_reasons"] = [each[:MAX_REASON] for each in reasons]
+    if unhealthy:
+        extra["unhealthy_channels"] = dict(unhealthy)
+    return extra
 
 
 def _unhealthy(subject: Subject, judge: ComponentJudge) -> dict[str, str]:

@@ -12,6 +12,7 @@ flicker, hysteresis against chatter.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 EVIDENCE_LIMIT = 16.0
 """Evidence is bounded, so that recovery takes ticks and not days."""
@@ -64,20 +66,29 @@ def advance(state: DetectionState, signal: Signal) -> DetectionState:
         raise BadInput("transition", f"{signal} does not apply to {state}") from None
 
 
-def within(ratios: FloatArray) -> float:
-    """One detector's ratios (outputs,) joined into one, bounded."""
+def within(ratios: FloatArray, starts: IntArray) -> FloatArray:
+    """Ratios (n, outputs) joined into one per detector (n, detectors), bounded; ``starts``: first output of each."""
     squares = ratios * ratios
-    return min(EVIDENCE_LIMIT, float(squares @ squares) ** 0.25)
+    fourths = np.add.reduceat(squares * squares, starts, axis=1)
+    return np.minimum(EVIDENCE_LIMIT, np.sqrt(np.sqrt(fourths)))
 
 
-def between(ratios: FloatArray) -> float:
-    """Several detectors' ratios joined into one: the mean of the three highest (of all, when there are fewer)."""
-    return float(np.sort(ratios)[-AGREEING:].mean())
+def between(ratios: FloatArray, alone: float, first: IntArray | None = None) -> FloatArray:
+    """Detectors' ratios (n, detectors) joined into one (n,): the mean of the three highest (of all, when fewer), or the
+    share ``alone`` of the highest of the ``first`` ones (indices; None: of all) where that is more."""
+    highest = ratios if ratios.shape[1] <= AGREEING else np.partition(ratios, -AGREEING, axis=1)[:, -AGREEING:]
+    joined: FloatArray = highest.mean(axis=1)
+    firsts = ratios if first is None else ratios[:, first]
+    return np.maximum(joined, alone * firsts.max(axis=1, initial=0.0))
 
 
-def score(evidence: float) -> float:
+@overload
+def score(evidence: float) -> float: ...
+@overload
+def score(evidence: FloatArray) -> FloatArray: ...
+def score(evidence: float | FloatArray) -> float | FloatArray:
     """Evidence as a score 0..1, strictly rising; 0.5 at the calibrated limit."""
-    return 1.0 - 0.5 ** max(0.0, evidence)
+    return 1.0 - 0.5 ** np.maximum(0.0, evidence)
 
 
 def severity(evidence: float) -> float:
@@ -105,11 +116,13 @@ class StateTracker:
 
     def forget(self) -> None:
         self.state = advance(self.state, Signal.FORGOTTEN)
-        self._above = dict.fromkeys(self._levels, 0)
-        self._below = dict.fromkeys(self._levels, 0)
+        self.calm()
 
     def take(self, evidence: float) -> list[DetectionState]:
         """Take one tick's evidence; the states passed through, in order, the last being the present one."""
+        if self.quiet(evidence):
+            self.calm()
+            return []
         for state, level in self._levels.items():
             self._above[state] = self._above[state] + 1 if evidence >= level else 0
             self._below[state] = self._below[state] + 1 if evidence < level * self._settings.release else 0
@@ -118,6 +131,15 @@ class StateTracker:
             self.state = advance(self.state, signal)
             passed.append(self.state)
         return passed
+
+    def quiet(self, evidence: float) -> bool:
+        """Is this evidence, in the present state, no news at all?"""
+        return self.state is DetectionState.HEALTHY and evidence < self._settings.watch
+
+    def calm(self) -> None:
+        """What quiet ticks do to the counters."""
+        self._above = dict.fromkeys(self._levels, 0)
+        self._below = dict.fromkeys(self._levels, 0)
 
     def counters(self) -> list[int]:
         return [*self._above.values(), *self._below.values()]

@@ -1,237 +1,250 @@
-"""The judge of one component: learns what is healthy, weighs each tick against it, moves the state.
+"""The judge of one component: two planes of evidence, one state.
 
-Three safeguards around the learnt baseline:
+The fast plane judges every tick and catches what happens; the slow plane judges means over many ticks and catches what
+creeps, against a baseline of many days. The component's evidence is the higher of the two, 1 being the calibrated
+limit. A channel that is missing or stuck is left out, not blamed.
 
-* It never follows a drift: it is fitted again on more rows (at two and four learning periods) only if nothing
-  suspicious was seen since it was learnt.
-* Probation: a step within one learning period after learning more often says that the asset was still settling
-  (a machine restarted, a bearing run in) than that it fails. The alarm then waits on trial, as ``watch``: a deviation
-  that grows is a fault and is let through; one that stands still is the new normal and is learnt anew, twice at most.
-* A channel that is missing or stuck is left out, not blamed.
-
-Pure and deterministic; ``state``/``load`` carry everything across a restart.
+Pure and deterministic; blocks of any size give the same states; ``state``/``load`` carry everything across a restart.
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
+import copy
+import dataclasses
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edge_agent.detection import fuse
-from edge_agent.detection.baseline import FloatArray, next_lag
+from edge_agent.detection.baseline import FloatArray, IntArray
 from edge_agent.detection.health import ChannelHealth
-from edge_agent.detection.learn import HealthyModel, Reading, learn, load_model
+from edge_agent.detection.learn import HealthyModel, Judged
+from edge_agent.detection.plane import Plane, PlaneSettings
+from edge_agent.detection.recursion import CHUNK
 from edge_agent.detection.settings import DetectionSettings
 from fleet_core.telemetry import DetectionState
 
-MAX_ROWS = 1200
-SPOILED_BY = 0.5
-MAX_RELEARNS = 2
-TRIAL_SHARE = 0.25
-GROWING = 1.3
-STEADILY_GROWING = 1.15
-BROKEN_OUT = 2.0
-US_PER_HOUR = 3_600_000_000
+MAX_SLOWLY = 64
+ALARMS = (DetectionState.DEGRADING, DetectionState.CRITICAL)
 
 
-@dataclass
-class _Trial:
-    """Rows since a suspected step and how far each stood from healthy."""
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows judged together: all of them quiet, or a single one.
 
-    rows: list[FloatArray] = field(default_factory=list)
-    regimes: list[FloatArray] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
-    settled_at: float = 0.0
+    ``evidence`` (n,) is what the state follows, ``shown`` (n,) what the score tells (on trial the first is held below
+    the alarm); ``channels`` and ``deviation`` (n, channels) where it comes from, None while learning; ``passed`` the
+    states passed through at the last row, in order. ``start``: the first row's place in the block.
+    """
+
+    start: int
+    times_us: IntArray
+    rows: FloatArray
+    evidence: FloatArray
+    shown: FloatArray
+    channels: FloatArray | None
+    deviation: FloatArray | None
+    passed: list[DetectionState]
+
+
+@dataclass(frozen=True, slots=True)
+class Slowly:
+    """Means the slow plane has judged together: ``times_us`` and ``evidence`` (n,), tables (n, columns); ``judged`` is
+    None while it learns."""
+
+    times_us: IntArray
+    rows: FloatArray
+    regimes: FloatArray
+    evidence: FloatArray
+    judged: Judged | None
 
 
 class ComponentJudge:
-    """Judges the ticks of one component. ``evidence`` is 1 at the calibrated limit."""
+    """Judges the ticks of one component. ``itself``: the channel each regime is, -1 for one of the whole asset."""
 
-    def __init__(self, channels: int, regimes: int, settings: DetectionSettings) -> None:
+    def __init__(self, channels: int, itself: tuple[int, ...], settings: DetectionSettings) -> None:
         self._settings = settings
         self._channels = channels
-        self._regimes = regimes
+        self._regimes = len(itself)
+        self._context = [channel for channel in itself if channel >= 0]
         self.tracker = fuse.StateTracker(settings)
+        fast = PlaneSettings(
+            settings.detectors, settings.learn_ticks, settings.learn_span_h, settings.learn_ticks_at_most
+        )
+        slow = PlaneSettings(
+            settings.slow_detectors,
+            settings.learn_ticks,
+            0.0,
+            settings.learn_ticks,
+            young_days=23.0,  # by then it has been fitted to three weeks
+            far_beyond=8.0,
+            beyond_seen=1.05,
+            alone=1.0,
+            probation=False,
+            stand_h=12.0,
+        )
+        self.fast = Plane(channels, itself, fast, settings)
+        self.slow = Plane(channels, itself, slow, settings)
+        self.slowly: deque[Slowly] = deque(maxlen=MAX_SLOWLY)
+        """What the slow plane saw, for whoever takes it out."""
         self.forget()
 
     def forget(self) -> None:
         """Drop everything learnt; the state becomes ``learning`` (the tracker's part is the caller's event)."""
-        self.model: HealthyModel | None = None
-        self.reading: Reading | None = None
         self.health = ChannelHealth(self._channels)
+        self.fast.forget()
+        self.slow.forget()
         self.evidence = 0.0
-        self.model_digest = ""
-        self._lagged = np.full(self._regimes, np.nan)
-        self._rows: list[FloatArray] = []
-        self._regime_rows: list[FloatArray] = []
-        self._first_us = 0
-        self._span_us = 0
-        self._period = 0
-        self._since_fit = 0
-        self._relearns = 0
-        self._alarm_ticks = 0
-        self._trial: _Trial | None = None
+        self._pending: list[tuple[FloatArray, FloatArray, IntArray]] = []
+        self._pending_rows = 0
+        self._crept = np.zeros(2)
 
     @property
     def learned_fraction(self) -> float:
         """0..1 of the learning period; 1 when learnt."""
-        if self.model is not None:
-            return 1.0
-        span_us = self._settings.learn_span_h * US_PER_HOUR
-        by_span = self._span_us / span_us if span_us else 1.0
-        return min(1.0, len(self._rows) / self._settings.learn_ticks, by_span)
-
-    def tick(self, time_us: int, row: FloatArray, regime: FloatArray) -> list[DetectionState]:
-        """Judge one row (channels,) under a regime (regimes,); the states passed through at this tick."""
-        row = self.health.check(row)
-        self._lagged = next_lag(self._lagged, regime)
-        if np.isnan(row).all():
-            return []
-        if self.model is None:
-            return self._learn(time_us, row, regime)
-        self.reading = self.model.step(row, regime, self._lagged)
-        self.evidence += self._settings.smoothing * (self.reading.evidence - self.evidence)
-        self._since_fit += 1
-        self._probation(row, regime, self.reading)
-        if self._trial is None:
-            self._collect(row, regime)
-        return self.tracker.take(self.judged_evidence)
+        return self.fast.learned_fraction
 
     @property
-    def judged_evidence(self) -> float:
-        """The evidence the state follows: held below the alarm while on trial. The score follows ``evidence``."""
-        return min(self.evidence, 0.99 * self._settings.alarm) if self._trial is not None else self.evidence
+    def model(self) -> HealthyModel | None:
+        """What healthy is, tick by tick."""
+        return self.fast.model
 
-    def _learn(self, time_us: int, row: FloatArray, regime: FloatArray) -> list[DetectionState]:
-        self._first_us = self._first_us or time_us
-        self._span_us = max(self._span_us, time_us - self._first_us)
-        self._rows.append(row)
-        self._regime_rows.append(regime)
-        if len(self._rows) > MAX_ROWS:  # samples far denser than the span allows for: keep the newest
-            del self._rows[0], self._regime_rows[0]
-        # n ticks span n - 1 intervals: the tick that would complete the span counts
-        interval_us = self._span_us / max(1, len(self._rows) - 1)
-        enough_span = self._span_us + interval_us >= self._settings.learn_span_h * US_PER_HOUR
-        if len(self._rows) < self._settings.learn_ticks or not enough_span:
-            return []
-        self._period = len(self._rows)
-        self._fit(self._rows, self._regime_rows)
-        self.tracker.learned()
-        return [self.tracker.state]
+    @property
+    def leading(self) -> Plane:
+        """The plane whose evidence is the higher."""
+        return self.slow if self.slow.evidence > self.fast.evidence else self.fast
 
-    def _fit(self, rows: list[FloatArray], regimes: list[FloatArray]) -> None:
-        previous, self.model = self.model, learn(rows, regimes, self._settings)
-        if previous is not None:
-            self.model.take_memories(previous)
-        self.tracker.raise_ticks = self.model.raise_ticks
-        self.health.learnt(rows)
-        self.model_digest = self.model.digest()
+    def run(self, times_us: IntArray, rows: FloatArray, regimes: FloatArray) -> Iterator[Segment]:
+        """Judge rows (n, channels) under regimes (n, regimes), in segments. Rows without any value are passed over."""
+        start = 0
+        while start < len(rows):
+            # row by row while learning: what is stuck is known from the row after the one learning ends at
+            stop = start + (CHUNK if self.fast.model is not None else 1)
+            health = copy.copy(self.health)
+            checked = self.health.check(rows[start:stop])
+            places = np.flatnonzero(~np.isnan(checked).all(axis=1))
+            done = 0
+            while done < len(places):
+                todo = places[done:]
+                if todo[-1] - todo[0] >= len(todo):  # a segment has no hole
+                    todo = todo[: int(np.flatnonzero(np.diff(todo) > 1)[0]) + 1]
+                each = slice(start, stop) if len(todo) == len(checked) else start + todo
+                model = self.fast.model
+                for segment in self._judge(times_us[each], checked[todo], regimes[each]):
+                    yield dataclasses.replace(segment, start=start + int(todo[segment.start]))
+                    done += len(segment.times_us)
+                if self.fast.model is not model and done < len(places):
+                    # what is stuck or wild in the rows to come is for the new fit to say
+                    stop = start + int(places[done])
+                    health.check(rows[start:stop])
+                    health.learnt(*self.fast.range)
+                    self.health = health
+                    break
+            start = stop
 
-    def _collect(self, row: FloatArray, regime: FloatArray) -> None:
-        """More healthy rows for a second and a third fit, as long as nothing was suspicious."""
-        if not self._rows:
+    def _judge(self, times_us: IntArray, rows: FloatArray, regimes: FloatArray) -> Iterator[Segment]:
+        """Judge as many of the rows as go together."""
+        before = self.fast.model
+        fast = self.fast.run(rows, regimes, times_us)
+        count = len(fast.evidence)
+        times_us, rows, regimes = times_us[:count], rows[:count], regimes[:count]
+        if self.fast.model is not None and self.fast.model is not before:
+            self.health.learnt(*self.fast.range)
+        if before is None:
+            passed = []
+            if self.fast.model is not None:
+                self.tracker.learned()
+                passed = [self.tracker.state]
+            quiet = np.zeros(count)
+            yield Segment(0, times_us, rows, quiet, quiet, None, None, passed)
             return
-        if self.evidence >= SPOILED_BY or len(self._rows) >= MAX_ROWS:
-            self._rows, self._regime_rows = [], []
+        assert self.fast.judged is not None and self.fast.model is not None
+        channels, deviation = fast.channels, self.fast.judged.deviation
+        # while the slow plane learns, the state decides which rows it learns from
+        together = self.slow.model is not None or self.tracker.quiet(float(fast.believed.max()))
+        crept = self._creeping(times_us, rows, regimes) if together else np.empty((2, count))
+        if together and self.tracker.quiet(max(float(fast.believed.max()), float(crept[1].max()))):
+            self.tracker.raise_ticks = self.fast.model.raise_ticks
+            self.tracker.calm()
+            shown, held = np.maximum(fast.evidence, crept[0]), np.maximum(fast.believed, crept[1])
+            self.evidence = float(shown[-1])
+            yield Segment(0, times_us, rows, held, shown, channels, deviation, [])
             return
-        self._rows.append(row)
-        self._regime_rows.append(regime)
-        if len(self._rows) == 2 * self._period:
-            self._fit(self._rows, self._regime_rows)
-        elif len(self._rows) == 4 * self._period:
-            self._fit(self._rows, self._regime_rows)
-            self._rows, self._regime_rows = [], []
+        self.tracker.raise_ticks = before.raise_ticks
+        for row in range(count):
+            one = slice(row, row + 1)
+            if not together:
+                crept[:, one] = self._creeping(times_us[one], rows[one], regimes[one])
+            if row == count - 1:  # a new fit is in force from the last row on
+                self.tracker.raise_ticks = self.fast.model.raise_ticks
+            shown, held = np.maximum(fast.evidence[one], crept[0, one]), np.maximum(fast.believed[one], crept[1, one])
+            self.evidence = float(shown[0])
+            passed = self.tracker.take(float(held[0]))
+            yield Segment(row, times_us[one], rows[one], held, shown, channels[one], deviation[one], passed)
 
-    def _probation(self, row: FloatArray, regime: FloatArray, reading: Reading) -> None:
-        if self._trial is None:
-            on_probation = self._since_fit <= self._period and self._relearns < MAX_RELEARNS
-            self._alarm_ticks = self._alarm_ticks + 1 if self.evidence >= self._settings.alarm else 0
-            if not on_probation or self._alarm_ticks < self.tracker.raise_ticks:
-                return
-            self._trial = _Trial()
-        trial = self._trial
-        trial.rows.append(row)
-        trial.regimes.append(regime)
-        squares = reading.deviation * reading.deviation
-        norms = trial.norms
-        norms.append(float(squares @ squares) ** 0.25)
-        count, verdict_at = len(norms), max(12, int(self._period * TRIAL_SHARE))
-        if count < verdict_at:
-            run_away = count >= 6 and float(np.median(norms[-3:])) > BROKEN_OUT * float(np.median(norms[:3]))
-            if run_away and self.evidence >= self._settings.critical:
-                self._release()
-        elif count == verdict_at:
-            trial.settled_at = float(np.median(norms[-count // 3 :]))
-            if growing(norms):
-                self._release()
-        elif count > verdict_at and float(np.median(norms[-5:])) > BROKEN_OUT * trial.settled_at:
-            self._release()
-        elif count >= self._period:
-            self._relearn(trial)
-
-    def _release(self) -> None:
-        self._trial = None
-        self._relearns = MAX_RELEARNS
-
-    def _relearn(self, trial: _Trial) -> None:
-        self.model = None
-        self._rows, self._regime_rows = trial.rows, trial.regimes
-        self._trial = None
-        self._relearns += 1
-        self._since_fit = 0
-        self._alarm_ticks = 0
-        self.evidence = 0.0
-        self._period = len(self._rows)
-        self._fit(self._rows, self._regime_rows)
+    def _creeping(self, times_us: IntArray, rows: FloatArray, regimes: FloatArray) -> FloatArray:
+        """The slow plane's evidence, and what of it is believed (2, n), at each row: of the last complete mean."""
+        width = self._settings.slow_ticks
+        pending = self._pending_rows
+        self._pending.append((rows, regimes, times_us))
+        self._pending_rows += len(rows)
+        course = np.repeat(self._crept[:, None], len(rows), axis=1)
+        whole = self._pending_rows // width
+        if not whole:
+            return course
+        all_rows, all_regimes, all_times = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
+        cut = whole * width
+        if not (self.slow.model is None and self.tracker.state in ALARMS):
+            means, mean_regimes = _means(all_rows[:cut], width), _means(all_regimes[:cut], width)
+            # what an asset is asked to do may creep as it likes
+            means[:, self._context] = np.nan
+            ends = all_times[width - 1 : cut : width]
+            done = 0
+            while done < whole:
+                learnt = self.slow.model is not None
+                slow = self.slow.run(means[done:], mean_regimes[done:], ends[done:])
+                seen = slice(done, done + len(slow.evidence))
+                judged = self.slow.judged if learnt else None
+                self.slowly.append(Slowly(ends[seen], means[seen], mean_regimes[seen], slow.evidence, judged))
+                for value in zip(slow.evidence, slow.believed, strict=True):
+                    done += 1
+                    course[:, done * width - 1 - pending :] = np.array(value)[:, None]
+            self._crept = course[:, -1]
+        self._pending = [(all_rows[cut:], all_regimes[cut:], all_times[cut:])]
+        self._pending_rows -= cut
+        return course
 
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
-        trial = self._trial
         return {
-            "tracker": [str(self.tracker.state), self.tracker.counters()],
-            "model": None if self.model is None else self.model.state(),
-            "digest": self.model_digest,
+            "tracker": [str(self.tracker.state), self.tracker.counters(), self.tracker.raise_ticks],
             "health": self.health.state(),
-            "reading": None
-            if self.reading is None
-            else [self.reading.evidence, self.reading.detectors, self.reading.channels, self.reading.deviation],
-            "lagged": self._lagged,
-            "rows": np.array(self._rows).reshape(len(self._rows), self._channels),
-            "regimes": np.array(self._regime_rows).reshape(len(self._rows), self._regimes),
-            "numbers": [self._first_us, self._span_us, self._period, self._since_fit, self._relearns],
-            "alarm_ticks": self._alarm_ticks,
+            "fast": self.fast.state(),
+            "slow": self.slow.state(),
             "evidence": self.evidence,
-            "trial": None
-            if trial is None
-            else [np.array(trial.rows), np.array(trial.regimes), trial.norms, trial.settled_at],
+            "crept": self._crept,
+            "pending": [list(part) for part in self._pending],
         }
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from a ``state``."""
-        self.tracker.load(*state["tracker"])
-        self.model = None if state["model"] is None else load_model(state["model"], self._settings, self._channels)
-        if self.model is not None:
-            self.tracker.raise_ticks = self.model.raise_ticks
-        self.model_digest = state["digest"]
+        tracked, counters, self.tracker.raise_ticks = state["tracker"]
+        self.tracker.load(tracked, counters)
         self.health.load(state["health"])
-        self.reading = None if state["reading"] is None else Reading(*state["reading"])
-        self._lagged = state["lagged"]
-        self._rows, self._regime_rows = list(state["rows"]), list(state["regimes"])
-        self._first_us, self._span_us, self._period, self._since_fit, self._relearns = state["numbers"]
-        self._alarm_ticks, self.evidence = state["alarm_ticks"], state["evidence"]
-        trial = state["trial"]
-        self._trial = None if trial is None else _Trial(list(trial[0]), list(trial[1]), trial[2], trial[3])
+        self.fast.load(state["fast"])
+        self.slow.load(state["slow"])
+        self.evidence, self._crept = state["evidence"], state["crept"]
+        self._pending = [(rows, regimes, times.astype(np.int64)) for rows, regimes, times in state["pending"]]
+        self._pending_rows = sum(len(rows) for rows, _, _ in self._pending)
 
 
-def growing(norms: list[float]) -> bool:
-    """Does a deviation still grow? Judged on the later two thirds, after the accumulation's own rise."""
-    third = len(norms) // 3
-    later = float(np.median(norms[2 * third :])) / max(1e-9, float(np.median(norms[third : 2 * third])))
-    if later > GROWING:
-        return True
-    parts = [float(np.median(part)) for part in np.array_split(norms[third:], 4)]
-    steadily = all(after > before for before, after in itertools.pairwise(parts))
-    return steadily and parts[-1] > STEADILY_GROWING * parts[0]
+def _means(rows: FloatArray, width: int) -> FloatArray:
+    """Means (n / width, columns) over ``width`` rows each, of what is there; NaN where nothing is."""
+    parts = rows.reshape(len(rows) // width, width, rows.shape[1])
+    seen = ~np.isnan(parts)
+    counts = seen.sum(axis=1)
+    means: FloatArray = np.where(seen, parts, 0.0).sum(axis=1) / np.where(counts > 0, counts, np.nan)
+    return means

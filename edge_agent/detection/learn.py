@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,25 +17,32 @@ import numpy as np
 
 from edge_agent.detection import detectors as detector_package
 from edge_agent.detection import fuse
-from edge_agent.detection.baseline import Baseline, FloatArray, fit_baseline, lag, load_baseline
-from edge_agent.detection.calibrate import Threshold, deviations, persistence, rehearse, scarcity, tail_threshold
+from edge_agent.detection.baseline import Baseline, FloatArray, IntArray, fit_baseline, lag, load_baseline
+from edge_agent.detection.calibrate import Threshold, persistence, rehearse, scarcity, tail_threshold
 from edge_agent.detection.detectors.api import Detector, DetectorDeps
+from edge_agent.detection.recursion import Smoother
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.snapshot import pack
+from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config
 
 FOLDS = 6
-LEAST_GAIN = 0.25
+NO_LIMIT = 6.0
+LEAST_GAIN = 0.8
+REMEMBERED = 4096
+Tables = Mapping[str, Mapping[str, Any]]
+"""Detectors by name with their settings."""
 MOST_PERSISTENCE = 2
 """An alarm waits for the evidence's own correlation time, at most this many times ``raise_ticks``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """One row judged. ``evidence`` is the row's own, not yet accumulated; ratios are 1 at the calibrated limit."""
+class Judged:
+    """Rows judged: ``evidence`` (n,), not yet accumulated; ``detectors`` (n, detectors), ``channels`` (n, channels)
+    and ``deviation`` (n, channels). Ratios are 1 at the calibrated limit."""
 
-    evidence: float
-    detectors: dict[str, float]
+    evidence: FloatArray
+    detectors: FloatArray
     channels: FloatArray
     deviation: FloatArray
 
@@ -50,31 +57,59 @@ class HealthyModel:
         thresholds: dict[str, Threshold],
         gain: float,
         raise_ticks: int,
+        alone: float,
     ) -> None:
         self.baseline = baseline
         self.detectors = detectors
         self.thresholds = thresholds
         self.gain = gain
         self.raise_ticks = raise_ticks
+        self._alone = alone
+        self._first = first_votes(detectors)
+        self.names = tuple(detectors)
+        self._typical = np.concatenate([thresholds[name].typical for name in self.names])
+        self._per_unit = 1 / (np.concatenate([thresholds[name].limit for name in self.names]) - self._typical)
+        sizes = [len(thresholds[name].typical) for name in self.names]
+        self._starts = np.cumsum([0, *sizes[:-1]])
+        channels = len(baseline.centre)
+        # sums each channel's ratios over the detectors that have one statistic per channel
+        self._by_channel = np.zeros((sum(sizes), channels))
+        for name, start, size in zip(self.names, self._starts, sizes, strict=True):
+            if detectors[name].per_channel:
+                self._by_channel[start : start + size] = np.tile(np.eye(channels), (size // channels, 1))
+        self._all_shared = not self._by_channel.any()
 
-    def step(self, row: FloatArray, regime: FloatArray, lagged: FloatArray) -> Reading:
-        """Judge one row (channels,); missing channels count as healthy."""
-        raw = self.baseline.deviation(row, self.baseline.terms(regime, lagged))
+    def run(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> Judged:
+        """Judge rows (n, channels) in order; missing channels count as healthy."""
+        raw = self.baseline.deviation(rows, regimes, lagged, times_us)
         deviation = np.where(np.isnan(raw), 0.0, raw)
-        joined: dict[str, float] = {}
-        channels = np.zeros(len(row))
-        for name, detector in self.detectors.items():
-            statistics = detector.step(deviation)
-            ratios = np.minimum(self.thresholds[name].ratio(statistics), fuse.EVIDENCE_LIMIT)
-            joined[name] = fuse.within(ratios)
-            channels += ratios if detector.per_channel else _shared(joined[name], detector.contributions())
-        evidence = fuse.between(np.array(list(joined.values()))) / self.gain
-        return Reading(min(fuse.EVIDENCE_LIMIT, evidence), joined, channels, deviation)
+        statistics = np.concatenate([detector.run(deviation) for detector in self.detectors.values()], axis=1)
+        ratios = (statistics - self._typical) * self._per_unit
+        ratios = np.minimum(np.maximum(ratios, 0.0), fuse.EVIDENCE_LIMIT)
+        joined = fuse.within(ratios, self._starts)
+        evidence = np.minimum(fuse.EVIDENCE_LIMIT, fuse.between(joined, self._alone, self._first) / self.gain)
+        channels = np.abs(deviation) if self._all_shared else ratios @ self._by_channel
+        return Judged(evidence, joined, channels, deviation)
 
-    def take_memories(self, other: HealthyModel) -> None:
-        """Go on from where another model's detectors stand."""
+    def blame(self, judged: Judged) -> FloatArray:
+        """How much each channel (channels,) has to do with the last row, shared statistics included."""
+        blame = judged.channels[-1].copy()
+        for name, joined in zip(self.names, judged.detectors[-1], strict=True):
+            detector = self.detectors[name]
+            if not detector.per_channel:
+                contributions = detector.contributions()
+                total = float(contributions.sum())
+                blame += contributions * (joined / total) if total > 0 else 0.0
+        return blame
+
+    def memories(self) -> dict[str, FloatArray]:
+        """Where the detectors stand: what ``take_memories`` goes on from."""
+        return {name: detector.memory for name, detector in self.detectors.items()}
+
+    def take_memories(self, memories: dict[str, FloatArray]) -> None:
+        """Go on from there."""
         for name, detector in self.detectors.items():
-            detector.memory = other.detectors[name].memory.copy()
+            detector.memory = memories[name]
 
     def digest(self) -> str:
         """SHA-256 (hex) over what was fitted, memories left out."""
@@ -85,71 +120,105 @@ class HealthyModel:
         return {
             "baseline": self.baseline.state(),
             "detectors": {name: detector.model() for name, detector in self.detectors.items()},
-            "memories": {name: detector.memory for name, detector in self.detectors.items()},
+            "memories": self.memories(),
             "thresholds": {name: [each.typical, each.limit] for name, each in self.thresholds.items()},
             "gain": self.gain,
             "raise_ticks": self.raise_ticks,
+            "alone": self._alone,
         }
 
 
-def load_model(state: dict[str, Any], settings: DetectionSettings, channels: int) -> HealthyModel:
+def channel_limits(model: HealthyModel) -> FloatArray:
+    """Each channel's own calibrated limit (channels,), in sigmas: the level's, else ``NO_LIMIT``."""
+    if "level" in model.thresholds:
+        return np.maximum(model.thresholds["level"].limit, 1e-9)
+    return np.full(len(model.baseline.centre), NO_LIMIT)
+
+
+def load_model(state: dict[str, Any], tables: Tables, channels: int) -> HealthyModel:
     """A model from its ``state``."""
-    detectors = build_detectors(settings, channels)
+    detectors = build_detectors(tables, channels)
     for name, detector in detectors.items():
         detector.load(state["detectors"][name])
         detector.memory = state["memories"][name]
     thresholds = {name: Threshold(*state["thresholds"][name]) for name in detectors}
-    return HealthyModel(load_baseline(state["baseline"]), detectors, thresholds, state["gain"], state["raise_ticks"])
+    baseline = load_baseline(state["baseline"])
+    return HealthyModel(baseline, detectors, thresholds, state["gain"], state["raise_ticks"], state["alone"])
 
 
-def build_detectors(settings: DetectionSettings, channels: int) -> dict[str, Detector]:
-    """The configured detectors by name, in order of name. Raises BadConfig."""
+def first_votes(detectors: Mapping[str, Detector]) -> IntArray:
+    """Places of the detectors that may stand alone."""
+    return np.array([place for place, each in enumerate(detectors.values()) if not each.second_vote], dtype=np.int64)
+
+
+def absent_detectors(tables: Tables) -> dict[str, str]:
+    """Detectors named that cannot run on this device, with the reason: a runtime that is not installed."""
+    absent: dict[str, str] = {}
+    for name in sorted(tables):
+        reason = getattr(load_plugin(detector_package.__name__, name), "unavailable", str)()
+        if reason:
+            absent[name] = reason
+    return absent
+
+
+def build_detectors(tables: Tables, channels: int) -> dict[str, Detector]:
+    """The detectors of these tables by name, in order of name, less the absent ones. Raises BadConfig."""
     deps = DetectorDeps(channels)
     built: dict[str, Detector] = {}
-    for name in sorted(settings.detectors):
+    absent = absent_detectors(tables)
+    for name in sorted(tables):
         plugin = load_plugin(detector_package.__name__, name)
-        config = parse_config(plugin.Config, settings.detectors[name], f"detectors.{name}")
-        built[name] = plugin.build(config, deps)
+        config = parse_config(plugin.Config, tables[name], f"detectors.{name}")
+        if name not in absent:
+            built[name] = plugin.build(config, deps)
+    if not built:
+        raise BadConfig(f"no detector can run here: {'; '.join(absent.values())}")
     return built
 
 
-def learn(rows: Sequence[FloatArray], regimes: Sequence[FloatArray], settings: DetectionSettings) -> HealthyModel:
-    """Fit and calibrate on healthy rows (n, channels) in order of time; the memories stand where the rows end."""
-    table = np.array(rows)
-    regime_table = np.array(regimes).reshape(len(table), -1)
-    lagged = lag(regime_table)
-    detectors = build_detectors(settings, table.shape[1])
-    rehearsal = rehearse(table, regime_table, lagged, list(detectors.values()), FOLDS, settings.horizon)
-    scarce = scarcity(table)
+def learn(
+    rows: FloatArray,
+    regimes: FloatArray,
+    times_us: IntArray,
+    own: tuple[int, ...],
+    settings: DetectionSettings,
+    tables: Tables,
+    rate: float,
+    alone: float,
+    beyond: float = 0.0,
+) -> HealthyModel:
+    """Fit and calibrate on healthy rows (n, channels) in order of time; the memories stand where the rows end.
+
+    ``own``: see ``baseline.fit_baseline``. ``rate``: false alarms per row to calibrate to. ``alone``: see
+    ``fuse.between``. ``beyond``: see ``calibrate.tail_threshold``.
+    """
+    lagged = lag(regimes)
+    detectors = build_detectors(tables, rows.shape[1])
+    rehearsal = rehearse(rows, regimes, lagged, times_us, own, list(detectors.values()), FOLDS, settings.horizon)
+    scarce = scarcity(rows)
     thresholds: dict[str, Threshold] = {}
     for (name, detector), statistics in zip(detectors.items(), rehearsal.statistics, strict=True):
-        each = tail_threshold(statistics, settings.false_alarms_per_tick / statistics.shape[1])
-        room = rehearsal.wander * scarce if detector.per_channel else np.array([float(np.median(scarce))])
+        each = tail_threshold(statistics, rate / statistics.shape[1], beyond)
+        room = np.array([float(np.median(scarce))])
+        if detector.per_channel:
+            room = np.tile(rehearsal.wander * scarce, statistics.shape[1] // rows.shape[1])
+        if beyond:
+            room = room * detector.room(len(rows))
         thresholds[name] = Threshold(each.typical, np.maximum(each.limit * room, each.typical + 1e-6))
-    course = _course(list(thresholds.values()), rehearsal.statistics, settings)
-    limit = float(tail_threshold(course[:, None], settings.false_alarms_per_tick).limit[0])
+    joined = [
+        fuse.within(each.ratio(statistics), np.array([0]))
+        for each, statistics in zip(thresholds.values(), rehearsal.statistics, strict=True)
+    ]
+    course = Smoother((settings.smoothing,)).run(
+        np.zeros((1, 1)), fuse.between(np.concatenate(joined, axis=1), alone, first_votes(detectors))[:, None]
+    )[:, 0, 0]
+    limit = float(tail_threshold(course[:, None], rate, beyond).limit[0])
     gain = min(1.0, max(LEAST_GAIN, limit * float(np.median(rehearsal.wander * scarce))))
     raise_ticks = min(MOST_PERSISTENCE * settings.raise_ticks, max(settings.raise_ticks, persistence(course)))
-    baseline = fit_baseline(table, regime_table, lagged)
-    healthy = deviations(baseline, table, regime_table, lagged)
+    baseline = fit_baseline(rows, regimes, lagged, times_us, own)
+    healthy = np.nan_to_num(baseline.deviation(rows, regimes, lagged, times_us))
     for detector in detectors.values():
         detector.fit(healthy, rehearsal.wander)
-    return HealthyModel(baseline, detectors, thresholds, gain, raise_ticks)
-
-
-def _course(
-    thresholds: Sequence[Threshold], statistics: Sequence[FloatArray], settings: DetectionSettings
-) -> FloatArray:
-    """The accumulated evidence (n,) over the learning period."""
-    evidence = 0.0
-    course = np.empty(len(statistics[0]))
-    for index in range(len(course)):
-        joined = [fuse.within(each.ratio(rows[index])) for each, rows in zip(thresholds, statistics, strict=True)]
-        evidence += settings.smoothing * (fuse.between(np.array(joined)) - evidence)
-        course[index] = evidence
-    return course
-
-
-def _shared(ratio: float, contributions: FloatArray) -> FloatArray:
-    total = float(contributions.sum())
-    return contributions * (ratio / total) if total > 0 else contributions
+        detector.memory = np.zeros_like(detector.memory)
+        detector.run(healthy[-REMEMBERED:])
+    return HealthyModel(baseline, detectors, thresholds, gain, raise_ticks, alone)

@@ -9,8 +9,8 @@ from fleet_core.errors import BadConfig
 
 SAMPLE = """\
 learn_ticks = 144
-learn_span_h = 20.0
-false_alarms_per_tick = 1e-4
+learn_span_h = 24.0
+false_alarms_per_month = 0.1
 
 [indicator]
 drive_bearing = "vibration_rms_g"
@@ -21,23 +21,29 @@ drive_bearing = "vibration_rms_g"
 class DetectionSettings:
     """How one asset is judged.
 
-    A tick is one aligned reading of a component's channels. Learning ends when both ``learn_ticks`` and
-    ``learn_span_h`` (device time) have passed. ``false_alarms_per_tick`` is the rate thresholds are calibrated to.
+    A tick is one aligned reading of a component's channels. Learning ends when ``learn_ticks`` ticks have passed, and
+    ``learn_span_h`` hours (device time) where so many take no more than ``learn_ticks_at_most`` ticks; the slow plane,
+    on means of ``slow_ticks`` ticks, follows with as many rows of its own. ``false_alarms_per_month`` is the rate
+    thresholds are calibrated to.
     ``horizon``: for how many learning periods ahead a wandering channel is given room. ``watch``, ``alarm`` and
     ``critical`` are levels of the fused evidence, 1 being the calibrated limit; a state is left again below
     ``release`` times its level. ``indicator`` names, by slot, the vital that follows the degradation best (else it is
     chosen by the component's type); ``regime`` the asset-wide vitals to normalise by (else all of them).
-    ``detectors`` gives each detector its own table.
+    ``novelty``: whether block verdicts also tell what is new, for recordings. ``detectors`` gives each detector of the
+    fast plane its own table, ``slow_detectors`` those of the slow one. ``least_tick_s``: ticks are no shorter.
     """
 
     learn_ticks: int = 144
-    learn_span_h: float = 20.0
-    false_alarms_per_tick: float = 1e-4
+    learn_span_h: float = 24.0
+    learn_ticks_at_most: int = 1500
+    least_tick_s: float = 60.0
+    slow_ticks: int = 16
+    false_alarms_per_month: float = 0.1
     horizon: float = 4.0
-    watch: float = 0.6
+    watch: float = 0.75
     alarm: float = 1.0
     critical: float = 6.0
-    release: float = 0.7
+    release: float = 0.8
     raise_ticks: int = 3
     release_ticks: int = 5
     smoothing: float = 0.3
@@ -46,7 +52,19 @@ class DetectionSettings:
     indicator: dict[str, str] = field(default_factory=dict)
     regime: tuple[str, ...] = ()
     detectors: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"cusum": {}, "ewma": {}, "level": {}, "pca": {}}
+        default_factory=lambda: {
+            name: {} for name in ("aakr", "autoencoder", "cusum", "ewma", "level", "pca", "spectral", "virtual")
+        }
+    )
+    novelty: bool = False
+    slow_detectors: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {
+            "aakr": {},
+            "ewma": {"weights": [0.2, 0.05, 0.0125, 0.005]},
+            "level": {},
+            "pca": {},
+            "virtual": {},
+        }
     )
 
     def __post_init__(self) -> None:
@@ -54,13 +72,17 @@ class DetectionSettings:
             raise BadConfig("learn_ticks must be 24..1000")
         if not 0 <= self.learn_span_h <= 24 * 60:
             raise BadConfig("learn_span_h must be 0..1440")
-        if not 1e-9 <= self.false_alarms_per_tick <= 0.1:
-            raise BadConfig("false_alarms_per_tick must be 1e-9..0.1")
+        if not self.learn_ticks <= self.learn_ticks_at_most <= 4000 or not 2 <= self.slow_ticks <= 1000:
+            raise BadConfig("learn_ticks_at_most must be learn_ticks..4000, slow_ticks 2..1000")
+        if not 1e-6 <= self.false_alarms_per_month <= 1000:
+            raise BadConfig("false_alarms_per_month must be 1e-6..1000")
         if not 0 < self.watch < self.alarm < self.critical or not 0 < self.release < 1:
             raise BadConfig("levels must rise: 0 < watch < alarm < critical, and 0 < release < 1")
         if not 0 < self.smoothing <= 1 or not 1 <= self.horizon <= 1000:
             raise BadConfig("smoothing must be in (0, 1], horizon in 1..1000")
         if min(self.raise_ticks, self.release_ticks, self.revision_ticks) < 1 or not 0 < self.severity_step <= 1:
             raise BadConfig("raise_ticks, release_ticks, revision_ticks must be >= 1, severity_step in (0, 1]")
-        if not 1 <= len(self.detectors) <= 16:
-            raise BadConfig("detectors must name 1..16 detectors")
+        if not 0 <= self.least_tick_s <= 86_400:
+            raise BadConfig("least_tick_s must be 0..86400")
+        if not (1 <= len(self.detectors) <= 16 and 1 <= len(self.slow_detectors) <= 16):
+            raise BadConfig("detectors and slow_detectors must each name 1..16 detectors")

@@ -1,64 +1,129 @@
-"""Features of one waveform burst: what a bearing's wear does to a vibration signal, in a dozen numbers.
+"""Features of one waveform burst: what wear does to a vibration signal, in a dozen numbers.
 
-Pure numpy, one pass over the samples and one FFT. Training and serving both import this file, so that a feature
-means the same on both sides. A feature that cannot be computed (too short, not finite) is NaN, never an exception.
+Pure numpy: one pass over the samples and four transforms. Training and serving both import this file, so that a
+feature means the same on both sides. Which features a burst has depends on the configuration only, never on the
+burst: what cannot be computed (too short, not finite, no speed) is NaN, never an exception.
+
+The default set is judged without anyone's tuning, so it holds what shows wear on run-to-failure recordings, and little
+twice: the level of the whole and of the highest band (which rises first and farthest), the bands' shares of the energy
+(they move before any level does, and not with the load), two shapes, and the strongest line of the envelope (knocks
+that the level drowns). All bands' levels instead of their shares found the same bearings later.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from edge_agent.features.bearing import BEARING_LINES, BearingGeometry
+from edge_agent.features.envelope import at_equal_angles, bearing_lines, envelope_spectrum, strongest_line
+from edge_agent.features.spectrum import (
+    BAND_EDGES,
+    band_energies,
+    centroid_hz,
+    line_amplitude,
+    spectrum_of,
+    velocity_rms_mm_s,
+)
 
 FloatArray = NDArray[np.float64]
 
 MIN_SAMPLES = 32
 SILENCE = 1e-100
 """Mean square below which there is nothing to describe the shape of (and squares would underflow)."""
-BAND_EDGES = (0.0, 0.08, 0.16, 0.32, 0.64, 1.0)
-"""Edges of the relative bands as fractions of the Nyquist frequency; at 25.6 kHz: 1, 2, 4, 8.2, 12.8 kHz."""
+MIN_RATE_HZ, MAX_RATE_HZ = 1e-3, 1e9
+ORDERS = (1, 2, 3)
+MAX_SPEED_CHANGE = 1.0
+"""(end - start) / mean of the shaft speed over one burst; beyond it no linear change is believed."""
+NAN = float("nan")
 
+OWN_UNIT = ""
 FEATURES: tuple[tuple[str, bool], ...] = (
     ("rms", True),
     ("peak", True),
-    ("crest", False),
     ("kurtosis", False),
     ("centroid", False),
     *((f"band_{index}", False) for index in range(len(BAND_EDGES) - 1)),
+    ("high_rms", True),
+    ("envelope_peak", False),
 )
-"""(name, carries the waveform's own unit); the others are ratios of unit 1 except the centroid, in hertz."""
+"""The default set: (name, carries the waveform's own unit)."""
 
 FEATURE_NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
 
 
-def waveform_features(values: ArrayLike, sample_rate_hz: float) -> dict[str, float]:
+def feature_specs(
+    has_geometry: bool = False, has_speed: bool = False, has_velocity: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """(name, UCUM unit; ``OWN_UNIT`` for the waveform's own) of every feature of a configuration, in order."""
+    optional = [(name, "1") for name in BEARING_LINES] if has_geometry else []
+    optional += [(f"order_{order}", OWN_UNIT) for order in ORDERS] if has_speed else []
+    optional += [("velocity_rms", "mm/s")] if has_velocity else []
+    default = ((name, OWN_UNIT if own else "Hz" if name == "centroid" else "1") for name, own in FEATURES)
+    return (*default, *optional)
+
+
+def waveform_features(
+    values: ArrayLike,
+    sample_rate_hz: float,
+    geometry: BearingGeometry | None = None,
+    shaft_hz: float | None = None,
+    unit: str = "[g]",
+    *,
+    shaft_end_hz: float | None = None,
+    velocity: bool = False,
+) -> dict[str, float]:
     """Features of a burst of equally spaced samples, mean removed.
 
-    ``rms`` and ``peak`` in the unit of the values; ``crest`` = peak / rms; ``kurtosis`` (3 for noise);
-    ``centroid`` in Hz; ``band_i`` = share 0..1 of the spectrum's energy in the i-th relative band.
+    ``rms``, ``peak`` and ``high_rms`` (root mean square above 0.64 of the Nyquist frequency) in the unit of the
+    values; ``kurtosis`` (3 for noise); ``centroid`` in Hz; ``band_i``: share 0..1 of the energy in the i-th relative
+    band; ``envelope_peak``: the strongest line of the envelope over the median.
+    With a ``geometry`` also ``bpfo``, ``bpfi``, ``bsf``, ``ftf`` over their surroundings; with a ``shaft_hz`` (NaN
+    when not known now; ``shaft_end_hz`` when it changes over the burst) also ``order_1..3``, amplitudes of the
+    shaft's harmonics; with ``velocity`` also ``velocity_rms`` in mm/s, 10 to 1000 Hz (``unit``: ``[g]`` or ``m/s2``).
     """
     signal: FloatArray = np.asarray(values, dtype=np.float64).ravel()
-    if signal.size < MIN_SAMPLES or not np.isfinite(signal).all() or not sample_rate_hz > 0:
-        return dict.fromkeys(FEATURE_NAMES, float("nan"))
+    names = [name for name, _ in feature_specs(geometry is not None, shaft_hz is not None, velocity)]
+    features = dict.fromkeys(names, NAN)
+    if signal.size < MIN_SAMPLES or not MIN_RATE_HZ <= sample_rate_hz <= MAX_RATE_HZ or not np.isfinite(signal).all():
+        return features
     signal = signal - signal.mean()
     squares = signal * signal
-    power = float(squares.mean())
-    peak = float(np.abs(signal).max())
-    rms = power**0.5
-    if not power > SILENCE:
-        return dict.fromkeys(FEATURE_NAMES, float("nan")) | {"rms": 0.0, "peak": peak}
-    features = {
-        "rms": rms,
-        "peak": peak,
-        "crest": peak / rms,
-        "kurtosis": float((squares * squares).mean()) / power**2,
-    }
-    spectrum = np.abs(np.fft.rfft(signal * np.hanning(signal.size))) ** 2
-    total = float(spectrum.sum())
-    frequencies = np.linspace(0.0, sample_rate_hz / 2, spectrum.size)
-    features["centroid"] = float(spectrum @ frequencies) / total if total > 0 else float("nan")
-    edges = np.rint(np.array(BAND_EDGES) * spectrum.size).astype(int)
-    for index, (low, high) in enumerate(itertools.pairwise(edges)):
-        features[f"band_{index}"] = float(spectrum[low:high].sum()) / total if total > 0 else float("nan")
+    mean_square = float(squares.mean())
+    features["rms"], features["peak"] = mean_square**0.5, float(np.abs(signal).max())
+    if not SILENCE < mean_square < 1 / SILENCE:
+        return features
+    mean_hz, change = _speed(shaft_hz, shaft_end_hz)
+    spectrum = spectrum_of(signal, sample_rate_hz)
+    features["kurtosis"] = float(squares @ squares) / signal.size / mean_square**2
+    features["centroid"] = centroid_hz(spectrum)
+    energies = band_energies(spectrum)
+    total = float(energies.sum())
+    features.update((f"band_{index}", float(energy) / total) for index, energy in enumerate(energies) if total > 0)
+    features["high_rms"] = float(energies[-1]) ** 0.5
+    envelope = envelope_spectrum(spectrum)
+    features["envelope_peak"] = strongest_line(envelope)[0]
+    if geometry is not None:
+        tracked = envelope_spectrum(spectrum, change) if change else envelope
+        features.update(bearing_lines(tracked, geometry, mean_hz))
+    if shaft_hz is not None:
+        steady = spectrum_of(at_equal_angles(signal, change), sample_rate_hz) if change else spectrum
+        features.update((f"order_{order}", line_amplitude(steady, order * mean_hz)) for order in ORDERS)
+    if velocity:
+        features["velocity_rms"] = velocity_rms_mm_s(spectrum, unit)
     return features
+
+
+def _speed(start_hz: float | None, end_hz: float | None) -> tuple[float, float]:
+    """Mean shaft speed in Hz (NaN: standing still, unknown or beyond belief) and its relative change."""
+    if start_hz is None or not 0 < start_hz < math.inf:
+        return NAN, 0.0
+    if end_hz is None:
+        return start_hz, 0.0
+    if not 0 < end_hz < math.inf:
+        return NAN, 0.0
+    mean_hz = start_hz / 2 + end_hz / 2
+    change = (end_hz - start_hz) / mean_hz
+    return (mean_hz, change) if abs(change) <= MAX_SPEED_CHANGE else (NAN, 0.0)

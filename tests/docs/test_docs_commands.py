@@ -62,7 +62,7 @@ def test_the_command_exists(where: str, words: list[str]) -> None:
     elif program == "python":
         check_python(rest)
     elif program in ("edge-agent", "firmware-bridge"):
-        parser = edge._parser(with_detect=True) if program == "edge-agent" else bridge._parser()
+        parser = edge._parser() if program == "edge-agent" else bridge._parser()
         check_argparse(parser, rest)
     else:
         check_click(program, rest)

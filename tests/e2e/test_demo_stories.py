@@ -37,13 +37,43 @@ def demo_command(directory: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "demo.run", "--dir", str(directory), *arguments]
 
 
-def play(*arguments: str) -> dict:
+@dataclass
+class PlayedOnce:
+    """A demo that plays its stories once, beside the tests: it mostly waits for the stories' clock."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def document(self) -> dict:
+        """What it printed, once it has ended by itself."""
+        try:
+            code = self.process.wait(UP_S + STORIES_S)
+        finally:
+            said = (self.folder / "said").read_text(encoding="utf-8")
+            print(said)
+        assert code == 0, said[-4000:]
+        return json.loads((self.folder / DOCUMENT).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def recorded_or_not() -> tuple[str, ...]:
+    """The recorded bearing where there is one; the simulated drive is played in the browser's test anyway."""
+    folder = os.environ.get("FORESTALL_DATA", "")
+    return ("--data", folder) if folder and Path(folder).is_dir() else ()
+
+
+@pytest.fixture(scope="module")
+def played_once(recorded_or_not: tuple[str, ...]) -> Iterator[PlayedOnce]:
+    """Started by the first test that names it, so that it is over when its own asks for it."""
     with open_folder("demo") as folder:
-        command = demo_command(folder / "demo", "--once", "--json", *arguments)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    print(done.stderr)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout)
+        with (folder / "said").open("wb") as said, (folder / DOCUMENT).open("wb") as document:
+            command = demo_command(folder / "demo", "--once", "--json", *recorded_or_not)
+            process = subprocess.Popen(command, cwd=ROOT, stdout=document, stderr=said)
+        try:
+            yield PlayedOnce(process, folder)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def assert_promises_kept(document: dict) -> None:
@@ -62,20 +92,6 @@ def assert_promises_kept(document: dict) -> None:
     assert document["ledger"]["unexplained"] == 0
     assert document["ledger"]["stored"] > 100 and document["ledger"]["quarantined"] == 0
     assert document["audit"]["verified"] and document["audit"]["entries"] > 10
-
-
-def test_played_once(recorded_or_not: tuple[str, ...]) -> None:
-    document = play(*recorded_or_not)
-    assert_promises_kept(document)
-    assert document["ledger"]["batches"] == document["ledger"]["stored"]
-    assert not document["stories"][0]["judged_against_itself"]
-
-
-@pytest.fixture
-def recorded_or_not() -> tuple[str, ...]:
-    """The recorded bearing where there is one; the simulated drive is played in the browser's test anyway."""
-    folder = os.environ.get("FORESTALL_DATA", "")
-    return ("--data", folder) if folder and Path(folder).is_dir() else ()
 
 
 @dataclass
@@ -134,6 +150,7 @@ def running_demo(*arguments: str) -> Iterator[RunningDemo]:
             print(demo.said()[-4000:])
 
 
+@pytest.mark.usefixtures("played_once")  # beside this one
 def test_watched_in_a_browser_decided_by_a_person_and_stopped_by_sigterm() -> None:
     with chromium() as browser, running_demo() as demo:
         wait_until(lambda: "one-time password" in demo.said(), "the address")
@@ -197,6 +214,13 @@ def shoot(page, name: str) -> None:
     """Keep a picture for people; nothing compares it."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+
+
+def test_played_once(played_once: PlayedOnce) -> None:
+    document = played_once.document()
+    assert_promises_kept(document)
+    assert document["ledger"]["batches"] == document["ledger"]["stored"]
+    assert not document["stories"][0]["judged_against_itself"]
 
 
 def test_without_mosquitto_the_demo_says_that_nothing_is_checked_and_killing_it_leaves_nothing() -> None:

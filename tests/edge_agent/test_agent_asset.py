@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -47,6 +48,8 @@ FINDING = Finding(
 
 class ScriptedDetection:
     """Says what the test tells it to; one derived vital."""
+
+    absent: ClassVar[dict[str, str]] = {}
 
     def __init__(self) -> None:
         self.next = Outcome()

@@ -56,6 +56,7 @@ def config_file(tmp_path: Path) -> Path:
 def test_a_good_file_is_read(config_file: Path) -> None:
     config = load_config(config_file)
     assert (config.node_id, config.quota_mb, config.commit_interval_ms) == ("agent-ams1-0007", 8, 50)
+    assert (config.flush_interval_s, config.save_interval_s) == (5.0, 900.0)
     assert config.state_dir == config_file.parent / "state"
     (asset,) = config.assets
     assert asset.description.asset_class is AssetClass.ROBOT
@@ -69,7 +70,12 @@ def test_a_good_file_is_read(config_file: Path) -> None:
         ("[agent]", "[agent", "not TOML"),
         ('node_id = "agent-ams1-0007"', "", "identity"),
         ("quota_mb = 8", "quota_mb = 0", "quota_mb"),
+        ("quota_mb = 8", "quota_mb = 8.5", "quota_mb must be a int"),
         ("quota_mb = 8", "quota = 8", "unknown setting quota"),
+        ("quota_mb = 8", "flush_interval_s = 0", "flush_interval_s must be 0.05 to 3600.0, not 0"),
+        ("quota_mb = 8", "flush_interval_s = nan", "flush_interval_s must be 0.05"),
+        ("quota_mb = 8", "flush_interval_s = true", "flush_interval_s must be a"),
+        ("quota_mb = 8", 'flush_interval_s = "5"', "flush_interval_s must be a float"),
         ('class = "robot"', 'class = "toaster"', "toaster"),
         ('device_id = "robot-17"', "", "device_id is missing"),
         ('type = "serial_frames"', "", "type is missing"),
@@ -85,6 +91,11 @@ def test_a_wrong_file_is_refused_with_the_setting(config_file: Path, old: str, n
     config_file.write_text(config_file.read_text().replace(old, new, 1))
     with pytest.raises(BadConfig, match=message):
         load_config(config_file)
+
+
+def test_a_whole_number_of_seconds_is_a_number(config_file: Path) -> None:
+    config_file.write_text(config_file.read_text().replace("quota_mb = 8", "flush_interval_s = 1"))
+    assert repr(load_config(config_file).flush_interval_s) == "1.0"
 
 
 def test_assets_are_named_once() -> None:

@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from edge_agent import outbox as outbox_module
 from edge_agent import outbox_room
 from edge_agent.drafts import Draft, gap_draft, waveform_drafts
 from edge_agent.outbox import Outbox
@@ -137,6 +138,22 @@ def test_stored_batches_are_kept_a_day_and_can_be_asked_for_again(outbox: Outbox
     clock.shift(90_000)
     outbox.settle_stored(outbox.outbox_id, [(3, 3)])
     assert outbox.stats().stored == 1  # the day-old one is gone, the fresh one stays
+
+
+def test_day_old_batches_leave_together(outbox: Outbox, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "FORGET_ROWS", 2)
+
+    def stored_after(shift_s: float) -> int:
+        clock.shift(shift_s)
+        (appended,) = outbox.append([routine()])
+        outbox.settle_stored(outbox.outbox_id, [(appended.number, appended.number)])
+        return outbox.stats().stored
+
+    assert [stored_after(60.0) for _ in range(4)] == [1, 2, 3, 4]
+    assert stored_after(86_400.0 - 100.0) == 3  # a full share was old enough: the next settlement looks again
+    assert stored_after(0.0) == 4  # nothing more, so not before ten minutes have passed
+    assert stored_after(130.0) == 5
+    assert stored_after(600.0) == 4
 
 
 def test_refused_batches_leave(outbox: Outbox) -> None:

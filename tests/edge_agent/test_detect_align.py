@@ -67,6 +67,21 @@ def test_late_and_repeated_samples_are_dropped_and_counted() -> None:
     assert aligner.late == 2
 
 
+def test_a_lost_sample_does_not_skew_the_rows_after_it() -> None:
+    aligner = Aligner(2, 0)
+    frames = feed(
+        aligner, *[(c, tick + 0.01 * c, float(tick)) for tick in range(60) for c in (0, 1) if (tick, c) != (30, 0)]
+    )
+    assert [frame.row.tolist() for frame in frames[-25:]] == [[float(tick)] * 2 for tick in range(35, 60)]
+
+
+def test_after_a_clock_set_back_the_rows_are_of_one_moment() -> None:
+    aligner = Aligner(2, 0)
+    feed(aligner, *[(c, 10_000 + tick, 1.0) for tick in range(20) for c in (0, 1)])
+    frames = feed(aligner, *[(c, tick, float(tick)) for tick in range(30) for c in (0, 1)])
+    assert len(frames) >= 20 and all(frame.row[0] == frame.row[1] for frame in frames[3:])
+
+
 def test_a_clock_set_back_is_followed_after_a_while() -> None:
     aligner = Aligner(1, 0)
     feed(aligner, *[(0, 10_000 + tick, 1.0) for tick in range(10)])

@@ -74,13 +74,41 @@ def test_score_and_severity_are_bounded_and_monotone(one: float, two: float) -> 
     assert 0 <= fuse.severity(low) <= fuse.severity(high) <= 1
 
 
-@given(st.lists(EVIDENCE, min_size=1, max_size=60), st.floats(0, 5))
-def test_joining_is_monotone(ratios: list[float], more: float) -> None:
-    base = np.array(ratios)
+@given(st.lists(EVIDENCE, min_size=1, max_size=60), st.floats(0, 5), st.integers(0, 60), st.floats(0.34, 1))
+def test_joining_is_monotone(ratios: list[float], more: float, place: int, alone: float) -> None:
+    base = np.array([ratios])
     raised = base.copy()
-    raised[0] += more
-    assert fuse.within(raised) >= fuse.within(base) - 1e-9
-    assert fuse.between(raised) >= fuse.between(base) - 1e-9
+    raised[0, place % len(ratios)] += more
+    starts = np.unique([0, len(ratios) // 3, len(ratios) // 2])
+    assert (fuse.within(raised, starts) >= fuse.within(base, starts) - 1e-9).all()
+    assert (fuse.between(raised, alone) >= fuse.between(base, alone) - 1e-9).all()
+
+
+@given(st.lists(st.lists(EVIDENCE, min_size=6, max_size=6), min_size=1, max_size=20))
+def test_rows_are_joined_each_for_itself(table: list[list[float]]) -> None:
+    ratios, starts = np.array(table), np.array([0, 1, 4])
+    joined = fuse.within(ratios, starts)
+    assert joined.shape == (len(table), 3) and (joined <= fuse.EVIDENCE_LIMIT).all()
+    singles = [fuse.within(row[None], starts) for row in ratios]
+    assert np.array_equal(joined, np.concatenate(singles))
+    assert np.array_equal(fuse.between(joined, 0.75), np.concatenate([fuse.between(each, 0.75) for each in singles]))
+
+
+def test_three_must_agree_or_one_be_sure() -> None:
+    assert fuse.between(np.array([[3.0, 0.0, 0.0, 0.0]]), 0.0)[0] == pytest.approx(1.0)
+    assert fuse.between(np.array([[3.0, 3.0, 3.0, 0.0]]), 0.0)[0] == pytest.approx(3.0)
+    assert fuse.between(np.array([[3.0, 0.0, 0.0, 0.0]]), 0.75)[0] == pytest.approx(2.25)
+    assert fuse.between(np.array([[2.0]]), 0.0)[0] == pytest.approx(2.0)
+
+
+@given(st.lists(EVIDENCE, max_size=100))
+def test_a_tracker_restored_goes_on_as_the_other(course: list[float]) -> None:
+    one, two = tracker(), tracker()
+    for evidence in course:
+        passed = one.take(evidence)
+        two.load(str(two.state), two.counters())
+        assert two.take(evidence) == passed
+    assert one.state is two.state and one.counters() == two.counters()
 
 
 def test_a_forgotten_component_learns() -> None:

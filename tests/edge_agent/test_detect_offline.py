@@ -56,7 +56,7 @@ def test_scores_every_row_and_finds_the_drift(
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
     alarms = [index for index, row in enumerate(rows) if row["alarm"] == "1"]
     # the drift starts within probation: the alarm waits until the deviation is seen to grow
-    assert 250 < alarms[0] < 310 and alarms[-1] == 399
+    assert 250 < alarms[0] < 330 and alarms[-1] == 399
     assert rows[-1]["top_channel"] == "b"
     assert summary["vitals"] == ["a", "b", "Vital_c_g"]
     assert "'note' (text)" in said.err and "'anomaly' (a label" in said.err
@@ -143,10 +143,10 @@ def test_the_recording_is_never_written_over(tmp_path: Path, capsys: pytest.Capt
 def test_scores_take_their_place_only_when_all_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, path = tmp_path / "scores.csv", tmp_path / "in.csv"
     out.write_text("of yesterday")
-    path.write_text("time,a,b\n" + "05/01/2026,1,2\n" * 5)
+    path.write_text("time,a,b\n" + "5th of May,1,2\n" * 5)
     assert run(path, "--out", out) == 2
     said = capsys.readouterr().err
-    assert "no usable row; the first is line 2, '05/01/2026,1,2'" in said and "dd.mm.yyyy" in said
+    assert "no usable row; the first is line 2, '5th of May,1,2'" in said and "dd.mm.yyyy" in said
     assert out.read_text() == "of yesterday" and sorted(each.name for each in tmp_path.iterdir()) == [
         "in.csv",
         "scores.csv",
@@ -187,6 +187,6 @@ def test_without_times_rows_are_counted(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_a_step_stands_in_for_times_nobody_can_read(tmp_path: Path) -> None:
     path, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    path.write_text("time,a\n" + "".join(f"05/01/2026,{i % 7}\n" for i in range(200)))
+    path.write_text("time,a\n" + "".join(f"5th of May,{i % 7}\n" for i in range(200)))
     assert run(path, "--out", out, "--step-s", "600") == 0
-    assert len(scores(out)) == 200 and scores(out)[0]["time"] == "05/01/2026"
+    assert len(scores(out)) == 200 and scores(out)[0]["time"] == "5th of May"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_agent.acquisition import replay
-from edge_agent.acquisition._tables import parse_time_us
+from edge_agent.acquisition._times import parse_time_us
 from edge_agent.acquisition.api import AssetDescription, SourceDeps
 from fleet_core.assets import AssetClass
 from fleet_core.clock import SimulatedClock

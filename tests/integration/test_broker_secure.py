@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import aiomqtt
 import pytest
-from support.broker import SecureFleet, keeper, secure_fleet  # noqa: F401
+from support.broker import ACCEPTED, SecureFleet, connect_answer, keeper, secure_fleet  # noqa: F401
 
 from demo.broker import PID_FILE
 from demo.processes import Keeper, free_port, tcp_ready
@@ -59,6 +60,27 @@ async def topics(client: aiomqtt.Client, timeout_s: float = 1.0) -> list[str]:
             return received
 
 
+async def topics_so_far(server: aiomqtt.Client, reader: aiomqtt.Client) -> list[str]:
+    """Topics received of all that the broker has answered: up to a last message by the server, for it keeps order."""
+    await server.publish("spBv1.0/STATE/forestall", b"last", qos=1)
+    received: list[str] = []
+    async with asyncio.timeout(10):
+        async for message in reader.messages:
+            if message.payload == b"last":
+                break
+            received.append(str(message.topic))
+    return received
+
+
+async def is_let_in(fleet: SecureFleet, cert_file: Path | None, key_file: Path | None = None) -> bool:
+    """Whether the broker accepts a connection; a refusal is an answer or an end of the link, never mere silence."""
+    context = ssl.create_default_context(cafile=str(fleet.authority.ca_file))
+    if cert_file:
+        context.load_cert_chain(cert_file, key_file)
+    answer = await asyncio.to_thread(connect_answer, fleet.broker.host, fleet.broker.port, context)
+    return answer == ACCEPTED
+
+
 async def test_a_node_speaks_only_for_itself(secure_fleet: SecureFleet) -> None:
     node = secure_fleet.node("node-1", "site-a")
     own = [
@@ -84,7 +106,7 @@ async def test_a_node_speaks_only_for_itself(secure_fleet: SecureFleet) -> None:
             await client.publish(topic, b"forged", qos=1)
         for topic in own:
             await client.publish(f"spBv1.0/site-a/{topic}", b"mine", qos=1)
-        assert await topics(server) == [f"spBv1.0/site-a/{topic}" for topic in own]
+        assert await topics_so_far(server, server) == [f"spBv1.0/site-a/{topic}" for topic in own]
 
 
 async def test_a_node_hears_only_what_is_meant_for_it(secure_fleet: SecureFleet) -> None:
@@ -97,7 +119,7 @@ async def test_a_node_hears_only_what_is_meant_for_it(secure_fleet: SecureFleet)
             await server.publish(topic, b"x", qos=1)
         async with as_node(secure_fleet, other) as neighbour:
             await neighbour.publish("spBv1.0/site-a/NDATA/node-2", b"private", qos=1)
-        assert set(await topics(client)) == set(meant)
+        assert set(await topics_so_far(server, client)) == set(meant)
 
 
 async def test_a_will_obeys_the_rights_too(secure_fleet: SecureFleet) -> None:
@@ -115,18 +137,15 @@ async def test_a_will_obeys_the_rights_too(secure_fleet: SecureFleet) -> None:
 async def test_no_certificate_and_a_stranger_s_are_refused(secure_fleet: SecureFleet, tmp_path: Path) -> None:
     elsewhere = Authority.create(tmp_path / "elsewhere", SystemClock())  # same name, same subjects, another key
     stranger = elsewhere.issue_service("fleet-server")
-    candidates = [(None, None), (stranger.cert_file, stranger.key_file)]
-    for cert_file, key_file in candidates:
-        with pytest.raises(aiomqtt.MqttError):
-            async with connect(secure_fleet, cert_file, key_file):
-                pass
+    known = secure_fleet.server
+    assert await is_let_in(secure_fleet, known.cert_file, known.key_file)
+    assert not await is_let_in(secure_fleet, None)
+    assert not await is_let_in(secure_fleet, stranger.cert_file, stranger.key_file)
 
 
 async def test_a_server_certificate_is_no_client(secure_fleet: SecureFleet) -> None:
     broker_own = secure_fleet.authority.directory / "issued" / "broker"
-    with pytest.raises(aiomqtt.MqttError):
-        async with connect(secure_fleet, broker_own / "tls.crt", broker_own / "tls.key"):
-            pass
+    assert not await is_let_in(secure_fleet, broker_own / "tls.crt", broker_own / "tls.key")
 
 
 async def test_revocation_cuts_the_live_session_and_refuses_the_next(secure_fleet: SecureFleet) -> None:
@@ -140,22 +159,19 @@ async def test_revocation_cuts_the_live_session_and_refuses_the_next(secure_flee
                 assert secure_fleet.authority.revoke("node-1") == 1
                 assert secure_fleet.files.publish()
                 await asyncio.sleep(0.5)
-                await client.publish(topic, b"after", qos=1)
+                await client.publish(topic, b"after", qos=1, timeout=2.0)
                 raise aiomqtt.MqttError("it stayed connected")
-        assert await topics(server) == [topic]
-        with pytest.raises(aiomqtt.MqttError):
-            async with as_node(secure_fleet, node):
-                pass
+        assert await topics_so_far(server, server) == [topic]
+        assert not await is_let_in(secure_fleet, node.cert_file, node.key_file)
         assert not secure_fleet.files.publish()  # nothing changed: the broker is left in peace
         old = secure_fleet.directory / "nodes" / "node-1"
         old = old.rename(old.with_name("old"))
         again = secure_fleet.node("node-1", "site-a")
         async with as_node(secure_fleet, again) as client:  # repaired and enrolled anew, under its old name
             await client.publish(topic, b"back", qos=1)
-        assert await topics(server) == [topic]
-        with pytest.raises(aiomqtt.MqttError):  # its name has rights again, its old certificate has not
-            async with connect(secure_fleet, old / "agent.crt", old / "agent.key"):
-                pass
+        assert await topics_so_far(server, server) == [topic]
+        # its name has rights again, its old certificate has not
+        assert not await is_let_in(secure_fleet, old / "agent.crt", old / "agent.key")
 
 
 class Service:
@@ -195,7 +211,7 @@ async def test_an_enrolled_device_connects_at_once(service: Service, tmp_path: P
     async with as_server(service.fleet) as server, as_node(service.fleet, bundle) as client:
         await server.subscribe("spBv1.0/#")
         await client.publish("spBv1.0/site-a/NBIRTH/node-7", b"", qos=1)
-        assert await topics(server) == ["spBv1.0/site-a/NBIRTH/node-7"]
+        assert await topics_so_far(server, server) == ["spBv1.0/site-a/NBIRTH/node-7"]
     assert await asyncio.to_thread(service.enrol, claim, tmp_path / "bundle") == bundle  # run again: nothing happens
     with pytest.raises(BadConfig, match="already holds an identity"):
         await asyncio.to_thread(
@@ -208,6 +224,8 @@ async def test_the_reply_is_lost_and_the_device_asks_again(service: Service, tmp
     claim = issue_claim(service.fleet.authority, "node-7", "site-a")
     with pytest.raises(Retryable):
         await asyncio.to_thread(service.enrol, claim, tmp_path / "bundle")
+    # its connections break before its parent can see it dead, and a name in use is not started again
+    assert service.keeper.child("enrolment").process.wait(10) == -signal.SIGKILL
     key = (tmp_path / "bundle" / "agent.key").read_bytes()
     service.start()
     bundle = await asyncio.to_thread(service.enrol, claim, tmp_path / "bundle")

@@ -23,6 +23,7 @@ from fleet_core.clock import SystemClock
 from fleet_core.commands import decode_command
 from fleet_core.sparkplug.session import decode_state
 from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
+from fleet_server.app import end_tasks
 from fleet_server.ingest.ledger import Ledger, read_ledger
 from fleet_server.registry import SAMPLE, import_registry, parse_registry
 from fleet_server.store.pool import open_pool, transaction
@@ -88,8 +89,7 @@ class Uplink:
             await asyncio.sleep(0.5)
 
     async def close(self) -> None:
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
+        await end_tasks([self._reader])
 
 
 @asynccontextmanager
@@ -173,8 +173,7 @@ async def test_host_state_is_online_then_offline(
     await _until(lambda: states[-1])
     keeper.kill9("ingest")
     await _until(lambda: not states[-1], timeout_s=40.0)  # the broker speaks the will
-    watcher.cancel()
-    await asyncio.gather(watcher, return_exceptions=True)
+    await end_tasks([watcher])
 
 
 def test_a_database_that_refuses_is_one_line(tmp_path: Path) -> None:

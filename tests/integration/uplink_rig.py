@@ -13,10 +13,12 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 
 import aiomqtt
 
@@ -42,7 +44,7 @@ def free_port() -> int:
 
 
 class Broker:
-    """A broker on a fixed free port of 127.0.0.1 that can be killed and started again."""
+    """A broker on a fixed free port of 127.0.0.1 that can be killed and started again; a context that ends killed."""
 
     def __init__(self, kind: str, folder: Path, settings: str = "allow_anonymous true\n") -> None:
         self._settings = settings
@@ -71,6 +73,15 @@ class Broker:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def __enter__(self) -> Broker:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
 
 
 @dataclass
@@ -148,8 +159,8 @@ class Collector:
         self.batches.setdefault(key, batch)
         await client.publish(commands, encode_stored(batch.outbox_id, [(batch.number, batch.number)]), qos=1)
 
-    def values(self) -> list[float]:
-        """All routine values of the counting metric, in order of their device times."""
+    def values(self, since_us: int = 0) -> list[float]:
+        """All routine values of the counting metric taken at ``since_us`` or later, in order of their device times."""
         pairs = [
             (time_us, value)
             for batch in self.batches.values()
@@ -157,7 +168,7 @@ class Collector:
             if column.metric == "count"
             for time_us, value in zip(column.times_us, column.values, strict=True)
         ]
-        return [value for _, value in sorted(pairs)]
+        return [value for time_us, value in sorted(pairs) if time_us >= since_us]
 
     def assert_chain(self) -> None:
         """Numbers have no holes but refused ones, and each batch names the digest of the one before."""
@@ -170,6 +181,22 @@ class Collector:
         for number in range(2, last + 1):
             if number in by_number and number - 1 in by_number:
                 assert by_number[number].prev_digest == batch_digest(by_number[number - 1])
+
+
+@asynccontextmanager
+async def collecting(port: int, *, deaf: bool = False, refuse: set[int] | None = None) -> AsyncIterator[Collector]:
+    """A collector at work, connected. What ends it early (a batch that differs from its twin) is raised at the end."""
+    collector = Collector(port, deaf=deaf, refuse=refuse or set())
+    task = asyncio.create_task(collector.run())
+    try:
+        await until(lambda: collector.received["connects"] > 0 or task.done())
+        yield collector
+    finally:
+        while not task.done():  # once is not enough: wait_for (Python 3.11) loses a cancellation that meets its answer
+            task.cancel()
+            await asyncio.wait([task], timeout=0.5)
+        if not task.cancelled():
+            task.result()
 
 
 class CountingSource:
@@ -202,6 +229,7 @@ def make_config(folder: Path, port: int, uplink: dict[str, str] | None = None):
     record = {
         "agent": {"node_id": "agent-1", "group_id": "site-1", "state_dir": "state"},
         "uplink": {"port": port, **(uplink or {})},
+        "outbox": {"flush_interval_s": 0.25},
         "asset": [asset],
     }
     return parse_config(record, folder)
@@ -234,16 +262,25 @@ async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
             await asyncio.sleep(0.05)
 
 
-def spawn_agent(folder: Path, port: int, rate_hz: float, limit: int, faults: str = "") -> subprocess.Popen[bytes]:
+@contextmanager
+def agent_process(
+    folder: Path, port: int, rate_hz: float, limit: int, faults: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The agent as a process of its own, which does not outlive the context."""
     environment = os.environ | {"FORESTALL_FAULTS": faults, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [str(folder), str(port), str(rate_hz), str(limit)]
-    return subprocess.Popen([sys.executable, __file__, *arguments], env=environment)
+    process = subprocess.Popen([sys.executable, __file__, *arguments], env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
-def stop_process(process: subprocess.Popen[bytes]) -> int:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    return process.wait(timeout=15)
+async def stopped(process: subprocess.Popen[bytes]) -> int:
+    """Stop a process as an operator would, while the collector goes on answering; returns its exit code."""
+    process.send_signal(signal.SIGTERM)
+    return await asyncio.to_thread(process.wait, 15)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ mosquitto). All listen on loopback.
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from provisioning.certificates import key_to_pem, make_request, new_key, to_pem
 from provisioning.claims import issue_claim, spend_claim
 from provisioning.device import Bundle
 
+CONNECT = bytes.fromhex("1011 0004 4d515454 04 02 003c 0005 70726f6265")  # MQTT 3.1.1, client "probe"
+ACCEPTED = bytes.fromhex("20020000")
 MOSQUITTO_ABSENT = "mosquitto is not installed (Debian: apt-get install mosquitto)"
 
 
@@ -55,6 +59,23 @@ def any_broker(request: pytest.FixtureRequest, keeper: Keeper, tmp_path: Path) -
     if kind == "mosquitto" and not find_mosquitto():
         pytest.skip(MOSQUITTO_ABSENT)
     return start_broker(keeper, tmp_path / "broker", kind=kind)
+
+
+def connect_answer(host: str, port: int, context: ssl.SSLContext | None = None, timeout_s: float = 10.0) -> bytes:
+    """What a broker answers to a bare CONNECT: ``ACCEPTED``, another code, or nothing when it ends the link.
+
+    Raises TimeoutError when it does neither, and SSLCertVerificationError when it is the broker that is a stranger.
+    """
+    with socket.create_connection((host, port), timeout_s) as plain:
+        try:
+            link = context.wrap_socket(plain, server_hostname=host) if context else plain
+            with link:
+                link.sendall(CONNECT)
+                return link.recv(len(ACCEPTED))
+        except ssl.SSLCertVerificationError:
+            raise
+        except (ssl.SSLError, ConnectionError):
+            return b""
 
 
 @dataclass

@@ -5,8 +5,8 @@ the ticks. They are apart so that calibration can carry the memory through the l
 judged by a model fitted on the other stretches (``edge_agent.detection.calibrate``): the statistics a threshold is
 drawn from are then out of sample and have the autocorrelation of life.
 
-Detectors know no threshold, no state and no time. They are pure and deterministic, and see finite numbers only: the
-judge replaces a missing channel by 0, its healthy value.
+Detectors know no threshold, no state and no time. They are pure and deterministic, work on blocks of rows, and see
+finite numbers only: the judge replaces a missing channel by 0, its healthy value.
 
 A plugin is one file beside this one: ``Config`` (a dataclass), ``build(config, deps)``, ``SAMPLE``.
 """
@@ -36,7 +36,11 @@ class Detector(Protocol):
     """Statistics over the channels of one component."""
 
     per_channel: bool
-    """True: one statistic per channel. False: one statistic over all of them."""
+    """True: one statistic per channel, or several (speeds, bands), the channels running fastest. False: one statistic
+    over all of them."""
+
+    second_vote: bool
+    """True: counts with others, but never alone: it tells of a change, not of a level that stands."""
 
     memory: FloatArray
     """Running state, any shape fixed by the number of channels; zeros at the start."""
@@ -48,14 +52,20 @@ class Detector(Protocol):
         did while learning (``calibrate.wander``).
         """
 
-    def step(self, row: FloatArray) -> FloatArray:
-        """Take one row (channels,), update the memory, return the statistics (channels,) or (1,).
+    def run(self, rows: FloatArray) -> FloatArray:
+        """Take rows (n, channels) in order of time, update the memory, return statistics (n, k * channels) or
+        (n, 1).
 
-        Statistics are >= 0 and grow with the deviation, linearly where it is large.
+        Causal: a row's statistics know nothing of later rows, and a block gives what its rows one by one would (to
+        rounding). Statistics are >= 0 and grow with the deviation, linearly where it is large.
         """
 
     def contributions(self) -> FloatArray:
-        """How much each channel (channels,) adds to the last statistics; >= 0, any scale."""
+        """How much each channel (channels,) adds to the last row's statistics; >= 0, any scale."""
+
+    def room(self, rows: int) -> FloatArray:
+        """By how much (>= 1, per output) a limit drawn from so many rows must be wider than it looks, because the
+        memory spans only few independent stretches of them."""
 
     def model(self) -> dict[str, Any]:
         """The fitted model as arrays and numbers, for a snapshot."""

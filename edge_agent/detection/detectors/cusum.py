@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps, FloatArray
+from edge_agent.detection.recursion import leaking_sums, room_for
 
 SAMPLE = """\
 fast_slack = 1.0
@@ -36,6 +37,7 @@ class Cusum:
     """``memory`` (2 speeds, 2 sides, channels): the sums, in sigmas."""
 
     per_channel = True
+    second_vote = False
 
     def __init__(self, config: Config, deps: DetectorDeps) -> None:
         self._slack: FloatArray = np.array([config.fast_slack, config.slow_slack])[:, None, None]
@@ -45,22 +47,22 @@ class Cusum:
         self._reach: FloatArray = np.ones((2, 2, deps.channels))
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        sums = np.zeros_like(self.memory)
-        squares = np.zeros_like(self.memory)
-        for row in np.clip(rows, -Z_LIMIT, Z_LIMIT):
-            sums = self._next(sums, row)
-            squares += sums * sums
+        sums = self._next(np.zeros_like(self.memory), np.clip(rows, -Z_LIMIT, Z_LIMIT))
         # a sum that hardly ever left zero has no measurable reach: one sigma is the floor; both sides share
-        reach = np.sqrt(squares / max(1, len(rows))).max(axis=1, keepdims=True)
-        self._reach = np.maximum(np.broadcast_to(reach, sums.shape), 1.0)
+        reach = np.sqrt(np.square(sums).mean(axis=0)).max(axis=1, keepdims=True)
+        self._reach = np.maximum(np.broadcast_to(reach, self.memory.shape), 1.0)
 
-    def step(self, row: FloatArray) -> FloatArray:
-        self.memory = self._next(self.memory, np.minimum(np.maximum(row, -PUSH_LIMIT), PUSH_LIMIT))
-        return self.contributions()
+    def run(self, rows: FloatArray) -> FloatArray:
+        sums = self._next(self.memory, np.minimum(np.maximum(rows, -PUSH_LIMIT), PUSH_LIMIT))
+        self.memory = sums[-1]
+        return (sums / self._reach).max(axis=2).reshape(len(rows), -1)
 
     def contributions(self) -> FloatArray:
         ratios: FloatArray = (self.memory / self._reach).max(axis=(0, 1))
         return ratios
+
+    def room(self, rows: int) -> FloatArray:
+        return np.full(2 * self.memory.shape[2], room_for((1 - self._keep,), rows)[0])
 
     def model(self) -> dict[str, Any]:
         return {"reach": self._reach}
@@ -68,8 +70,8 @@ class Cusum:
     def load(self, model: dict[str, Any]) -> None:
         self._reach = model["reach"]
 
-    def _next(self, sums: FloatArray, row: FloatArray) -> FloatArray:
-        return np.maximum(0.0, self._keep * sums + self._sides * row - self._slack)
+    def _next(self, sums: FloatArray, rows: FloatArray) -> FloatArray:
+        return leaking_sums(sums, self._sides * rows[:, None, None, :] - self._slack, self._keep)
 
 
 def build(config: Config, deps: DetectorDeps) -> Cusum:

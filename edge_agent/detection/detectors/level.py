@@ -1,4 +1,4 @@
-"""How far a channel stands from its healthy level now: the largest median of its last three deviations.
+"""How far a channel stands from its healthy level now: the median of its last three deviations.
 
 The median of three lets one wild reading pass unheard; two in a row count.
 """
@@ -24,6 +24,7 @@ class Level:
     """``memory`` (3, channels): the last three rows, newest last."""
 
     per_channel = True
+    second_vote = False
 
     def __init__(self, deps: DetectorDeps) -> None:
         self.memory: FloatArray = np.zeros((3, deps.channels))
@@ -31,20 +32,26 @@ class Level:
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
         """The rows are standardised already: there is nothing to fit."""
 
-    def step(self, row: FloatArray) -> FloatArray:
-        self.memory = np.vstack((self.memory[1:], row))
-        return self.contributions()
+    def run(self, rows: FloatArray) -> FloatArray:
+        joined = np.concatenate((self.memory[1:], rows))
+        self.memory = joined[-3:]
+        return _median_of_three(joined[:-2], joined[1:-1], joined[2:])
 
     def contributions(self) -> FloatArray:
-        a, b, c = self.memory
-        median = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
-        return np.abs(median)
+        return _median_of_three(*self.memory)
+
+    def room(self, rows: int) -> FloatArray:
+        return np.ones(self.memory.shape[1])
 
     def model(self) -> dict[str, Any]:
         return {}
 
     def load(self, model: dict[str, Any]) -> None:
         """Nothing was fitted."""
+
+
+def _median_of_three(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
+    return np.abs(np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)))
 
 
 def build(config: Config, deps: DetectorDeps) -> Level:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps, FloatArray
+from edge_agent.detection.recursion import Smoother
 
 SAMPLE = """\
 explained = 0.9
@@ -24,20 +25,20 @@ smoothing = 0.4
 class Config:
     """``explained``: share of variance kept in the subspace; ``smoothing``: weight of the newest row, 0..1."""
 
-    per_channel = False
-
     explained: float = 0.9
     smoothing: float = 0.4
 
 
 class Pca:
-    """``memory`` (channels,): the smoothed row."""
+    """``memory`` (1, channels): the smoothed row."""
 
     per_channel = False
+    second_vote = False
 
     def __init__(self, config: Config, deps: DetectorDeps) -> None:
         self._config = config
-        self.memory: FloatArray = np.zeros(deps.channels)
+        self._smoother = Smoother((config.smoothing,))
+        self.memory: FloatArray = self._smoother.zeros(deps.channels)
         self._weights: FloatArray = np.eye(deps.channels)
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
@@ -58,15 +59,21 @@ class Pca:
         # contiguous, so that a product rounds alike before and after a snapshot
         self._weights = np.ascontiguousarray(vectors.T * np.concatenate((within_scale, outside_scale))[:, None])
 
-    def step(self, row: FloatArray) -> FloatArray:
-        self.memory = self.memory + self._config.smoothing * (row - self.memory)
-        coordinates = self._weights @ self.memory
-        return np.sqrt(np.array([coordinates @ coordinates / 2]))
+    def run(self, rows: FloatArray) -> FloatArray:
+        smoothed = self._smoother.run(self.memory, rows)
+        self.memory = smoothed[-1]
+        coordinates = smoothed[:, 0] @ self._weights.T
+        index: FloatArray = np.sqrt(np.square(coordinates).sum(axis=1, keepdims=True) / 2)
+        return index
 
     def contributions(self) -> FloatArray:
         # reconstruction-based: the share of the index that the channel's own deviation accounts for
-        gradient = self._weights.T @ (self._weights @ self.memory)
-        return np.abs(gradient * self.memory)
+        row = self.memory[0]
+        gradient = self._weights.T @ (self._weights @ row)
+        return np.abs(gradient * row)
+
+    def room(self, rows: int) -> FloatArray:
+        return np.ones(1)
 
     def model(self) -> dict[str, Any]:
         return {"weights": self._weights}

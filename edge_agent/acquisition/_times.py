@@ -1,0 +1,140 @@
+"""Times as recordings have them, to microseconds. Pure; what cannot be read is a BadInput that says so.
+
+``05/01/2026`` may be May or January: whoever reads a file decides once for all of it (``day_comes_first``), from what
+its own dates allow.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from fleet_core.errors import BadInput
+from fleet_core.telemetry import EARLIEST_US, LATEST_US, now_us
+
+RELATIVE_EPOCH_S = 1_600_000_000
+"""Where a recording whose times only count from its own start is placed: times must be believable."""
+MAX_TIME = 64
+
+_CLOCK = r"(?:(?:[ T,]|, )[ ]*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([AaPp])[Mm])?)?\Z"
+_DOTTED = re.compile(r"(\d{4})\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\Z")
+_DOTTED_DAY_FIRST = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})" + _CLOCK)
+_YEAR_FIRST = re.compile(r"(\d{4})[/-](\d\d?)[/-](\d\d?)" + _CLOCK)
+_EITHER_FIRST = re.compile(r"(\d\d?)([/-])(\d\d?)\2(\d{4}|(?<=/)\d\d)" + _CLOCK)
+_MONTH_NAMED = re.compile(r"(\d\d?)[ /-]([A-Za-z]{3})[a-z]*[ /-](\d{4})" + _CLOCK)
+_DIGITS = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?\Z")
+_CLOCK_ALONE = re.compile(r"\d\d?:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm])?\Z")
+_ZONE_WORD = re.compile(r" ?(?:UTC|GMT)\Z")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_UNITS = ((1e6, 4e9), (1e3, 4e12), (1.0, 4e15), (1e-3, 4e18))
+"""Microseconds in a unit, and the largest count of it that is an epoch: s, ms, us, ns."""
+
+
+def parse_time_us(text: str, day_first: bool = False) -> int:
+    """A time as written in a recording. Raises BadInput.
+
+    ISO 8601, ``2026/01/05 10:32[:39[.5]]``, ``12.02.2004 10:32[:39]``, ``02/12/2004 10:32 [AM]`` (``day_first``:
+    ``12/02/2004``), ``05-Jan-2026``, ``2004.02.12.10.32.39``, ``20260105103239``, or a number: an epoch in s, ms, us
+    or ns by its size, or seconds from the recording's start. A time without a zone is UTC.
+    """
+    if len(text) > MAX_TIME:
+        raise BadInput("time", f"{text[:40]!r} is not a time")
+    text = text.strip()
+    moment = _of_digits(text)
+    if moment is None:
+        try:
+            time_us = _epoch_us(float(text))
+        except ValueError:
+            time_us = now_us(_written(_ZONE_WORD.sub("", text), day_first))
+    else:
+        time_us = now_us(moment)
+    if not EARLIEST_US <= time_us <= LATEST_US:
+        raise BadInput("time", f"{text[:40]!r} is not a believable time")
+    return time_us
+
+
+def is_clock(text: str) -> bool:
+    """Is this a time of day without a date?"""
+    return len(text) <= MAX_TIME and _CLOCK_ALONE.match(text.strip()) is not None
+
+
+def is_ambiguous(text: str) -> bool:
+    """Is this a date whose first number may be the day or the month?"""
+    return len(text) <= MAX_TIME and _EITHER_FIRST.match(text.strip()) is not None
+
+
+def day_comes_first(texts: Iterable[str]) -> bool:
+    """Is the first number of a recording's ambiguous dates the day?
+
+    A number above 12 tells; else the reading under which the dates lie closer together; else what is usual: month
+    first between slashes, day first between dashes.
+    """
+    dates: set[tuple[int, int, int]] = set()
+    dashes = False
+    for text in texts:
+        found = _EITHER_FIRST.match(text.strip()) if len(text) <= MAX_TIME else None
+        if found is None:
+            continue
+        first, second, year = int(found[1]), int(found[3]), int(found[4])
+        if max(first, second) > 12:
+            return first > 12
+        dashes = found[2] == "-"
+        dates.add((year, first, second))
+    if not dates:
+        return False
+    by_month = [372 * year + 31 * first + second for year, first, second in dates]
+    by_day = [372 * year + 31 * second + first for year, first, second in dates]
+    spans = max(by_month) - min(by_month), max(by_day) - min(by_day)
+    return spans[1] < spans[0] if spans[0] != spans[1] else dashes
+
+
+def _of_digits(text: str) -> datetime | None:
+    found = _DIGITS.match(text)
+    try:
+        return None if found is None else datetime(*(int(part or 0) for part in found.groups()), tzinfo=UTC)  # type: ignore[arg-type,misc]  # six ints
+    except ValueError:
+        return None
+
+
+def _epoch_us(number: float) -> int:
+    if not math.isfinite(number):
+        raise BadInput("time", "not a finite number")
+    for unit_us, limit in _UNITS:
+        if abs(number) <= limit:
+            time_us = round(number * unit_us)
+            return time_us if time_us >= EARLIEST_US else time_us + RELATIVE_EPOCH_S * 1_000_000
+    raise BadInput("time", f"{number:g} is not a believable time")
+
+
+def _written(text: str, day_first: bool) -> datetime:
+    try:
+        if found := _DOTTED_DAY_FIRST.match(text):
+            return _moment(found[3], found[2], found[1], found.groups()[3:])
+        if found := _DOTTED.match(text):
+            return _moment(found[1], found[2], found[3], (*found.groups()[3:], None, None))
+        if found := _YEAR_FIRST.match(text):
+            return _moment(found[1], found[2], found[3], found.groups()[3:])
+        if found := _EITHER_FIRST.match(text):
+            # a number above 12 is no month, whatever was decided
+            day_first = int(found[1]) > 12 or (day_first and int(found[3]) <= 12)
+            day, month = (found[1], found[3]) if day_first else (found[3], found[1])
+            return _moment(found[4] if len(found[4]) == 4 else "20" + found[4], month, day, found.groups()[4:])
+        if found := _MONTH_NAMED.match(text):
+            return _moment(found[3], _MONTHS.index(found[2].lower()) + 1, found[1], found.groups()[3:])
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInput("time", f"{text[:40]!r} is not a time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _moment(year: str, month: str | int, day: str, clock: tuple[str | None, ...]) -> datetime:
+    """``clock``: hour, minute, second, fraction, A or P; None where not written. Raises ValueError."""
+    hour, minute, second = (int(part or 0) for part in clock[:3])
+    if clock[4]:
+        if not 1 <= hour <= 12:
+            raise ValueError("no such hour")
+        hour = hour % 12 + (12 if clock[4] in "Pp" else 0)
+    fraction_us = int((clock[3] or "").ljust(6, "0")[:6])
+    return datetime(int(year), int(month), int(day), hour, minute, second, fraction_us, UTC)

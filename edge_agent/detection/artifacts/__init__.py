@@ -1,0 +1,1 @@
+"""Networks shipped to the device, each with its manifest."""

@@ -1,0 +1,461 @@
+"""One plane of a component: the same learning and judging at one resolution of time.
+
+A component is judged on two planes: tick by tick, and on means over many ticks (``judge``). Each plane learns its own
+healthy model, follows healthy drift while nothing is suspicious, and accumulates its own evidence (1 at the limit).
+
+* It never follows a drift that shows: it is fitted again on more rows only while nothing suspicious stands. What was
+  decided is kept in ``notes``.
+* Where days are within reach (a day takes no more rows than may be learnt from at first), the baseline is young
+  until it has seen some weeks: what rises and subsides by itself within days (a nightly job, the first hot noon, a
+  weekend) is experience and is learnt from; only what is far beyond the limit, or stands and grows, is believed.
+* Where they are not, a step within one learning period after learning is on probation: it more often says that the
+  asset was still settling (a machine restarted, a bearing run in) than that it fails. The alarm waits on trial: a
+  deviation that grows is a fault and is let through; one that stands still is the new normal and is learnt anew, twice
+  at most.
+
+Blocks in which nothing happens, nearly all of them, are judged at once; a block in which something does is judged again
+row by row, so that blocks of any size give the same states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_agent.detection.baseline import FloatArray, IntArray, lag
+from edge_agent.detection.health import ranges
+from edge_agent.detection.learn import HealthyModel, Judged, Tables, learn, load_model
+from edge_agent.detection.recursion import CHUNK, Smoother
+from edge_agent.detection.rows import Rows, Trial, growing, load_rows
+from edge_agent.detection.settings import DetectionSettings
+
+US_PER_HOUR = 3_600_000_000
+DAY_US = 24 * US_PER_HOUR
+MAX_ROWS = 20_480
+REFITS = (2, 4, 7, 14)
+PATIENCE_US = 60 * US_PER_HOUR
+LEAST_ALARM_US = DAY_US // 24
+CLEARLY_BEYOND = 1.35
+SUBSIDED_ROWS = 16
+LEAST_EPISODE = 24
+ROOM_FROM, ROOM_BEYOND, MOST_ROOM = 0.8, 1.25, 3.0
+SPOILED_BY = 0.5
+MAX_RELEARNS = 2
+TRIAL_SHARE = 0.25
+BROKEN_OUT = 2.0
+KEPT_NOTES = 20
+MONTH_US = 30.44 * DAY_US
+RATE_RANGE = (1e-7, 1e-3)
+"""False alarms per row: below the first no tail of a few hundred rows says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Rows judged: ``evidence`` (n,) as accumulated, 0 while learning; ``believed`` (n,), the part of it that may raise
+    an alarm; ``channels`` (n, channels), the shares in it."""
+
+    evidence: FloatArray
+    believed: FloatArray
+    channels: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """Where the planes differ.
+
+    ``learn_rows``, and ``learn_span_h`` where that takes no more than ``longest_learn_rows``, are learnt from at first,
+    up to ``keeps_rows`` later. ``young_days``: how long a plane that sees days is young; while it is, only evidence
+    ``far_beyond`` the limit is believed at once. ``beyond_seen``: no limit of such a plane lies below so many times
+    what healthy rows reached. ``alone``: see ``fuse.between``. ``probation``: is a step soon after learning put on
+    trial? ``stand_h``: how long evidence that is not clearly beyond the limit must stand.
+    """
+
+    detectors: Tables
+    learn_rows: int
+    learn_span_h: float
+    longest_learn_rows: int
+    young_days: float = 14.0
+    far_beyond: float = 4.0
+    beyond_seen: float = 1.5
+    alone: float = 0.75
+    probation: bool = True
+    stand_h: float = 0.0
+    keeps_rows: int = MAX_ROWS
+
+
+class Plane:
+    """Judges the rows of one component at one resolution. ``itself``: the channel each regime is, -1 for none."""
+
+    def __init__(self, channels: int, itself: tuple[int, ...], own: PlaneSettings, settings: DetectionSettings) -> None:
+        self._channels = channels
+        self._itself = itself
+        self._regimes = len(itself)
+        self._own = own
+        self._settings = settings
+        self._smoother = Smoother((settings.smoothing,))
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop everything learnt."""
+        self.model: HealthyModel | None = None
+        self.judged: Judged | None = None
+        self.evidence = 0.0
+        self.digest = ""
+        self.learnt_rows = 0
+        self.learnt_us = (0, 0)
+        self.range: tuple[FloatArray, ...] = ()
+        self.notes: list[tuple[int, str]] = []
+        self._lagged = np.full(self._regimes, np.nan)
+        self._rows = Rows()
+        self._first_us = 0
+        self._now_us = 0
+        self._alarm_us = 0
+        self._period = 0
+        self._since_fit = 0
+        self._relearns = 0
+        self._alarm_rows = 0
+        self._trial: Trial | None = None
+        self._daily = False
+        self._episode = Rows()
+        self._episode_us = 0
+        self._calm_rows = 0
+        self._convicted = False
+        self._peak = 0.0
+        self.room = 1.0
+
+    @property
+    def young(self) -> bool:
+        """Has it still to see what weeks are like?"""
+        return self._daily and self._now_us - self._first_us < self._own.young_days * DAY_US
+
+    @property
+    def learned_fraction(self) -> float:
+        """0..1 of the learning period; 1 when learnt."""
+        if self.model is not None:
+            return 1.0
+        return min(1.0, len(self._rows) / max(1, self._needed_rows()))
+
+    def run(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> Course:
+        """Judge rows (n, channels), or as many of the first of them as go together (fewer rows out than in)."""
+        if self.model is None:
+            return self._learn(rows, regimes, times_us)
+        count = min(len(rows), CHUNK, self._rows_to_refit())
+        if self.young:
+            grown_us = self._first_us + int(self._own.young_days * DAY_US)
+            count = max(1, min(count, int(np.searchsorted(times_us, grown_us))))
+        rows, regimes, times_us = rows[:count], regimes[:count], times_us[:count]
+        lagged = lag(regimes, self._lagged) if self._regimes else regimes
+        one_by_one = self._trial is not None or (self.evidence >= SPOILED_BY and self._on_probation())
+        if not one_by_one:
+            memories = self.model.memories()
+            judged = self.model.run(rows, regimes, lagged, times_us)
+            course = self._accumulate(judged)
+            together = self._alike(course, times_us)
+            if together == count:
+                self._since_fit += count
+                self._alarm_rows = 0
+                return self._done(judged, course, rows, regimes, lagged, times_us)
+            self.model.take_memories(memories)
+            count = max(1, together)
+            one_by_one = not together
+        if one_by_one:
+            count = 1
+        rows, regimes, lagged, times_us = rows[:count], regimes[:count], lagged[:count], times_us[:count]
+        judged = self.model.run(rows, regimes, lagged, times_us)
+        course = self._accumulate(judged)
+        self._since_fit += count
+        if one_by_one:
+            self.evidence = float(course[-1])
+            self._probation(rows, regimes, times_us, judged)
+            if not self._since_fit:  # learnt anew
+                course = np.array([0.0])
+        return self._done(judged, course, rows, regimes, lagged, times_us)
+
+    def _on_probation(self) -> bool:
+        return self._own.probation and self._since_fit < self._period and self._relearns < MAX_RELEARNS
+
+    @property
+    def _suspicion(self) -> float:
+        """From which evidence on rows are an episode: sooner while they may be learnt from."""
+        return SPOILED_BY if len(self._rows) or self._on_probation() else ROOM_FROM
+
+    def _alike(self, course: FloatArray, times_us: IntArray) -> int:
+        """How many of the rows from the first on can be judged together: all quiet, or all suspicious and no longer on
+        probation; 0 when the first must be judged alone."""
+        suspicious = course >= self._suspicion
+        if suspicious[0] and self._on_probation():
+            return 0
+        changes = np.flatnonzero(suspicious != suspicious[0])
+        alike = int(changes[0]) if changes.size else len(course)
+        if self._episode_us and not suspicious[0]:
+            alike = min(alike, SUBSIDED_ROWS - self._calm_rows)
+        elif suspicious[0] and not self._episode_us:
+            alike = 1  # when it began is kept to the row
+        elif suspicious[0] and len(self._episode):
+            patient = int(np.searchsorted(times_us, self._episode_us + PATIENCE_US, side="right"))
+            alike = max(1, min(alike, patient))
+        return alike
+
+    def _accumulate(self, judged: Judged) -> FloatArray:
+        course: FloatArray = self._smoother.run(np.array([[self.evidence]]), judged.evidence[:, None])[:, 0, 0]
+        return course
+
+    def _done(
+        self,
+        judged: Judged,
+        course: FloatArray,
+        rows: FloatArray,
+        regimes: FloatArray,
+        lagged: FloatArray,
+        times_us: IntArray,
+    ) -> Course:
+        self.judged = judged
+        self.evidence = float(course[-1])
+        self._now_us = int(times_us[-1])
+        if self._regimes:
+            self._lagged = lagged[-1]
+        in_episode = bool(self._episode_us)
+        if self._trial is None:
+            self._collect(rows, regimes, times_us, float(course.max()))
+        in_episode |= bool(self._episode_us)
+        return Course(course, self._believed(course, times_us, in_episode), judged.channels)
+
+    def _believed(self, course: FloatArray, times_us: IntArray, in_episode: bool) -> FloatArray:
+        """The evidence (n,) that may raise an alarm: all of it, but for what is on trial or still to prove itself."""
+        alarm = self._settings.alarm
+        below = course < alarm
+        if below.all():
+            self._alarm_us = int(times_us[-1])
+            return course
+        since_us = np.maximum.accumulate(np.where(below, times_us, self._alarm_us))
+        self._alarm_us = int(since_us[-1])
+        if self._trial is not None:
+            held = ~below
+        elif self.young and in_episode and not self._convicted:
+            held = course < self._own.far_beyond * alarm
+        else:
+            held = (times_us - since_us < self._own.stand_h * US_PER_HOUR) & (course < CLEARLY_BEYOND * alarm)
+        return np.where(held, np.minimum(course, 0.99 * alarm), course)
+
+    def _needed_rows(self) -> int:
+        """Rows of the learning period at the cadence seen: the configured span where it is within reach."""
+        own = self._own
+        rows = len(self._rows)
+        if rows < 16:
+            return own.learn_rows
+        interval_us = float(np.median(np.diff(self._rows.times_us)))  # a gap must not make rows look longer
+        # a share of slack: a day of 1440 rows has 1439 intervals, and clocks are not exact
+        self._daily = self._settings.learn_span_h > 0 and 1.02 * interval_us * own.longest_learn_rows >= DAY_US
+        by_span = int(np.ceil(own.learn_span_h * US_PER_HOUR / max(1.0, interval_us)))
+        return max(own.learn_rows, by_span if by_span <= own.longest_learn_rows else own.learn_rows)
+
+    def _learn(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> Course:
+        for index in range(len(rows)):
+            self._rows.extend(rows[index : index + 1], regimes[index : index + 1], times_us[index : index + 1])
+            self._first_us = self._first_us or int(times_us[index])
+            if len(self._rows) >= self._own.learn_rows and len(self._rows) >= self._needed_rows():
+                self._fit(self._rows, "learnt")
+                return self._silence(index + 1)
+        return self._silence(len(rows))
+
+    def _silence(self, count: int) -> Course:
+        return Course(np.zeros(count), np.zeros(count), np.zeros((count, self._channels)))
+
+    def _fit(self, kept: Rows, why: str) -> None:
+        rows, regimes, times_us = kept.tables()
+        # the median step: gaps in the recording must not make rows look longer than they are
+        step_us = float(np.median(np.diff(times_us))) if len(times_us) > 1 else 0.0
+        rate = float(np.clip(self._settings.false_alarms_per_month * step_us / MONTH_US, *RATE_RANGE))
+        own = self._own
+        beyond = own.beyond_seen if self._daily else 0.0
+        self.model = learn(
+            rows, regimes, times_us, self._itself, self._settings, own.detectors, rate, own.alone, beyond
+        )
+        if not why.startswith("refitted"):
+            self._period, self._since_fit = len(rows), 0
+            self._lagged = lag(regimes)[-1] if self._regimes else self._lagged
+        if self._daily:
+            self.model.raise_ticks = max(self.model.raise_ticks, round(LEAST_ALARM_US / max(1.0, step_us)))
+        self.digest = self.model.digest()
+        self.learnt_rows = len(rows)
+        self.learnt_us = (int(times_us[0]), int(times_us[-1]))
+        self.range = ranges(rows)
+        self.notes.append((int(times_us[-1]), f"{why} from {len(rows)} rows"))
+
+    def _rows_to_refit(self) -> int:
+        if not len(self._rows):
+            return CHUNK
+        stops = (*(each * self._period for each in REFITS), self._own.keeps_rows)
+        return max(1, min((each for each in stops if each > len(self._rows)), default=CHUNK) - len(self._rows))
+
+    def _collect(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray, highest: float) -> None:
+        """More healthy rows for later fits, as long as nothing suspicious stands."""
+        now_us = int(times_us[-1])
+        if self.evidence >= self._suspicion:
+            self._peak = max(self._peak, highest) if self._episode_us else highest
+            self._episode_us = self._episode_us or now_us
+            self._calm_rows = 0
+        elif self._episode_us:
+            self._calm_rows += len(rows)
+        if self._episode_us and self._calm_rows >= SUBSIDED_ROWS:
+            self._episode_us = 0
+            self._convicted = False
+            self._subsided(now_us)
+            if len(self._rows) and len(self._episode):
+                self._rows.join(self._episode)
+                self.notes.append((now_us, "what rose and subsided by itself is learnt as experience"))
+        if not len(self._rows):
+            return
+        if self._episode_us:
+            self._weigh_episode(rows, regimes, times_us)
+            return
+        self._rows.extend(rows, regimes, times_us)
+        due = next((each for each in REFITS if each * self._period > self.learnt_rows), 0) * self._period
+        if due and len(self._rows) >= due:
+            self._fit(self._rows, "refitted")
+        if len(self._rows) >= min(REFITS[-1] * self._period, self._own.keeps_rows):
+            self._rows = Rows()
+
+    def _subsided(self, now_us: int) -> None:
+        """A grown baseline has met something new that went as it came: give it room, so that it alarms once at most."""
+        if not self._daily or self.young or self.model is None or not ROOM_FROM <= self._peak < self._own.far_beyond:
+            return
+        room = min(ROOM_BEYOND * self._peak, MOST_ROOM / self.room)
+        if room > 1.01:
+            self.room *= room
+            self.model.gain *= room
+            self.evidence /= room
+            self.notes.append(
+                (now_us, f"what rose and subsided by itself is experience: limits {room:.2f} times as wide")
+            )
+
+    def _weigh_episode(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> None:
+        """What stands longer than patience lasts is a fault if it grows, and the new normal if it stands still."""
+        now_us = int(times_us[-1])
+        if self.young and now_us - self._episode_us <= PATIENCE_US:
+            self._episode.extend(rows, regimes, times_us)
+            return
+        believed = self._peak >= self._own.far_beyond * self._settings.alarm
+        if (
+            self.young
+            and not believed
+            and self._relearns < MAX_RELEARNS
+            and len(self._episode) >= LEAST_EPISODE
+            and not growing(self._episode_norms())
+        ):
+            self._rows.join(self._episode)
+            self._episode_us, self.evidence = 0, 0.0
+            self._relearns += 1
+            self._fit(self._rows, "refitted: what stood still through the first weeks is part of healthy;")
+            return
+        self._convicted = self.young
+        self.notes.append((now_us, "baseline fixed: suspicious rows are not learnt from"))
+        self._rows, self._episode = Rows(), Rows()
+
+    def _episode_norms(self) -> list[float]:
+        """How far each row of the episode stands from healthy, as one number."""
+        assert self.model is not None
+        rows, regimes, times_us = self._episode.tables()
+        deviation = np.nan_to_num(self.model.baseline.deviation(rows, regimes, lag(regimes), times_us))
+        norms: list[float] = np.sqrt(np.sqrt(np.square(deviation).sum(axis=1))).tolist()
+        return norms
+
+    def _probation(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray, judged: Judged) -> None:
+        if self._trial is None:
+            on_probation = self._own.probation and self._since_fit <= self._period and self._relearns < MAX_RELEARNS
+            self._alarm_rows = self._alarm_rows + 1 if self.evidence >= self._settings.alarm else 0
+            assert self.model is not None
+            if not on_probation or self._alarm_rows < self.model.raise_ticks:
+                return
+            self._trial = Trial()
+        trial = self._trial
+        trial.rows.extend(rows, regimes, times_us)
+        squares = judged.deviation[-1] * judged.deviation[-1]
+        norms = trial.norms
+        norms.append(float(squares @ squares) ** 0.25)
+        count, verdict_at = len(norms), max(12, int(self._period * TRIAL_SHARE))
+        if count < verdict_at:
+            run_away = count >= 6 and float(np.median(norms[-3:])) > BROKEN_OUT * float(np.median(norms[:3]))
+            if run_away and self.evidence >= self._settings.critical:
+                self._release(int(times_us[-1]))
+        elif count == verdict_at:
+            trial.settled_at = float(np.median(norms[-count // 3 :]))
+            if growing(norms):
+                self._release(int(times_us[-1]))
+        elif count > verdict_at and float(np.median(norms[-5:])) > BROKEN_OUT * trial.settled_at:
+            self._release(int(times_us[-1]))
+        elif count >= self._period:
+            self._relearn(trial)
+
+    def _release(self, time_us: int) -> None:
+        self.notes.append((time_us, "deviation soon after learning grows: a fault, not settling"))
+        self._trial = None
+        self._relearns = MAX_RELEARNS
+
+    def _relearn(self, trial: Trial) -> None:
+        self.model = None
+        self._rows, self._trial, self._episode = trial.rows, None, Rows()
+        self._episode_us = self._calm_rows = 0
+        self._relearns += 1
+        self._alarm_rows = 0
+        self.evidence = 0.0
+        self._fit(self._rows, "deviation soon after learning stood still: learnt anew")
+
+    def state(self) -> dict[str, Any]:
+        """Everything, for a snapshot."""
+        trial, judged = self._trial, self.judged
+        return {
+            "model": None if self.model is None else self.model.state(),
+            "digest": self.digest,
+            "judged": None
+            if judged is None
+            else [each[-1:] for each in (judged.evidence, judged.detectors, judged.channels, judged.deviation)],
+            "lagged": self._lagged,
+            "rows": self._rows.state(),
+            "numbers": [self._period, self._since_fit, self._relearns, self._alarm_rows, self.learnt_rows],
+            "learnt_us": list(self.learnt_us),
+            "notes": [list(each) for each in self.notes[-KEPT_NOTES:]],
+            "evidence": self.evidence,
+            "ages": [
+                self._first_us,
+                self._now_us,
+                self._alarm_us,
+                self._episode_us,
+                self._calm_rows,
+                int(self._daily),
+                int(self._convicted),
+                self._peak,
+                self.room,
+            ],
+            "episode": self._episode.state(),
+            "trial": None if trial is None else [trial.rows.state(), trial.norms, trial.settled_at],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state``."""
+        self.model = None if state["model"] is None else load_model(state["model"], self._own.detectors, self._channels)
+        self.digest = state["digest"]
+        self.judged = None if state["judged"] is None else Judged(*state["judged"])
+        self._lagged = state["lagged"]
+        self._rows = load_rows(state["rows"])
+        self._period, self._since_fit, self._relearns, self._alarm_rows, self.learnt_rows = state["numbers"]
+        self.learnt_us = (int(state["learnt_us"][0]), int(state["learnt_us"][1]))
+        self.notes = [(int(when), str(what)) for when, what in state["notes"]]
+        self.evidence = state["evidence"]
+        (
+            self._first_us,
+            self._now_us,
+            self._alarm_us,
+            self._episode_us,
+            self._calm_rows,
+            daily,
+            convicted,
+            self._peak,
+            self.room,
+        ) = state["ages"]
+        self._daily, self._convicted = bool(daily), bool(convicted)
+        self._episode = load_rows(state["episode"])
+        trial = state["trial"]
+        self._trial = None if trial is None else Trial(load_rows(trial[0]), trial[1], trial[2])

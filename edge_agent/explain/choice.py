@@ -1,0 +1,48 @@
+"""Which of the things that could be explained is meant: the N-th finding, one by its id, or the worst moment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from edge_agent.detection.trace import Told, Trace
+from fleet_core.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A component's trace with one of its findings, or with none. ``which``: filled in by ``choose``."""
+
+    slot: str
+    trace: Trace
+    told: Told | None
+    which: str = ""
+
+
+def choose(choices: Sequence[Choice], wanted: str = "") -> Choice:
+    """``wanted``: a number counted from 1 in order of detection, the beginning of a finding's id, or nothing (the
+    first finding; without any the highest evidence). Raises BadInput with what there is."""
+    findings = sorted((each for each in choices if each.told), key=_detected)
+    count = len(findings)
+    findings = [replace(each, which=f"finding {index} of {count}") for index, each in enumerate(findings, 1)]
+    if not wanted:
+        return findings[0] if findings else max(choices, key=_worst)
+    if not findings:
+        raise BadInput("finding", "there is none; leave --finding out to see the highest evidence")
+    if wanted.isdigit() and len(wanted) < 4:
+        if 1 <= int(wanted) <= count:
+            return findings[int(wanted) - 1]
+        raise BadInput("finding", f"there is no finding {wanted}; there are 1 to {count}")
+    fitting = [each for each in findings if each.told and each.told.finding.finding_id.startswith(wanted.lower())]
+    if len(fitting) != 1:
+        there = ", ".join(each.told.finding.finding_id[:13] for each in findings if each.told)
+        raise BadInput("finding", f"{wanted!r} is the id of {len(fitting)} findings; there are: {there}")
+    return fitting[0]
+
+
+def _detected(choice: Choice) -> int:
+    return choice.told.detected_us if choice.told else 0
+
+
+def _worst(choice: Choice) -> float:
+    return choice.trace.peak.evidence if choice.trace.peak is not None else -1.0

@@ -1,0 +1,49 @@
+"""What a rolling bearing's geometry says: at which multiples of the shaft speed its defects knock."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fleet_core.errors import BadConfig
+
+MAX_BALLS = 200
+MAX_DIAMETER_MM = 10_000.0
+
+BEARING_LINES = ("bpfo", "bpfi", "bsf", "ftf")
+"""Defects of outer race, inner race, rolling element, cage; as names of features."""
+
+
+@dataclass(frozen=True, slots=True)
+class BearingGeometry:
+    """A rolling bearing with a fixed outer and a turning inner ring. Diameters in mm, contact angle in degrees."""
+
+    balls: int
+    ball_diameter_mm: float
+    pitch_diameter_mm: float
+    contact_angle_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.balls <= MAX_BALLS:
+            raise BadConfig(f"bearing geometry: balls must be 3..{MAX_BALLS}")
+        if not 0 < self.ball_diameter_mm < self.pitch_diameter_mm <= MAX_DIAMETER_MM:
+            raise BadConfig("bearing geometry: 0 < ball_diameter_mm < pitch_diameter_mm <= 10000 must hold")
+        if not 0 <= self.contact_angle_deg < 90:
+            raise BadConfig("bearing geometry: contact_angle_deg must be 0..90")
+
+    def orders(self) -> dict[str, float]:
+        """Defect frequencies as multiples of the shaft's (T. A. Harris, Rolling Bearing Analysis, ch. 25; also
+        ISO 13373-3:2015, annex on rolling element bearings), without slip; real ones are up to 2 % off.
+
+        With n balls of diameter d on the pitch circle D and r = d / D cos(contact angle): ``ftf`` = (1 - r) / 2,
+        ``bpfo`` = n (1 - r) / 2, ``bpfi`` = n (1 + r) / 2, ``bsf`` = D / (2 d) (1 - r^2); a spalled ball strikes both
+        races in a turn, so twice ``bsf`` is its strongest line.
+        """
+        diameters = self.ball_diameter_mm / self.pitch_diameter_mm
+        ratio = diameters * math.cos(math.radians(self.contact_angle_deg))
+        return {
+            "bpfo": self.balls / 2 * (1 - ratio),
+            "bpfi": self.balls / 2 * (1 + ratio),
+            "bsf": (1 - ratio**2) / (2 * diameters),
+            "ftf": (1 - ratio) / 2,
+        }

@@ -1,0 +1,111 @@
+"""The device's own detection over a recording or a table: the one place where the evaluation touches it.
+
+Files are opened and judged by the code of ``edge-agent detect``, in blocks of its size and with its default settings;
+tables (simulated assets) go through the same pipeline. A recording the command refuses is a BadInput with its words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.detection import offline, recording
+from edge_agent.detection.api import AssetDetection
+from edge_agent.detection.novelty import Novelty
+from edge_agent.detection.pipeline import NEWS
+from fleet_core.errors import BadInput
+from fleet_core.telemetry import DetectionState
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Rows of one asset: times (n,) rising, values (n, c) with NaN for missing, label columns (n,) by name."""
+
+    names: tuple[str, ...]
+    times_us: NDArray[np.int64]
+    values: FloatArray
+    labels: dict[str, FloatArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a detector said of each row: score (n,), alarm (n,); ``learned`` rows at the start were learnt from."""
+
+    score: FloatArray
+    alarm: NDArray[np.bool_]
+    learned: int
+
+    def onsets(self) -> NDArray[np.int64]:
+        """Rows in which an alarm begins."""
+        return np.flatnonzero(np.diff(self.alarm.astype(np.int8), prepend=0) > 0)
+
+
+def judge_file(path: Path, columns: Sequence[str] = ()) -> tuple[Recording, Verdict]:
+    """Judge a file (or some ``columns`` of it) as ``edge-agent detect`` does. Raises BadInput, BadConfig, OSError."""
+    args = _arguments(path, columns)
+    with contextlib.redirect_stderr(io.StringIO()):  # remarks on columns left out
+        opened = recording.open_recording(args, offline._settings(args), recording.Summary())
+    blocks: list[tuple[IntArray, FloatArray]] = []
+
+    def passing() -> Iterator[tuple[IntArray, FloatArray]]:
+        for _, times_us, values in opened.blocks():
+            blocks.append((times_us, values))
+            yield times_us, values
+
+    verdict = _judge(opened.detection, opened.names, passing())
+    if not blocks:
+        raise BadInput("recording", f"{path}: no usable row")
+    times_us, values = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    labels = recording.read_columns(path, recording.LABEL_NAMES)
+    if opened.order is not None:
+        labels = {name: each[opened.order] for name, each in labels.items()}
+    return Recording(opened.names, times_us, values, labels), verdict
+
+
+def judge_table(times_us: IntArray, names: Sequence[str], values: FloatArray) -> Verdict:
+    """Judge aligned rows (n, c) in one causal pass, with the settings ``edge-agent detect`` has."""
+    starts = range(0, len(times_us), recording.BLOCK_ROWS)
+    cut = ((times_us[at : at + recording.BLOCK_ROWS], values[at : at + recording.BLOCK_ROWS]) for at in starts)
+    return _judge(recording.columns_detection(names, offline._settings(_arguments(Path("table")))), names, cut)
+
+
+def novelty_alone(judged: Recording, learned: int) -> Verdict:
+    """The part of the device's score that asks only whether a row is new; an alarm where it would flag."""
+    novelty = Novelty(len(judged.names))
+    score = np.concatenate(
+        [
+            novelty.run(judged.times_us[at : at + recording.BLOCK_ROWS], judged.values[at : at + recording.BLOCK_ROWS])
+            for at in range(0, len(judged.times_us), recording.BLOCK_ROWS)
+        ]
+    )
+    return Verdict(score, score >= NEWS, learned)
+
+
+def _arguments(path: Path, columns: Sequence[str] = ()) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    offline.add_arguments(parser)
+    chosen = ["--columns", ",".join(columns)] if columns else []
+    return parser.parse_args([str(path), "--out", os.devnull, *chosen])
+
+
+def _judge(detection: AssetDetection, names: Sequence[str], blocks: Iterable[tuple[IntArray, FloatArray]]) -> Verdict:
+    scores: list[FloatArray] = []
+    states: list[DetectionState] = []
+    for times_us, values in blocks:
+        (shown,) = detection.on_block(names, times_us, values).verdicts.values()
+        scores.append(shown.score)
+        states += shown.states
+    learned = next((row for row, state in enumerate(states) if state is not DetectionState.LEARNING), len(states))
+    alarm = np.array([state in offline.ALARM_STATES for state in states], dtype=np.bool_)
+    return Verdict(np.concatenate(scores) if scores else np.zeros(0), alarm, learned)
