@@ -93,7 +93,10 @@ def day_comes_first(texts: Iterable[str]) -> bool:
 def _of_digits(text: str) -> datetime | None:
     found = _DIGITS.match(text)
     try:
-        return None if found is None else datetime(*(int(part or 0) for part in found.groups()), tzinfo=UTC)  # type: ignore[arg-type,misc]  # six ints
+        if found is None:
+            return None
+        year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 

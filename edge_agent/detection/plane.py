@@ -107,6 +107,7 @@ class Plane:
         self.learnt_us = (0, 0)
         self.range: tuple[FloatArray, ...] = ()
         self.notes: list[tuple[int, str]] = []
+        self.noted = 0
         self._lagged = np.full(self._regimes, np.nan)
         self._rows = Rows()
         self._first_us = 0
@@ -282,7 +283,12 @@ class Plane:
         self.learnt_rows = len(rows)
         self.learnt_us = (int(times_us[0]), int(times_us[-1]))
         self.range = ranges(rows)
-        self.notes.append((int(times_us[-1]), f"{why} from {len(rows)} rows"))
+        self._note(int(times_us[-1]), f"{why} from {len(rows)} rows")
+
+    def _note(self, time_us: int, text: str) -> None:
+        """Keep what was decided, the newest few; ``noted`` counts them all."""
+        self.notes = [*self.notes[-KEPT_NOTES + 1 :], (time_us, text)]
+        self.noted += 1
 
     def _rows_to_refit(self) -> int:
         if not len(self._rows):
@@ -305,7 +311,7 @@ class Plane:
             self._subsided(now_us)
             if len(self._rows) and len(self._episode):
                 self._rows.join(self._episode)
-                self.notes.append((now_us, "what rose and subsided by itself is learnt as experience"))
+                self._note(now_us, "what rose and subsided by itself is learnt as experience")
         if not len(self._rows):
             return
         if self._episode_us:
@@ -327,9 +333,7 @@ class Plane:
             self.room *= room
             self.model.gain *= room
             self.evidence /= room
-            self.notes.append(
-                (now_us, f"what rose and subsided by itself is experience: limits {room:.2f} times as wide")
-            )
+            self._note(now_us, f"what rose and subsided by itself is experience: limits {room:.2f} times as wide")
 
     def _weigh_episode(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> None:
         """What stands longer than patience lasts is a fault if it grows, and the new normal if it stands still."""
@@ -351,7 +355,7 @@ class Plane:
             self._fit(self._rows, "refitted: what stood still through the first weeks is part of healthy;")
             return
         self._convicted = self.young
-        self.notes.append((now_us, "baseline fixed: suspicious rows are not learnt from"))
+        self._note(now_us, "baseline fixed: suspicious rows are not learnt from")
         self._rows, self._episode = Rows(), Rows()
 
     def _episode_norms(self) -> list[float]:
@@ -390,7 +394,7 @@ class Plane:
             self._relearn(trial)
 
     def _release(self, time_us: int) -> None:
-        self.notes.append((time_us, "deviation soon after learning grows: a fault, not settling"))
+        self._note(time_us, "deviation soon after learning grows: a fault, not settling")
         self._trial = None
         self._relearns = MAX_RELEARNS
 
@@ -416,7 +420,7 @@ class Plane:
             "rows": self._rows.state(),
             "numbers": [self._period, self._since_fit, self._relearns, self._alarm_rows, self.learnt_rows],
             "learnt_us": list(self.learnt_us),
-            "notes": [list(each) for each in self.notes[-KEPT_NOTES:]],
+            "notes": [list(each) for each in self.notes],
             "evidence": self.evidence,
             "ages": [
                 self._first_us,

@@ -50,19 +50,20 @@ class _Course:
         self._count = 0
         self._model: HealthyModel | None = None
         self._lagged = np.full(regimes, np.nan)
-        self._notes = 0
+        self._noted = 0
 
     def take(self, aside: _Aside, plane: Plane) -> None:
         self._aside.append(aside)
         self._count += len(aside.times_us)
         # a fit ends its segment, so what was put aside was judged by the model before it
-        if self._count >= FLUSH_ROWS or plane.model is not self._model or len(plane.notes) != self._notes:
+        if self._count >= FLUSH_ROWS or plane.model is not self._model or plane.noted != self._noted:
             self.flush()
             self.follow(plane)
 
     def follow(self, plane: Plane) -> None:
         """Note what the plane decided since: fits, trials, experience."""
-        news, self._notes = plane.notes[self._notes :], len(plane.notes)
+        unread, self._noted = plane.noted - self._noted, plane.noted
+        news = plane.notes[-unread:] if unread > 0 else []
         fitted, self._model = plane.model is not self._model, plane.model
         for time_us, text in news:
             if plane.model is not None and fitted and FITTED.search(text):
@@ -75,7 +76,7 @@ class _Course:
 
     def resume(self, plane: Plane) -> None:
         """Go on beside a plane that was loaded."""
-        self._model, self._notes = plane.model, len(plane.notes)
+        self._model, self._noted = plane.model, plane.noted
 
     def flush(self) -> None:
         """Add to the trace what was put aside."""

@@ -20,8 +20,6 @@ from fleet_core.errors import BadConfig
 
 CHANNELS = 3
 
-needs_runtime = pytest.mark.skipif(litert.runtime().interpreter is None, reason=litert.runtime().reason)
-
 
 @pytest.fixture
 def no_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -49,7 +47,6 @@ def shipped_files() -> tuple[bytes, dict[str, Any]]:
     return (folder / autoencoder.MODEL).read_bytes(), manifest
 
 
-@needs_runtime
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(0, 90), max_size=6), every_ticks=st.integers(1, 9), seed=st.integers(0, 99))
 def test_blocks_of_any_size_say_the_same(cuts: list[int], every_ticks: int, seed: int) -> None:
@@ -62,7 +59,6 @@ def test_blocks_of_any_size_say_the_same(cuts: list[int], every_ticks: int, seed
     assert np.abs(piecewise.memory - whole.memory).max() < 1e-9
 
 
-@needs_runtime
 def test_statistics_stand_between_judgements() -> None:
     statistics = fitted(8).run(rows(80))
     for start in range(7, 72, 8):
@@ -70,7 +66,6 @@ def test_statistics_stand_between_judgements() -> None:
     assert (statistics[:7] == 0).all() and (statistics[7] > 0).all()
 
 
-@needs_runtime
 def test_an_empty_block_changes_nothing() -> None:
     detector = fitted()
     before = detector.memory.copy()
@@ -78,7 +73,6 @@ def test_an_empty_block_changes_nothing() -> None:
     assert np.array_equal(detector.memory, before)
 
 
-@needs_runtime
 def test_a_fault_beyond_the_input_is_judged_unclipped_and_counted() -> None:
     small, large = fitted(), fitted()
     quiet = small.run(rows(64))[-1]
@@ -93,7 +87,6 @@ def test_a_fault_beyond_the_input_is_judged_unclipped_and_counted() -> None:
     assert np.allclose(found[[0, 2]], quiet[[0, 2]])
 
 
-@needs_runtime
 @pytest.mark.parametrize("change", ["stick", "hunt", "smooth"])
 def test_another_way_of_moving_is_seen_within_the_healthy_band(change: str) -> None:
     course = rows(400, 5)
@@ -109,7 +102,6 @@ def test_another_way_of_moving_is_seen_within_the_healthy_band(change: str) -> N
     assert np.median(statistics[240:, 1]) < 1.2 * np.quantile(statistics[40:200, 1], 0.99)
 
 
-@needs_runtime
 def test_a_missing_channel_is_not_blamed() -> None:
     course = rows(120)
     course[40:, 0] = 0.0
@@ -118,7 +110,6 @@ def test_a_missing_channel_is_not_blamed() -> None:
     assert statistics[80:, 0].max() <= statistics[32:40].max()
 
 
-@needs_runtime
 def test_files_that_do_not_fit_are_refused() -> None:
     content, manifest = shipped_files()
     autoencoder.load_judge(content, json.dumps(manifest))
@@ -137,14 +128,12 @@ def test_files_that_do_not_fit_are_refused() -> None:
         autoencoder.load_judge(content, "not JSON")
 
 
-@needs_runtime
 def test_a_network_must_be_one() -> None:
     for content in (b"", b"nonsense" * 50, b"\0" * (litert.MAX_MODEL_BYTES + 1)):
         with pytest.raises(BadConfig):
             litert.Network(content)
 
 
-@needs_runtime
 def test_a_batch_beyond_the_bound_is_cut() -> None:
     network = litert.Network(shipped_files()[0])
     table = np.random.default_rng(1).normal(size=(litert.MAX_BATCH + 70, windows.WIDTH))

@@ -10,7 +10,7 @@ import pytest
 
 from edge_agent.detection import snapshot
 from edge_agent.detection.baseline import FloatArray
-from edge_agent.detection.plane import CLEARLY_BEYOND, Course, Plane, PlaneSettings, growing
+from edge_agent.detection.plane import CLEARLY_BEYOND, KEPT_NOTES, Course, Plane, PlaneSettings, growing
 from edge_agent.detection.settings import DetectionSettings
 
 START_US = 1_790_000_000_000_000
@@ -194,12 +194,16 @@ def test_a_state_carries_everything_over_a_restart(stop: int) -> None:
     assert two.notes == one.notes and two.digest == one.digest and two.learnt_us == one.learnt_us
 
 
-def test_notes_are_bounded_over_a_restart() -> None:
+def test_notes_are_bounded_and_carried_over_a_restart() -> None:
     judged = plane()
-    judged.notes = [(index, "note") for index in range(500)]
+    days = noise(13 * A_DAY)
+    for start in range(300, len(days) - 60, 50):
+        days[start : start + 12, 0] += 2.5
+    play(judged, days, TEN_MINUTES_US)
+    assert judged.noted > KEPT_NOTES and len(judged.notes) == KEPT_NOTES
     again = plane()
     again.load(snapshot.load(snapshot.dump(judged.state())))
-    assert 10 <= len(again.notes) <= 100 and again.notes[-1] == (499, "note")
+    assert again.notes == judged.notes
 
 
 def test_a_settled_step_is_told_from_a_growing_fault() -> None:

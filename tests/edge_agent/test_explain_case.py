@@ -129,7 +129,8 @@ def test_without_a_finding_the_highest_evidence_is_told() -> None:
 def test_a_short_fault_in_a_long_life_is_drawn_closer_up() -> None:
     trace = drifting(3000, 2000)
     near = case(told(detected=2060, onset=2030), trace=trace)
-    assert near.zoomed and near.window_us[0] < near.onset_us < near.now_us < near.window_us[1]  # type: ignore[operator]
+    assert near.zoomed and near.onset_us is not None
+    assert near.window_us[0] < near.onset_us < near.now_us < near.window_us[1]
     assert not case(told(detected=2900, onset=2000), trace=trace).zoomed
 
 

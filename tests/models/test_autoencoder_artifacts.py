@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edge_agent.detection import litert, windows
+from edge_agent.detection import windows
 from edge_agent.detection.detectors import autoencoder
 from edge_agent.detection.detectors.autoencoder import INPUT_LIMIT, Judge
 from models.autoencoder import card, cli, data, export, parity
 from models.autoencoder.train import Trained
 
-needs_runtime = pytest.mark.skipif(litert.runtime().interpreter is None, reason=litert.runtime().reason)
 FILES = (export.INT8_MODEL, export.FLOAT_MODEL)
 
 
@@ -50,7 +49,6 @@ def test_the_input_is_calibrated_by_true_extremes() -> None:
     assert (-128 - zero) * scale == pytest.approx(-INPUT_LIMIT, abs=scale)
 
 
-@needs_runtime
 def test_parity_holds_on_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
     small, exact, told = parity.load(export.ARTIFACT)
     measured = parity.parity(small, exact, told["seed"])
@@ -61,7 +59,6 @@ def test_parity_holds_on_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert other.passed
 
 
-@needs_runtime
 def test_a_clipped_comparison_would_hide_the_fault() -> None:
     small, exact, _ = parity.load(export.ARTIFACT)
     view = np.zeros((1, windows.WIDTH))
@@ -76,7 +73,6 @@ def test_a_clipped_comparison_would_hide_the_fault() -> None:
     assert small.saturated - before == 32
 
 
-@needs_runtime
 def test_it_adds_where_movement_changes() -> None:
     small, _, told = parity.load(export.ARTIFACT)
     value = parity.value(small, told["seed"])
@@ -86,7 +82,6 @@ def test_it_adds_where_movement_changes() -> None:
         assert row == pytest.approx(told["value"][fault], abs=0.01)
 
 
-@needs_runtime
 def test_check_tells_figures_and_refuses_a_poor_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "CHANNELS", 24)
     run = CliRunner()
@@ -98,7 +93,6 @@ def test_check_tells_figures_and_refuses_a_poor_network(tmp_path: Path, monkeypa
     assert run.invoke(cli.app, ["check", "--json"]).exit_code == 1
 
 
-@needs_runtime
 def test_publication_is_refused_below_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [(export.ARTIFACT / name).read_bytes() for name in (export.FLOAT_MODEL, export.INT8_MODEL)]
     spread = np.array(manifest()["contract"]["least_spread"])
