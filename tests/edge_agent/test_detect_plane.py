@@ -197,8 +197,9 @@ def test_a_state_carries_everything_over_a_restart(stop: int) -> None:
 def test_notes_are_bounded_and_carried_over_a_restart() -> None:
     judged = plane()
     days = noise(13 * A_DAY)
-    for start in range(300, len(days) - 60, 50):
-        days[start : start + 12, 0] += 2.5
+    new_ways = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)])
+    for nth, start in enumerate(range(300, len(days) - 60, 60)):  # each goes further than what was learnt from before
+        days[start : start + 12] += (2.5 + 0.05 * nth) * new_ways[nth % 8]
     play(judged, days, TEN_MINUTES_US)
     assert judged.noted > KEPT_NOTES and len(judged.notes) == KEPT_NOTES
     again = plane()
