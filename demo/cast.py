@@ -7,6 +7,7 @@ with, and so does the physics: the library's histories come from ``models/simula
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from demo.stack import Stack, scenario_text
 from demo.stories import HandOver, Repair
 from fleet_core.clock import Clock
 
-SHIPPED_HISTORY = Path(__file__).parents[1] / "models" / "artifacts" / "bearing_history.csv.gz"
+ARTIFACTS = Path(__file__).parents[1] / "models" / "artifacts"
+SHIPPED_HISTORY = ARTIFACTS / "bearing_history.csv.gz"
+DRIVE_PRIOR = ARTIFACTS / "priors" / "drive.json"
 STORY_LIMIT_S = 170.0
 SLOT = "drive_bearing"
 HISTORY_H = 30.0
@@ -70,6 +73,7 @@ class _Drive:
             f'[[asset]]\ndevice_id = "{self.asset_id}"\nclass = "robot"\nmodel = "{self.model}"\n'
             f'serial = "{self.serial}"\n'
             f'[[asset.component]]\nslot = "drive_bearing"\ntype = "bearing"\npart_no = "{self.part_no}"\n'
+            f"[asset.detection]\nprior = {json.dumps(str(DRIVE_PRIOR))}\n"
             f'[asset.source]\ntype = "serial_frames"\nport = "{port}"\n\n'
         )
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# The tests run against a real mosquitto and a real Chromium. As root they are installed; otherwise they are named.
+# The tests run against a real mosquitto and a real Chromium, and LightGBM's library needs the system's OpenMP runtime.
+# As root they are installed; otherwise they are named.
 set -euo pipefail
 missing=()
 [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v chromium >/dev/null || missing+=(chromium)
+PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -q libgomp.so.1 || missing+=(libgomp1)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "The tests need these packages; please install them and run this again:" >&2

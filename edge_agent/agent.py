@@ -275,6 +275,7 @@ def _asset_status(worker: AssetWorker, source: SourceTask) -> tuple[str, dict[st
         "last_sample_us": worker.last_sample_us,
         "rejected": dict(worker.rejected),
         "counters": dict(worker.counters),
+        "passed_over": dict(detection.counts) if detection else {},
         "components": [asdict(view) for view in detection.views()] if detection else [],
     }
 

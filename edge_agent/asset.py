@@ -20,8 +20,10 @@ from edge_agent import remembered
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.config import AssetConfig
 from edge_agent.detection.api import AssetDetection, Event, Outcome
+from edge_agent.detection.maintenance import Declared
 from edge_agent.drafts import Collector, Draft, event_drafts, gap_draft, waveform_drafts
 from edge_agent.files import read_bounded, write_atomic
+from edge_agent.maintenance import DeclaredFile
 from edge_agent.uplink.store import OutboxStore
 from fleet_core.births import DeviceBirth
 from fleet_core.clock import Clock
@@ -63,6 +65,8 @@ class AssetWorker:
         self._on_change = on_change
         self._snapshot_path = state_dir / "detection" / f"{self.device_id}.snapshot"
         self._told_path = state_dir / "detection" / f"{self.device_id}.json"
+        self._maintenance = DeclaredFile(state_dir)
+        self._declared = Declared()
         self._serials: dict[str, str] = {}
         self.description = self._as_last_told()
         self._collector = Collector(self.device_id, Schema((), first_alias))
@@ -102,6 +106,7 @@ class AssetWorker:
         full = self._collector.add(accepted, historical)
         if full:
             await self._commit(full)
+        await self._follow_maintenance()
         detection = self.detection
         if detection is not None:
             await self._take(self._guard(lambda: detection.on_samples(accepted)), historical)
@@ -112,6 +117,7 @@ class AssetWorker:
             return
         self._delivered(waveform.time_us)
         self._waveforms[waveform.metric] = waveform
+        await self._follow_maintenance()
         detection = self.detection
         if detection is not None:
             await self._take(self._guard(lambda: detection.on_waveform(waveform)), historical)
@@ -180,6 +186,7 @@ class AssetWorker:
             except BadInput as error:
                 log.warning("%s: detection starts anew: %s", self.device_id, error)
                 self.detection = self._build(asset, dict(self._config.detection))
+        self.detection.declare(Declared(self._declared.windows), self.last_sample_us)
         for name, reason in self.detection.absent.items():
             log.info("%s: detection goes without the %s detector: %s", self.device_id, name, reason)
         own = {metric.name for metric in asset.metrics}
@@ -187,6 +194,22 @@ class AssetWorker:
         rejected = self._collector.rejected
         self._collector = Collector(self.device_id, Schema((*asset.metrics, *derived), self._first_alias))
         self._collector.rejected = rejected
+
+    async def _follow_maintenance(self) -> None:
+        """Tell detection when what is declared has changed."""
+        detection = self.detection
+        declared = self._maintenance.news() if detection is not None else None
+        if self._maintenance.unreadable:
+            self.counters["maintenance_unreadable"] = self._maintenance.unreadable
+        if declared is None or detection is None:
+            return
+        self._declared = declared.for_device(self.device_id)
+        log.info(
+            "%s: %d maintenance window(s) and %d relearn(s) are declared",
+            *(self.device_id, len(self._declared.windows), len(self._declared.relearns)),
+        )
+        at_us = self.last_sample_us or now_us(self._clock.now())
+        await self._take(self._guard(lambda: detection.declare(self._declared, at_us)), historical=False)
 
     def _guard(self, judge: Callable[[], Outcome]) -> Outcome:
         try:

@@ -1,4 +1,4 @@
-"""``edge-agent``: run, detect, explain, doctor, enrol.
+"""``edge-agent``: run, detect, explain, maintenance, doctor, enrol.
 
 Errors are one line with the mend and exit code 2. Only what a command needs is imported, so ``run`` stays small.
 """
@@ -17,8 +17,8 @@ from fleet_core import __version__
 from fleet_core.clock import clock_from_environment
 from fleet_core.errors import BadConfig, ForestallError
 
-DETECT, EXPLAIN = "detect", "explain"
-HEAVY = (DETECT, EXPLAIN)
+DETECT, EXPLAIN, MAINTENANCE = "detect", "explain", "maintenance"
+HEAVY = (DETECT, EXPLAIN, MAINTENANCE)
 """Commands whose arguments bring numpy along, which the others need not wait for."""
 
 
@@ -49,6 +49,7 @@ def _parser(heavy: Sequence[str] = HEAVY) -> argparse.ArgumentParser:
 
     detect = commands.add_parser(DETECT, help="run detection over a recorded file")
     explain = commands.add_parser(EXPLAIN, help="say and draw what was seen, in a recording or by the running agent")
+    maintenance = commands.add_parser(MAINTENANCE, help="declare that a machine is worked on: not judged, not learnt")
     if DETECT in heavy:
         from edge_agent.detection import offline
 
@@ -57,8 +58,13 @@ def _parser(heavy: Sequence[str] = HEAVY) -> argparse.ArgumentParser:
         from edge_agent.explain import cli
 
         cli.add_arguments(explain)
+    if MAINTENANCE in heavy:
+        from edge_agent import maintenance as declaring
+
+        declaring.add_arguments(maintenance)
     detect.set_defaults(act=_detect)
     explain.set_defaults(act=_explain)
+    maintenance.set_defaults(act=_maintenance)
 
     doctor = commands.add_parser("doctor", help="check this device and say what to mend")
     _add_config(doctor)
@@ -103,6 +109,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     from edge_agent.explain.cli import main_explain
 
     return main_explain(arguments)
+
+
+def _maintenance(arguments: argparse.Namespace) -> int:
+    from edge_agent.maintenance import main_maintenance
+
+    return main_maintenance(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

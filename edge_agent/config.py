@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_agent.acquisition.api import AssetDescription
+from edge_agent.prior_file import with_prior
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig, BadInput
 from fleet_core.network import is_loopback
@@ -115,7 +116,7 @@ def parse_config(record: Mapping[str, Any], base_dir: Path) -> AgentConfig:
         quota_mb=outbox.number("quota_mb", 256, 1, 1 << 20),
         flush_interval_s=outbox.number("flush_interval_s", 5.0, 0.05, 3600.0),
         commit_interval_ms=outbox.number("commit_interval_ms", 50, 0, 5000),
-        assets=tuple(_asset(_Table(item, f"asset {index}")) for index, item in enumerate(assets, 1)),
+        assets=tuple(_asset(_Table(item, f"asset {index}"), base_dir) for index, item in enumerate(assets, 1)),
     )
     for table in (top, agent, uplink, outbox):
         table.finish()
@@ -148,7 +149,7 @@ def _uplink(table: _Table, base_dir: Path, defaults: tuple[str, int, str, str, s
     )
 
 
-def _asset(table: _Table) -> AssetConfig:
+def _asset(table: _Table, base_dir: Path) -> AssetConfig:
     source, detection = table.take("source", dict), table.take("detection", dict, {})
     components = table.take("component", list, [])
     asset_class = table.take("class", str)
@@ -165,7 +166,7 @@ def _asset(table: _Table) -> AssetConfig:
     table.finish()
     source_table = _Table(source, "asset.source")
     source_type = source_table.take("type", str)
-    return AssetConfig(description, source_type, source_table.rest(), detection)
+    return AssetConfig(description, source_type, source_table.rest(), with_prior(detection, base_dir))
 
 
 def _component(table: _Table) -> ComponentSpec:

@@ -98,6 +98,9 @@ def _parse_value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _parse_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
+    present = [choice for choice in choices if choice is not type(None)]
+    if len(present) == 1 and value is not None:  # its own error says more than that of the union
+        return _parse_value(present[0], value, where)
     for choice in sorted(choices, key=lambda each: each is not type(value)):  # 5 is an int before it is a float
         if choice is type(None) and value is None:
             return None

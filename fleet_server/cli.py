@@ -38,6 +38,7 @@ app.add_typer(audit_app, name="audit")
 ELSEWHERE = {
     "case": ("fleet_server.resolution.cli", "case_app", "Cases: list, show."),
     "user": ("fleet_server.sovereignty.users_cli", "users_app", "People who may log in."),
+    "demand": ("fleet_server.insights.demand_cli", "demand_app", "Parts and skills the fleet will need."),
     "history": ("fleet_server.prognosis.history_cli", "history_app", "Degradation histories: import, list."),
 }
 """Commands of other packages: name -> (module, Typer app, help). Imported only when asked for."""
@@ -60,7 +61,12 @@ def main() -> None:
 def _add_elsewhere(asked: list[str]) -> None:
     for name, (module, attribute, text) in ELSEWHERE.items():
         if asked == [name]:
-            app.add_typer(getattr(importlib.import_module(module), attribute), name=name)
+            found: typer.Typer = getattr(importlib.import_module(module), attribute)
+            sole = found.registered_commands[0] if len(found.registered_commands) == 1 else None
+            if sole and sole.callback and not found.registered_groups:  # a program of one command is a command
+                app.command(name)(sole.callback)
+            else:
+                app.add_typer(found, name=name)
         else:
             app.add_typer(typer.Typer(), name=name, help=text)
 

@@ -104,6 +104,7 @@ part_no = "P-100"
 component_type = "bearing"
 label = "Drive bearing 6205"
 price_eur = 84.5
+replenish_days = 10.0              # until a new one is in the centre; left out: assumed
 
 [[centre]]
 centre_id = "fc-leipzig"
@@ -118,6 +119,7 @@ handling_h = 4.0
 centre_id = "fc-leipzig"
 part_no = "P-100"
 on_hand = 3
+on_order = 0                       # ordered and not there yet
 """
 
 
@@ -240,6 +242,7 @@ class Part(_Entry):
     label: Text
     fits_models: list[Text] = []
     price_eur: Annotated[float, Field(ge=0, lt=1e9)] = 0
+    replenish_days: Annotated[float, Field(ge=0, le=730)] | None = None
 
 
 class Centre(_Entry):
@@ -256,6 +259,7 @@ class Stock(_Entry):
     centre_id: Identity
     part_no: Identity
     on_hand: Annotated[int, Field(ge=0, le=1_000_000)]
+    on_order: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 class Registry(_Entry):

@@ -18,7 +18,9 @@ from fleet_server.prognosis.library import Library
 from models.autoencoder.cli import app as autoencoder_app
 from models.detection_evaluation.report import show
 from models.detection_evaluation.run import CORPORA, Options, evaluate
+from models.prior_cli import app as prior_app
 from models.prognosis_evaluation import evaluate_library, evaluate_recorded
+from models.rul.cli import rul_app
 from models.simulation import ARTIFACT, ARTIFACT_SEED, ARTIFACT_UNITS, simulate_bearings
 
 FILE_WIDTH = 140
@@ -26,6 +28,8 @@ FILE_WIDTH = 140
 
 app = typer.Typer(help="Models and histories: simulate, evaluate.", no_args_is_help=True, add_completion=False)
 app.add_typer(autoencoder_app, name="autoencoder")
+app.add_typer(rul_app, name="rul")
+app.add_typer(prior_app, name="prior")
 
 
 @app.callback()

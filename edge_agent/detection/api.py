@@ -6,6 +6,7 @@ gives the same events, and a pipeline restored from ``snapshot()`` continues exa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.detection.maintenance import Declared
 from fleet_core.telemetry import DetectionState, Finding, MetricSpec, Sample, StateChange, Waveform
 
 FloatArray = NDArray[np.float64]
@@ -30,7 +32,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ComponentView:
-    """The present verdict on one component. ``score`` is 0..1; alarm means degrading or critical."""
+    """The present verdict on one component. ``score`` is 0..1; alarm means degrading or critical.
+
+    ``standstill_since_us``: since when nothing is judged because the machine stands still; 0 while it is judged.
+    """
 
     component: str
     state: DetectionState
@@ -38,6 +43,7 @@ class ComponentView:
     top_channel: str
     learned_fraction: float
     detectors: dict[str, float] = field(default_factory=dict)
+    standstill_since_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,9 @@ class Block:
 
 
 class AssetDetection(Protocol):
-    """Detection for one asset over all its components."""
+    """Detection for one asset over all its components. ``counts``: what was dropped or passed over, by reason."""
+
+    counts: Counter[str]
 
     @property
     def absent(self) -> dict[str, str]:
@@ -84,6 +92,9 @@ class AssetDetection(Protocol):
 
     def component_replaced(self, component: str, serial: str, time_us: int) -> Outcome:
         """A component was swapped: forget its baseline and learn anew."""
+
+    def declare(self, declared: Declared, time_us: int) -> Outcome:
+        """What maintenance is declared from now on, instead of what was before; what is to be learnt anew is."""
 
     def views(self) -> tuple[ComponentView, ...]: ...
 

@@ -29,6 +29,7 @@ IntArray = NDArray[np.int64]
 SKEW_FOR_LOG = 0.35
 """Of the quantiles: 0 for a symmetric channel, 0.56 for an exponential one."""
 RIDGE = 1e-2
+BACKFITS = 2
 LAG_WEIGHT = 0.15
 DEVIATION_LIMIT = 1e3
 MIN_VALUES_PER_TERM = 16
@@ -54,6 +55,7 @@ class Baseline:
     regime_high: FloatArray
     weights: FloatArray
     season_weights: FloatArray
+    fall_share: FloatArray
 
     def deviation(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> FloatArray:
         """Deviations (n, channels) in robust sigmas, bounded; NaN where the rows are."""
@@ -62,7 +64,10 @@ class Baseline:
         if self.regime_centre.size:
             scale = scale * (1 + self._unseen(regimes))
         # a jump beyond the limit is as wrong as the limit; np.clip would turn NaN handling into a surprise
-        return np.minimum(np.maximum(value / scale, -DEVIATION_LIMIT), DEVIATION_LIMIT)
+        deviation = np.minimum(np.maximum(value / scale, -DEVIATION_LIMIT), DEVIATION_LIMIT)
+        if self._falls_matter_less:
+            deviation = np.where(deviation < 0, deviation * self.fall_share, deviation)
+        return deviation
 
     def expected(self, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> FloatArray:
         """What the channels should read (n, channels), in their own units."""
@@ -77,8 +82,12 @@ class Baseline:
 
     def physical(self, deviation: FloatArray) -> FloatArray:
         """Values in the channels' own units that deviations (channels,) stand for, at the mean regime."""
-        value = deviation * self.scale + self.centre
+        value = np.where(deviation < 0, deviation / self.fall_share, deviation) * self.scale + self.centre
         return np.where(self.logged > 0, np.exp(np.minimum(value, 700.0)), value)
+
+    @property
+    def _falls_matter_less(self) -> bool:
+        return bool(self.fall_share.min(initial=1.0) < 1)
 
     def state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -111,11 +120,17 @@ def lag(regimes: FloatArray, start: FloatArray | None = None) -> FloatArray:
 
 
 def fit_baseline(
-    rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray, own: tuple[int, ...]
+    rows: FloatArray,
+    regimes: FloatArray,
+    lagged: FloatArray,
+    times_us: IntArray,
+    own: tuple[int, ...],
+    fall_share: FloatArray | None = None,
 ) -> Baseline:
     """Fit on healthy rows (n, channels), their regimes (n, regimes; zero regimes allowed) and times (n,).
 
     ``own``: the channel that each regime is itself, -1 for none: a channel is never explained by itself.
+    ``fall_share`` (channels,): how much a deviation below healthy counts, 0..1 (None: as much as one above).
     """
     logged = _choose_log(rows)
     values = _log_some(rows, logged)
@@ -126,20 +141,27 @@ def fit_baseline(
     low, high = _columns(np.nanmin, regimes), _columns(np.nanmax, regimes)
     margin = UNSEEN_MARGIN * (high - low)
     none = np.zeros((0, channels))
+    shares = np.ones(channels) if fall_share is None else fall_share
     blank = Baseline(
-        logged, centre, np.ones(channels), regime_centre, regime_scale, low - margin, high + margin, none, none
+        logged, centre, np.ones(channels), regime_centre, regime_scale, low - margin, high + margin, none, none, shares
     )
-    residual = values - centre
-    weights = none
+    above = values - centre
+    weights, residual = none, above
     if regimes.shape[1]:
         terms = blank.terms(regimes, lagged)
         weights = np.zeros((terms.shape[1], channels))
         for _ in range(2):  # the second fit leaves the first one's outliers out
-            weights = _ridge(terms, residual, residual - terms @ weights, own * 3)
-        residual = residual - terms @ weights
+            weights = _ridge(terms, above, residual, own * 3)
+            residual = above - terms @ weights
     season_weights = season.fit(residual, times_us)
     if season_weights.size:
-        residual = residual - season.terms(times_us, len(season_weights)) @ season_weights
+        rhythm = season.terms(times_us, len(season_weights))
+        residual = residual - rhythm @ season_weights
+        for _ in range(BACKFITS if regimes.shape[1] else 0):
+            # load that happened to go with the hour was taken for its doing, and the other way round
+            weights = _ridge(terms, above - rhythm @ season_weights, residual, own * 3)
+            season_weights = season.refit(above - terms @ weights, times_us, season_weights)
+            residual = above - terms @ weights - rhythm @ season_weights
     offset = _median(residual)
     scale = _floor(_spread(residual - offset), values, centre + offset)
     return dataclasses.replace(

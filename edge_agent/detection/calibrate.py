@@ -61,13 +61,14 @@ def rehearse(
     detectors: Sequence[Detector],
     folds: int,
     horizon: float,
+    fall_share: FloatArray | None = None,
 ) -> Rehearsal:
     """Judge every learning row by models fitted without the row's stretch; leaves the memories where they ended."""
     parts: list[tuple[slice, FloatArray, FloatArray]] = []
     for held_out in stretches(len(rows), folds):
         kept = np.ones(len(rows), dtype=bool)
         kept[held_out] = False
-        baseline = fit_baseline(rows[kept], regimes[kept], lagged[kept], times_us[kept], own)
+        baseline = fit_baseline(rows[kept], regimes[kept], lagged[kept], times_us[kept], own, fall_share)
         healthy, judged_part = (
             np.nan_to_num(baseline.deviation(rows[each], regimes[each], lagged[each], times_us[each]))
             for each in (kept, held_out)

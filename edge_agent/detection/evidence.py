@@ -204,7 +204,7 @@ def signature(
     groups: dict[str, list[int]] = {name: [] for name in FAMILIES}
     for index, channel in enumerate(subject.channels):
         groups[family(channel)].append(index)
-    deviation, trend = _compressed(course.fast), _compressed(course.fast - course.slow)
+    deviation, trend = compressed(course.fast), compressed(course.fast - course.slow)
     worst = [max(members, key=lambda i: abs(deviation[i])) if members else -1 for members in groups.values()]
     return (
         *(float(deviation[i]) if i >= 0 else 0.0 for i in worst),
@@ -214,7 +214,8 @@ def signature(
     )
 
 
-def _compressed(deviation: np.ndarray) -> np.ndarray:
+def compressed(deviation: np.ndarray) -> np.ndarray:
+    """Deviations in sigmas as -1..1, by their logarithm."""
     return np.asarray(np.sign(deviation) * np.minimum(1.0, np.log1p(np.abs(deviation)) / np.log1p(1000.0)))
 
 

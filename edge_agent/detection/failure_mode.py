@@ -56,6 +56,8 @@ _BY_UNIT = {
     "A": "current", "V": "current", "W": "current", "/min": "speed", "bar": "pressure", "L/min": "flow",
     "A.h": "capacity",
 }  # fmt: skip
+_STRENGTH = re.compile(r"(?:^|_)(?:rms|energy|e\d+_\d+k\d*)(?:_|$)")
+"""Strengths of something that is not named: in practice of a vibration, in all or in a band of kilohertz."""
 _WORDS = {
     "vibration_level": "vibration", "vibration_shape": "impulsiveness", "vibration_spectrum": "vibration spectrum",
     "other": "another vital",
@@ -114,6 +116,23 @@ def family(metric: MetricSpec) -> str:
         if any(last.startswith(word) for word in (*SPECTRAL, "band_")):
             return "vibration_spectrum"
     return quantity or "other"
+
+
+def harms_rising(channels: Sequence[MetricSpec]) -> list[bool]:
+    """Which of a component's channels tell how strong or rough the vibration of a bearing is: wear makes them rise.
+
+    What falls there has run in or is asked less. So it is where a bearing is named or shapes of a vibration (kurtosis,
+    crest) are among the channels; an accelerometer among a plant's vitals may tell of a flow that fails.
+    """
+    kinds = [family(each) for each in channels]
+    watched = "vibration_shape" in kinds
+    found = []
+    for metric, kind in zip(channels, kinds, strict=True):
+        name = metric.name.lower()
+        strong = kind in ("vibration_level", "vibration_shape") or _last_word(name).startswith("band_")
+        strong |= kind == "other" and _STRENGTH.search(name) is not None
+        found.append(strong and (watched or "bearing" in name))
+    return found
 
 
 def likely_mode(component_type: str, channels: Sequence[MetricSpec], deviations: ArrayLike) -> Likely:

@@ -22,12 +22,14 @@ from edge_agent.detection import fuse
 from edge_agent.detection.baseline import FloatArray, IntArray
 from edge_agent.detection.health import ChannelHealth
 from edge_agent.detection.learn import HealthyModel, Judged
-from edge_agent.detection.plane import Plane, PlaneSettings
+from edge_agent.detection.plane import Plane
+from edge_agent.detection.plane_settings import PlaneSettings
 from edge_agent.detection.recursion import CHUNK
 from edge_agent.detection.settings import DetectionSettings
 from fleet_core.telemetry import DetectionState
 
 MAX_SLOWLY = 64
+LEAST_TRIMMED = 8
 ALARMS = (DetectionState.DEGRADING, DetectionState.CRITICAL)
 
 
@@ -63,9 +65,19 @@ class Slowly:
 
 
 class ComponentJudge:
-    """Judges the ticks of one component. ``itself``: the channel each regime is, -1 for one of the whole asset."""
+    """Judges the ticks of one component.
 
-    def __init__(self, channels: int, itself: tuple[int, ...], settings: DetectionSettings) -> None:
+    ``itself``: the channel each regime is, -1 for one of the whole asset. ``fall_share``: see
+    ``baseline.fit_baseline``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        itself: tuple[int, ...],
+        settings: DetectionSettings,
+        fall_share: FloatArray | None = None,
+    ) -> None:
         self._settings = settings
         self._channels = channels
         self._regimes = len(itself)
@@ -84,10 +96,10 @@ class ComponentJudge:
             beyond_seen=1.05,
             alone=1.0,
             probation=False,
-            stand_h=12.0,
+            stand_h=9.0,
         )
-        self.fast = Plane(channels, itself, fast, settings)
-        self.slow = Plane(channels, itself, slow, settings)
+        self.fast = Plane(channels, itself, fast, settings, fall_share)
+        self.slow = Plane(channels, itself, slow, settings, fall_share)
         self.slowly: deque[Slowly] = deque(maxlen=MAX_SLOWLY)
         """What the slow plane saw, for whoever takes it out."""
         self.forget()
@@ -242,9 +254,18 @@ class ComponentJudge:
 
 
 def _means(rows: FloatArray, width: int) -> FloatArray:
-    """Means (n / width, columns) over ``width`` rows each, of what is there; NaN where nothing is."""
+    """Means (n / width, columns) over ``width`` rows each, of what is there; NaN where nothing is.
+
+    The highest and the lowest are left out where at least ``LEAST_TRIMMED`` are there: one spike says nothing of what
+    creeps.
+    """
     parts = rows.reshape(len(rows) // width, width, rows.shape[1])
     seen = ~np.isnan(parts)
     counts = seen.sum(axis=1)
-    means: FloatArray = np.where(seen, parts, 0.0).sum(axis=1) / np.where(counts > 0, counts, np.nan)
+    trimmed = counts >= LEAST_TRIMMED
+    highest, lowest = np.where(seen, parts, -np.inf).max(axis=1), np.where(seen, parts, np.inf).min(axis=1)
+    sums = np.where(seen, parts, 0.0).sum(axis=1)
+    sums[trimmed] -= highest[trimmed] + lowest[trimmed]
+    counts = counts - 2 * trimmed
+    means: FloatArray = sums / np.where(counts > 0, counts, np.nan)
     return means

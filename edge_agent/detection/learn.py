@@ -30,6 +30,8 @@ FOLDS = 6
 NO_LIMIT = 6.0
 LEAST_GAIN = 0.8
 REMEMBERED = 4096
+FARTHEST_US = 28 * 86_400_000_000
+"""What weeks have shown needs no room for months: by then experience has given it."""
 Tables = Mapping[str, Mapping[str, Any]]
 """Detectors by name with their settings."""
 MOST_PERSISTENCE = 2
@@ -186,15 +188,18 @@ def learn(
     rate: float,
     alone: float,
     beyond: float = 0.0,
+    fall_share: FloatArray | None = None,
 ) -> HealthyModel:
     """Fit and calibrate on healthy rows (n, channels) in order of time; the memories stand where the rows end.
 
-    ``own``: see ``baseline.fit_baseline``. ``rate``: false alarms per row to calibrate to. ``alone``: see
-    ``fuse.between``. ``beyond``: see ``calibrate.tail_threshold``.
+    ``own``, ``fall_share``: see ``baseline.fit_baseline``. ``rate``: false alarms per row to calibrate to.
+    ``alone``: see ``fuse.between``. ``beyond``: see ``calibrate.tail_threshold``.
     """
     lagged = lag(regimes)
     detectors = build_detectors(tables, rows.shape[1])
-    rehearsal = rehearse(rows, regimes, lagged, times_us, own, list(detectors.values()), FOLDS, settings.horizon)
+    span_us = max(1, int(times_us[-1] - times_us[0]))
+    horizon = max(1.0, min(settings.horizon, FARTHEST_US / span_us))
+    rehearsal = rehearse(rows, regimes, lagged, times_us, own, list(detectors.values()), FOLDS, horizon, fall_share)
     scarce = scarcity(rows)
     thresholds: dict[str, Threshold] = {}
     for (name, detector), statistics in zip(detectors.items(), rehearsal.statistics, strict=True):
@@ -215,7 +220,7 @@ def learn(
     limit = float(tail_threshold(course[:, None], rate, beyond).limit[0])
     gain = min(1.0, max(LEAST_GAIN, limit * float(np.median(rehearsal.wander * scarce))))
     raise_ticks = min(MOST_PERSISTENCE * settings.raise_ticks, max(settings.raise_ticks, persistence(course)))
-    baseline = fit_baseline(rows, regimes, lagged, times_us, own)
+    baseline = fit_baseline(rows, regimes, lagged, times_us, own, fall_share)
     healthy = np.nan_to_num(baseline.deviation(rows, regimes, lagged, times_us))
     for detector in detectors.values():
         detector.fit(healthy, rehearsal.wander)

@@ -14,16 +14,15 @@ import csv
 import json
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from edge_agent.detection.options import add_recording_arguments, settings_of, spare
 from edge_agent.detection.recording import Recording, Summary, open_recording, say
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.files import replacing
-from fleet_core.errors import BadConfig, BadInput, Permanent
-from fleet_core.plugins import parse_config
+from fleet_core.errors import BadInput, Permanent
 from fleet_core.telemetry import DetectionState
 
 __all__ = ["Recording", "Summary", "open_recording"]
@@ -40,20 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``edge-agent detect``."""
     parser.add_argument("file", type=Path, metavar="FILE", help="delimited text with a header, or waveforms (.npz)")
     parser.add_argument("--out", type=Path, required=True, metavar="SCORES", help="where to write the scores (CSV)")
-    parser.add_argument("--time-column", default="", metavar="NAME", help="the time column (else it is found)")
-    parser.add_argument("--step-s", type=float, metavar="S", help="count the rows, S seconds apart; read no times")
-    parser.add_argument("--columns", default="", metavar="A,B", help="judge only these columns")
-    parser.add_argument("--exclude", default="", metavar="A,B", help="columns to leave out, such as labels")
-    parser.add_argument("--settings", type=Path, metavar="TOML", help="settings as in [asset.detection]")
-    parser.add_argument("--learn-ticks", type=int, metavar="N", help="rows to learn from at least (default 144)")
-    parser.add_argument("--false-alarms-per-month", type=float, metavar="R", help="calibrated rate (default 0.1)")
+    add_recording_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on standard output")
 
 
 def main_detect(args: argparse.Namespace) -> int:
     """Run the command; 0, or 2 with one line on standard error when input or settings are wrong."""
     try:
-        settings = _settings(args)
+        settings = settings_of(args)
         summary = detect(args, settings)
     except Permanent as error:
         print(f"edge-agent detect: {error}", file=sys.stderr)
@@ -71,7 +64,7 @@ def main_detect(args: argparse.Namespace) -> int:
 
 def detect(args: argparse.Namespace, settings: DetectionSettings) -> Summary:
     """Judge a file row by row and write the scores. Raises BadInput, BadConfig, OSError."""
-    _spare(args.out, args.file, args.settings)
+    spare(args.out, args.file, args.settings)
     summary = Summary()
     recording = open_recording(args, settings, summary)
     for column, reason in summary.left_out.items():
@@ -90,13 +83,6 @@ def detect(args: argparse.Namespace, settings: DetectionSettings) -> Summary:
         need = f"more than {settings.learn_ticks} rows are needed (fewer: --learn-ticks, 24 at least)"
         say(f"the recording ended while learning: {need}; the score tells of single surprises only")
     return summary
-
-
-def _spare(out: Path, *inputs: Path | None) -> None:
-    """Refuse to write over what is read. Raises BadConfig, OSError."""
-    for path in inputs:
-        if path is not None and out.exists() and out.samefile(path):
-            raise BadConfig(f"--out {out} is the file that is read; name another one")
 
 
 def _write(out: IO[str], recording: Recording, summary: Summary) -> None:
@@ -131,18 +117,3 @@ def _judged(recording: Recording, summary: Summary) -> Iterator[tuple[str, str, 
             say(f"{summary.rows} rows, {shown.states[-1].value}, score {shown.score[-1]:.2f}")
     if summary.first_alarm is not None:
         summary.first_alarm_fraction = round(first_row / summary.rows, 4)
-
-
-def _settings(args: argparse.Namespace) -> DetectionSettings:
-    table: dict[str, Any] = {}
-    if args.settings is not None:
-        try:
-            table = tomllib.loads(args.settings.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadConfig(f"{args.settings}: {error}") from None
-    table.setdefault("novelty", True)
-    if args.learn_ticks is not None:
-        table["learn_ticks"] = args.learn_ticks
-    if args.false_alarms_per_month is not None:
-        table["false_alarms_per_month"] = args.false_alarms_per_month
-    return parse_config(DetectionSettings, table, "settings")

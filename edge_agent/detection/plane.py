@@ -19,106 +19,39 @@ row by row, so that blocks of any size give the same states.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edge_agent.detection.baseline import FloatArray, IntArray, lag
-from edge_agent.detection.health import ranges
-from edge_agent.detection.learn import HealthyModel, Judged, Tables, learn, load_model
-from edge_agent.detection.recursion import CHUNK, Smoother
+from edge_agent.detection.learn import Judged, load_model
+from edge_agent.detection.learner import DAY_US, REFITS, US_PER_HOUR, Learner
+from edge_agent.detection.plane_settings import Course
+from edge_agent.detection.recursion import CHUNK
 from edge_agent.detection.rows import Rows, Trial, growing, load_rows
-from edge_agent.detection.settings import DetectionSettings
 
-US_PER_HOUR = 3_600_000_000
-DAY_US = 24 * US_PER_HOUR
-MAX_ROWS = 20_480
-REFITS = (2, 4, 7, 14)
 PATIENCE_US = 60 * US_PER_HOUR
-LEAST_ALARM_US = DAY_US // 24
 CLEARLY_BEYOND = 1.35
 SUBSIDED_ROWS = 16
 LEAST_EPISODE = 24
 ROOM_FROM, ROOM_BEYOND, MOST_ROOM = 0.8, 1.25, 3.0
 SPOILED_BY = 0.5
 MAX_RELEARNS = 2
-TRIAL_SHARE = 0.25
-BROKEN_OUT = 2.0
-KEPT_NOTES = 20
-MONTH_US = 30.44 * DAY_US
-RATE_RANGE = (1e-7, 1e-3)
-"""False alarms per row: below the first no tail of a few hundred rows says anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
-    """Rows judged: ``evidence`` (n,) as accumulated, 0 while learning; ``believed`` (n,), the part of it that may raise
-    an alarm; ``channels`` (n, channels), the shares in it."""
-
-    evidence: FloatArray
-    believed: FloatArray
-    channels: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class PlaneSettings:
-    """Where the planes differ.
-
-    ``learn_rows``, and ``learn_span_h`` where that takes no more than ``longest_learn_rows``, are learnt from at first,
-    up to ``keeps_rows`` later. ``young_days``: how long a plane that sees days is young; while it is, only evidence
-    ``far_beyond`` the limit is believed at once. ``beyond_seen``: no limit of such a plane lies below so many times
-    what healthy rows reached. ``alone``: see ``fuse.between``. ``probation``: is a step soon after learning put on
-    trial? ``stand_h``: how long evidence that is not clearly beyond the limit must stand.
-    """
-
-    detectors: Tables
-    learn_rows: int
-    learn_span_h: float
-    longest_learn_rows: int
-    young_days: float = 14.0
-    far_beyond: float = 4.0
-    beyond_seen: float = 1.5
-    alone: float = 0.75
-    probation: bool = True
-    stand_h: float = 0.0
-    keeps_rows: int = MAX_ROWS
-
-
-class Plane:
-    """Judges the rows of one component at one resolution. ``itself``: the channel each regime is, -1 for none."""
-
-    def __init__(self, channels: int, itself: tuple[int, ...], own: PlaneSettings, settings: DetectionSettings) -> None:
-        self._channels = channels
-        self._itself = itself
-        self._regimes = len(itself)
-        self._own = own
-        self._settings = settings
-        self._smoother = Smoother((settings.smoothing,))
-        self.forget()
+class Plane(Learner):
+    """Judges the rows of one component at one resolution. Arguments: see ``Learner``."""
 
     def forget(self) -> None:
         """Drop everything learnt."""
-        self.model: HealthyModel | None = None
+        super().forget()
         self.judged: Judged | None = None
         self.evidence = 0.0
-        self.digest = ""
-        self.learnt_rows = 0
-        self.learnt_us = (0, 0)
-        self.range: tuple[FloatArray, ...] = ()
-        self.notes: list[tuple[int, str]] = []
-        self.noted = 0
-        self._lagged = np.full(self._regimes, np.nan)
-        self._rows = Rows()
-        self._first_us = 0
         self._now_us = 0
         self._alarm_us = 0
-        self._period = 0
-        self._since_fit = 0
         self._relearns = 0
         self._alarm_rows = 0
         self._trial: Trial | None = None
-        self._daily = False
         self._episode = Rows()
         self._episode_us = 0
         self._calm_rows = 0
@@ -130,13 +63,6 @@ class Plane:
     def young(self) -> bool:
         """Has it still to see what weeks are like?"""
         return self._daily and self._now_us - self._first_us < self._own.young_days * DAY_US
-
-    @property
-    def learned_fraction(self) -> float:
-        """0..1 of the learning period; 1 when learnt."""
-        if self.model is not None:
-            return 1.0
-        return min(1.0, len(self._rows) / max(1, self._needed_rows()))
 
     def run(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> Course:
         """Judge rows (n, channels), or as many of the first of them as go together (fewer rows out than in)."""
@@ -240,62 +166,6 @@ class Plane:
             held = (times_us - since_us < self._own.stand_h * US_PER_HOUR) & (course < CLEARLY_BEYOND * alarm)
         return np.where(held, np.minimum(course, 0.99 * alarm), course)
 
-    def _needed_rows(self) -> int:
-        """Rows of the learning period at the cadence seen: the configured span where it is within reach."""
-        own = self._own
-        rows = len(self._rows)
-        if rows < 16:
-            return own.learn_rows
-        interval_us = float(np.median(np.diff(self._rows.times_us)))  # a gap must not make rows look longer
-        # a share of slack: a day of 1440 rows has 1439 intervals, and clocks are not exact
-        self._daily = self._settings.learn_span_h > 0 and 1.02 * interval_us * own.longest_learn_rows >= DAY_US
-        by_span = int(np.ceil(own.learn_span_h * US_PER_HOUR / max(1.0, interval_us)))
-        return max(own.learn_rows, by_span if by_span <= own.longest_learn_rows else own.learn_rows)
-
-    def _learn(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> Course:
-        for index in range(len(rows)):
-            self._rows.extend(rows[index : index + 1], regimes[index : index + 1], times_us[index : index + 1])
-            self._first_us = self._first_us or int(times_us[index])
-            if len(self._rows) >= self._own.learn_rows and len(self._rows) >= self._needed_rows():
-                self._fit(self._rows, "learnt")
-                return self._silence(index + 1)
-        return self._silence(len(rows))
-
-    def _silence(self, count: int) -> Course:
-        return Course(np.zeros(count), np.zeros(count), np.zeros((count, self._channels)))
-
-    def _fit(self, kept: Rows, why: str) -> None:
-        rows, regimes, times_us = kept.tables()
-        # the median step: gaps in the recording must not make rows look longer than they are
-        step_us = float(np.median(np.diff(times_us))) if len(times_us) > 1 else 0.0
-        rate = float(np.clip(self._settings.false_alarms_per_month * step_us / MONTH_US, *RATE_RANGE))
-        own = self._own
-        beyond = own.beyond_seen if self._daily else 0.0
-        self.model = learn(
-            rows, regimes, times_us, self._itself, self._settings, own.detectors, rate, own.alone, beyond
-        )
-        if not why.startswith("refitted"):
-            self._period, self._since_fit = len(rows), 0
-            self._lagged = lag(regimes)[-1] if self._regimes else self._lagged
-        if self._daily:
-            self.model.raise_ticks = max(self.model.raise_ticks, round(LEAST_ALARM_US / max(1.0, step_us)))
-        self.digest = self.model.digest()
-        self.learnt_rows = len(rows)
-        self.learnt_us = (int(times_us[0]), int(times_us[-1]))
-        self.range = ranges(rows)
-        self._note(int(times_us[-1]), f"{why} from {len(rows)} rows")
-
-    def _note(self, time_us: int, text: str) -> None:
-        """Keep what was decided, the newest few; ``noted`` counts them all."""
-        self.notes = [*self.notes[-KEPT_NOTES + 1 :], (time_us, text)]
-        self.noted += 1
-
-    def _rows_to_refit(self) -> int:
-        if not len(self._rows):
-            return CHUNK
-        stops = (*(each * self._period for each in REFITS), self._own.keeps_rows)
-        return max(1, min((each for each in stops if each > len(self._rows)), default=CHUNK) - len(self._rows))
-
     def _collect(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray, highest: float) -> None:
         """More healthy rows for later fits, as long as nothing suspicious stands."""
         now_us = int(times_us[-1])
@@ -374,24 +244,12 @@ class Plane:
             if not on_probation or self._alarm_rows < self.model.raise_ticks:
                 return
             self._trial = Trial()
-        trial = self._trial
-        trial.rows.extend(rows, regimes, times_us)
-        squares = judged.deviation[-1] * judged.deviation[-1]
-        norms = trial.norms
-        norms.append(float(squares @ squares) ** 0.25)
-        count, verdict_at = len(norms), max(12, int(self._period * TRIAL_SHARE))
-        if count < verdict_at:
-            run_away = count >= 6 and float(np.median(norms[-3:])) > BROKEN_OUT * float(np.median(norms[:3]))
-            if run_away and self.evidence >= self._settings.critical:
-                self._release(int(times_us[-1]))
-        elif count == verdict_at:
-            trial.settled_at = float(np.median(norms[-count // 3 :]))
-            if growing(norms):
-                self._release(int(times_us[-1]))
-        elif count > verdict_at and float(np.median(norms[-5:])) > BROKEN_OUT * trial.settled_at:
+        critical = self.evidence >= self._settings.critical
+        fault = self._trial.take(rows, regimes, times_us, judged.deviation[-1], critical, self._period)
+        if fault:
             self._release(int(times_us[-1]))
-        elif count >= self._period:
-            self._relearn(trial)
+        elif fault is not None:
+            self._relearn(self._trial)
 
     def _release(self, time_us: int) -> None:
         self._note(time_us, "deviation soon after learning grows: a fault, not settling")

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection
 from edge_agent.detection.pipeline import build_detection
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.features.waveform import waveform_features
+from edge_agent.detection.waves import Waves
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig, BadInput
 from fleet_core.telemetry import MetricSpec
@@ -167,21 +168,42 @@ def _sorted(
 
 def _waveforms(shots: Snapshots, settings: DetectionSettings, summary: Summary) -> Recording:
     count = shots.values.shape[2]
-    names = ["vibration"] if count == 1 else [f"vibration_{index}" for index in range(count)]
+    names = _waveform_names(count)
     summary.vitals = names
     metrics = tuple(MetricSpec(name, "[g]", kind="waveform") for name in names)
     detection = build_detection(_asset(metrics), settings)
+    waves = Waves(metrics, settings)
 
     def rows() -> Iterator[tuple[str, int, FloatArray]]:
         last_us = 0
         for index, text in enumerate(shots.time_texts):
             last_us = max(int(shots.times_us[index]), last_us + 1)
             features = [
-                waveform_features(shots.values[index, :, channel], shots.sample_rate_hz) for channel in range(count)
+                waves.features_of(name, shots.values[index, :, channel], shots.sample_rate_hz)
+                for channel, name in enumerate(names)
             ]
             yield text, last_us, np.array([value for each in features for value in each.values()])
 
     return Recording(detection, tuple(each.name for each in detection.derived_metrics()), rows())
+
+
+def _waveform_names(count: int) -> list[str]:
+    return ["vibration"] if count == 1 else [f"vibration_{index}" for index in range(count)]
+
+
+def waveform_tables(path: Path, bearing: str, shaft_hz: float | None) -> dict[str, Any]:
+    """Settings of an ``.npz``'s waveforms from ``balls,ball mm,pitch mm[,contact degrees]``; or BadInput, BadConfig."""
+    if path.suffix.lower() != ".npz":
+        raise BadConfig(f"--bearing and --shaft-hz are for waveforms (.npz), and {path} is a table")
+    own: dict[str, Any] = {} if shaft_hz is None else {"shaft_hz": shaft_hz}
+    if bearing:
+        try:
+            balls, *sizes = bearing.split(",")
+            names = ("ball_diameter_mm", "pitch_diameter_mm", "contact_angle_deg")[: max(2, len(sizes))]
+            own["bearing"] = {"balls": int(balls), **dict(zip(names, map(float, sizes), strict=True))}
+        except ValueError:
+            raise BadInput("bearing", f"{bearing!r}: expected balls,ball mm,pitch mm[,contact degrees]") from None
+    return dict.fromkeys(_waveform_names(open_snapshots(path).values.shape[2]), own)
 
 
 def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summary) -> list[int]:

@@ -13,6 +13,9 @@ from edge_agent.detection.baseline import FloatArray, IntArray
 FIRST_ROOM = 64
 GROWING = 1.3
 STEADILY_GROWING = 1.15
+LEAST_TRIAL = 12
+TRIAL_SHARE = 0.25
+BROKEN_OUT = 2.0
 
 
 class Rows:
@@ -82,6 +85,34 @@ class Trial:
     rows: Rows = field(default_factory=Rows)
     norms: list[float] = field(default_factory=list)
     settled_at: float = 0.0
+
+    def take(
+        self,
+        rows: FloatArray,
+        regimes: FloatArray,
+        times_us: IntArray,
+        deviation: FloatArray,
+        critical: bool,
+        period: int,
+    ) -> bool | None:
+        """Take one row (1, channels) and its ``deviation`` (channels,). Is it a fault? None: not yet known.
+
+        ``critical``: is the evidence? ``period``: rows of the learning period; a trial lasts no longer.
+        """
+        self.rows.extend(rows, regimes, times_us)
+        squares = deviation * deviation
+        norms = self.norms
+        norms.append(float(squares @ squares) ** 0.25)
+        count, verdict_at = len(norms), max(LEAST_TRIAL, int(period * TRIAL_SHARE))
+        if count < verdict_at:
+            run_away = count >= 6 and float(np.median(norms[-3:])) > BROKEN_OUT * float(np.median(norms[:3]))
+            return True if run_away and critical else None
+        if count == verdict_at:
+            self.settled_at = float(np.median(norms[-count // 3 :]))
+            return True if growing(norms) else None
+        if float(np.median(norms[-5:])) > BROKEN_OUT * self.settled_at:
+            return True
+        return False if count >= period else None
 
 
 def growing(norms: list[float]) -> bool:

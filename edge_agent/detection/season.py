@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+FlagArray = NDArray[np.bool_]
 
 DAY_US = 86_400_000_000
 WEEK_US = 7 * DAY_US
@@ -45,43 +46,78 @@ def terms(times_us: IntArray, count: int) -> FloatArray:
 
 
 def fit(residual: FloatArray, times_us: IntArray) -> FloatArray:
-    """Weights (terms, channels) of the season, zeros for channels without; (0, channels) when none has one."""
+    """Weights (terms, channels) of the season, zeros for channels without; (0, channels) when none has one.
+
+    A channel has a day when held-out days are predicted better with it than without, and a week when held-out weeks
+    are predicted better with it than with the day alone.
+    """
     none = np.zeros((0, residual.shape[1]))
     span_us = int(times_us[-1] - times_us[0]) if len(times_us) else 0
     if span_us < LEAST_DAYS * DAY_US or len(times_us) < LEAST_ROWS_A_DAY * span_us / DAY_US:
         return none
-    for count, period_us, least in ((WEEK_TERMS, WEEK_US, LEAST_WEEKS), (DAY_TERMS, DAY_US, LEAST_DAYS)):
-        if span_us < least * period_us:
-            continue
-        weights = _accepted(terms(times_us, count), residual, (times_us - times_us[0]) // period_us)
-        if weights.any():
-            return weights
-    return none
-
-
-def _accepted(design: FloatArray, residual: FloatArray, period: IntArray) -> FloatArray:
-    """Weights of the channels whose held-out periods are predicted better with the terms than without."""
-    folds = np.minimum(period * MAX_FOLDS // (period[-1] + 1), MAX_FOLDS - 1) if period[-1] >= MAX_FOLDS else period
+    weeks = span_us >= LEAST_WEEKS * WEEK_US
+    design = terms(times_us, WEEK_TERMS if weeks else DAY_TERMS)
+    day, week = (_folds(times_us, period_us) for period_us in (DAY_US, WEEK_US))
     weights = np.zeros((design.shape[1], residual.shape[1]))
     for channel, column in enumerate(residual.T):
-        seen = np.isfinite(column)
-        if seen.sum() < 4 * design.shape[1]:
+        seen = _usable(column)
+        count = 0
+        if _held_out(design, column, seen, day, DAY_TERMS) < PAYS * _held_out(design, column, seen, day, 0):
+            count = DAY_TERMS
+        if weeks and _held_out(design, column, seen, week, WEEK_TERMS) < PAYS * _held_out(
+            design, column, seen, week, count
+        ):
+            count = WEEK_TERMS
+        if count:
+            weights[:count, channel] = _ridge(design[seen, :count], column[seen])
+    if not weights[DAY_TERMS:].any():
+        weights = weights[:DAY_TERMS]
+    return weights if weights.any() else none
+
+
+def refit(residual: FloatArray, times_us: IntArray, weights: FloatArray) -> FloatArray:
+    """The same channels' season (terms, channels) fitted to another residual."""
+    design = terms(times_us, len(weights))
+    again = np.zeros_like(weights)
+    for channel in np.flatnonzero(weights.any(axis=0)):
+        column = residual[:, channel]
+        seen = _usable(column)
+        count = DAY_TERMS if not weights[DAY_TERMS:, channel].any() else len(weights)
+        again[:count, channel] = _ridge(design[seen, :count], column[seen])
+    return again
+
+
+def _usable(column: FloatArray) -> FlagArray:
+    """What is there of a channel and no outlier."""
+    seen = np.isfinite(column)
+    limit = 6 * np.median(np.abs(column[seen])) + 1e-12 if seen.any() else 0.0
+    return seen & (np.abs(column) <= limit)
+
+
+def _folds(times_us: IntArray, period_us: int) -> IntArray:
+    """Which part (n,) of at most ``MAX_FOLDS`` each time is held out with: whole periods, in order."""
+    period = (times_us - times_us[0]) // period_us
+    return np.minimum(period * MAX_FOLDS // (period[-1] + 1), MAX_FOLDS - 1) if period[-1] >= MAX_FOLDS else period
+
+
+def _held_out(design: FloatArray, column: FloatArray, seen: FlagArray, folds: IntArray, count: int) -> float:
+    """Squared error of held-out parts predicted by the first ``count`` terms (0: by the mean) of the others.
+
+    Infinite where there are too few values.
+    """
+    if seen.sum() < 4 * max(1, count):
+        return float("inf")
+    error = 0.0
+    for fold in np.unique(folds[seen]):
+        out, kept = seen & (folds == fold), seen & (folds != fold)
+        if kept.sum() < 2 * max(1, count):
             continue
-        limit = 6 * np.median(np.abs(column[seen])) + 1e-12
-        seen &= np.abs(column) <= limit
-        with_terms = without = 0.0
-        for fold in np.unique(folds[seen]):
-            out = seen & (folds == fold)
-            kept = seen & (folds != fold)
-            if kept.sum() < 2 * design.shape[1]:
-                continue
-            error = column[out] - design[out] @ _ridge(design[kept], column[kept])
-            with_terms += float(error @ error)
-            plain = column[out] - column[kept].mean()
-            without += float(plain @ plain)
-        if with_terms < PAYS * without:
-            weights[:, channel] = _ridge(design[seen], column[seen])
-    return weights
+        if count:
+            left = column[out] - design[out, :count] @ _ridge(design[kept, :count], column[kept])
+        else:
+            left = column[out] - column[kept].mean()
+        error += float(left @ left)
+    return error
 
 
 def _ridge(design: FloatArray, values: FloatArray) -> FloatArray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_agent.detection.prior import ClassPrior
+from edge_agent.features.bearing import BearingGeometry
 from fleet_core.errors import BadConfig
 
 SAMPLE = """\
@@ -15,6 +18,38 @@ false_alarms_per_month = 0.1
 [indicator]
 drive_bearing = "vibration_rms_g"
 """
+
+
+MAX_SHAFT_HZ = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class WaveformSettings:
+    """What is known of what a waveform hears; all of it may be left out.
+
+    ``bearing``: its geometry, for the lines of its own defects; ``shaft_hz`` or ``speed``, a vital (``/min`` or Hz)
+    times ``speed_ratio`` (a gear between), say how fast it turns. ``velocity``: add the velocity's root mean square,
+    10 to 1000 Hz.
+    """
+
+    bearing: BearingGeometry | None = None
+    shaft_hz: float = 0.0
+    speed: str = ""
+    speed_ratio: float = 1.0
+    velocity: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shaft_hz <= MAX_SHAFT_HZ or not 0 < self.speed_ratio < math.inf:
+            raise BadConfig(f"shaft_hz must be 0..{MAX_SHAFT_HZ:g}, speed_ratio above 0")
+        if self.shaft_hz and self.speed:
+            raise BadConfig("give shaft_hz or speed, not both")
+        if self.bearing is not None and not self.turns:
+            raise BadConfig("a bearing needs shaft_hz, or speed, the vital that tells it")
+
+    @property
+    def turns(self) -> bool:
+        """Is it known how fast the shaft turns, or will be?"""
+        return bool(self.shaft_hz or self.speed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +66,8 @@ class DetectionSettings:
     chosen by the component's type); ``regime`` the asset-wide vitals to normalise by (else all of them).
     ``novelty``: whether block verdicts also tell what is new, for recordings. ``detectors`` gives each detector of the
     fast plane its own table, ``slow_detectors`` those of the slow one. ``least_tick_s``: ticks are no shorter.
+    ``waveforms``: what is known of waveforms, by vital. ``prior``: what healthy assets of the class are like (see
+    ``prior``); a configuration names the file, which takes its place when the configuration is read.
     """
 
     learn_ticks: int = 144
@@ -66,6 +103,8 @@ class DetectionSettings:
             "virtual": {},
         }
     )
+    waveforms: dict[str, WaveformSettings] = field(default_factory=dict)
+    prior: ClassPrior = field(default_factory=ClassPrior)
 
     def __post_init__(self) -> None:
         if not 24 <= self.learn_ticks <= 1000:

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from edge_agent.detection import offline
+from edge_agent.detection.options import add_recording_arguments, spare
 from edge_agent.explain import words
 from edge_agent.explain.case import Case
 from edge_agent.explain.picture import check_out, draw
@@ -23,13 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--finding", default="", metavar="N|ID", help="which finding (default: the first)")
     parser.add_argument("--out", type=Path, metavar="PICTURE", help="draw it: a name ending in .svg or .png")
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON on standard output")
-    parser.add_argument("--time-column", default="", metavar="NAME", help="the time column (else it is found)")
-    parser.add_argument("--step-s", type=float, metavar="S", help="count the rows, S seconds apart; read no times")
-    parser.add_argument("--columns", default="", metavar="A,B", help="judge only these columns")
-    parser.add_argument("--exclude", default="", metavar="A,B", help="columns to leave out, such as labels")
-    parser.add_argument("--settings", type=Path, metavar="TOML", help="settings as in [asset.detection]")
-    parser.add_argument("--learn-ticks", type=int, metavar="N", help="rows to learn from at least (default 144)")
-    parser.add_argument("--false-alarms-per-month", type=float, metavar="R", help="calibrated rate (default 0.1)")
+    add_recording_arguments(parser)
 
 
 def main_explain(args: argparse.Namespace) -> int:
@@ -59,7 +53,7 @@ def _case(args: argparse.Namespace) -> Case:
         raise BadConfig("name one thing to explain: a recording's FILE, or --config, or --state-dir")
     if args.out is not None:
         check_out(args.out)
-        offline._spare(args.out, args.file, args.settings, args.config)
+        spare(args.out, args.file, args.settings, args.config)
     if live:
         from edge_agent.explain.live import case_of as live_case
 

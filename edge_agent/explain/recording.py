@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_agent.acquisition._tables import RELATIVE_EPOCH_S, Snapshots, open_snapshots
 from edge_agent.detection import offline
+from edge_agent.detection.options import settings_of
 from edge_agent.detection.pipeline import retrace
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.trace import MAX_SHOT_SAMPLES, Shot
@@ -34,7 +35,7 @@ class Watched:
 
 def case_of(args: argparse.Namespace) -> Case:
     """Run detection over ``args.file`` and put the chosen case together. Raises BadInput, BadConfig, OSError."""
-    settings = offline._settings(args)
+    settings = settings_of(args)
     watched = watch(args, settings)
     choices = [
         Choice(slot, tracer.ticks, told)

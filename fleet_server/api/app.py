@@ -18,7 +18,7 @@ from fleet_core.clock import Clock, clock_from_environment, clock_from_spec
 from fleet_server.api import problems
 from fleet_server.api.guard import Guard
 from fleet_server.api.live import LiveEvents
-from fleet_server.api.routes import assets, cases, events, fleet, probes, records, session
+from fleet_server.api.routes import assets, calibration, cases, demand, events, fleet, probes, records, session
 from fleet_server.api.services import Services
 from fleet_server.dashboard import site
 from fleet_server.settings import Settings
@@ -64,7 +64,7 @@ def create_app(settings: Settings, clock: Clock | None = None, real_clock: Clock
         openapi_url="/api/openapi.json",
     )
     problems.install(app)
-    for module in (session, fleet, assets, cases, records, events, probes):
+    for module in (session, fleet, demand, calibration, assets, cases, records, events, probes):
         app.include_router(module.router)
     site.install(app)
     app.add_middleware(Guard)

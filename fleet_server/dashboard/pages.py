@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from fleet_core.assets import AssetClass
 from fleet_server.api.access import App, Search, SignedIn, found, require
-from fleet_server.api.reads import assets, cases, fleet, records
+from fleet_server.api.reads import assets, calibration, cases, fleet, records
 from fleet_server.api.routes.fleet import Level
 from fleet_server.api.routes.session import set_cookie, sign_in
 from fleet_server.dashboard.site import render
@@ -191,6 +191,15 @@ async def library_page(
     async with app.reader(user) as conn:
         library = view(await fleet.library(conn), user.role)
     return render(request, "library.html", user, library=library)
+
+
+@router.get("/calibration")
+async def calibration_page(
+    request: Request, user: Annotated[User, Depends(require(Permission.VIEW_LIBRARY))], app: App
+) -> Response:
+    async with app.reader(user) as conn:
+        kept = view(await calibration.calibration(conn, app.clock.now()), user.role)
+    return render(request, "calibration.html", user, calibration=kept)
 
 
 @router.get("/docs")

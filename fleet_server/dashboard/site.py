@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from fleet_core.assets import FAILURE_MODES
 from fleet_server.api.access import session_token
 from fleet_server.api.services import services_of
 from fleet_server.dashboard import format as written
@@ -44,7 +45,7 @@ class LongLivedFiles(StaticFiles):
 
 def install(app: FastAPI) -> None:
     """Add static files and pages to the application."""
-    from fleet_server.dashboard import pages  # pages use render() of this module
+    from fleet_server.dashboard import demand_page, pages  # pages use render() of this module
 
     charts = charts_folder()
     if charts is not None:
@@ -53,6 +54,7 @@ def install(app: FastAPI) -> None:
         _log.warning("ECharts is not installed (package nicegui): pages show tables without charts")
     app.mount("/static", LongLivedFiles(directory=STATIC), name="static")
     app.include_router(pages.router)
+    app.include_router(demand_page.router)
     app.state.error_page = error_page
 
 
@@ -105,7 +107,11 @@ def _make_environment() -> jinja2.Environment:
         written.data_block,
     ):
         environment.filters[function.__name__] = function
-    environment.globals.update(level_labels=written.LEVEL_LABELS, case_steps=written.CASE_STEPS)
+    environment.globals.update(
+        level_labels=written.LEVEL_LABELS,
+        case_steps=written.CASE_STEPS,
+        failure_modes=tuple(FAILURE_MODES.values()),
+    )
     return environment
 
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,14 @@ class Calibration:
         """The curve with its promise kept, for a course of this signature (BINS,)."""
         group = _group(signature)
         return curve.stretched(self.early[group], self.late[group])
+
+    def widened(self, early: float, late: float) -> Calibration:
+        """Stretched further: what the outcomes of a cohort showed that the library alone could not."""
+        return replace(
+            self,
+            early=tuple(round(factor * early, 4) for factor in self.early),
+            late=tuple(round(factor * late, 4) for factor in self.late),
+        )
 
     @property
     def digest(self) -> str:

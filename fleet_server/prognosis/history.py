@@ -1,7 +1,7 @@
-"""Degradation histories from files: our own trajectory CSV, the NASA/IMS bearing tests, FEMTO bearing features.
+"""Degradation histories from files: our own trajectory CSV and recorded public sets (see ``history_sets``).
 
 Input is hostile: sizes are bounded, every unit is checked, an unusable unit or row is refused with its reason and the
-rest goes on. ``.gz`` is read and written as such.
+rest goes on. ``.gz`` is read and written as such. A row costs 16 bytes while a file is read, whatever it holds.
 
 Trajectory CSV: a header and one row for each point, points of a unit in order of time::
 
@@ -10,13 +10,6 @@ Trajectory CSV: a header and one row for each point, points of a unit in order o
 ``ratio`` is the indicator over the unit's healthy level; with ``value`` instead, the healthy level is taken from the
 file (the median from 8 % to 30 % of the unit's points: after running in, before wear). ``failed`` is 1 or 0,
 ``source`` may say ``simulated``.
-
-IMS: two tests of four bearings each; the ends are known from the published description (test 1: bearing 3 inner race
-and bearing 4 roller failed; test 2: bearing 1 outer race failed), the others are censored. The rig paused for days at a
-time: hours are operating hours. A failed bearing's course ends at the peak: what follows is the rig being stopped.
-
-FEMTO: accelerated tests that last hours, one snapshot every 10 s, ended at a vibration limit; real hours are kept (see
-library.py for why they cannot dominate); the failed element was not published, so the mode is unknown.
 """
 
 from __future__ import annotations
@@ -24,10 +17,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO
@@ -36,48 +27,49 @@ import numpy as np
 
 from fleet_core.assets import FAILURE_MODES, UNKNOWN_FAILURE_MODE, component_type
 from fleet_core.errors import BadInput
+from fleet_server.prognosis.history_sets import read_battery, read_femto, read_ims
+from fleet_server.prognosis.history_units import History, Reader, Source, healthy_level, point
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.signatures import Floats
 
-Format = Literal["trajectory-csv", "ims", "femto"]
+__all__ = ["History", "healthy_level", "read_history", "write_history"]
+
+Format = Literal["trajectory-csv", "ims", "femto", "nasa-battery"]
 MAX_ROWS = 2_000_000
 MAX_TEXT_BYTES = 400 * 1024 * 1024
 MAX_UNITS = 20_000
-HEALTHY_SPAN = (0.08, 0.3)
-
-_IMS_PAUSE_H = 1.0
-_IMS_FAILED = {"1": {3: "bearing_spalling", 4: "bearing_spalling"}, "2": {1: "bearing_spalling"}}
-_FEMTO_STEP_H = 10.0 / 3600.0
-
-
-@dataclass
-class History:
-    """What a file holds: usable trajectories, and what was refused (unit or row -> reason)."""
-
-    trajectories: list[Trajectory] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    rows_skipped: int = 0
-
-    def add(self, unit: str, **fields: object) -> None:
-        """Add one unit, or note why it is refused."""
-        try:
-            self.trajectories.append(Trajectory(unit_serial=unit, **fields))  # type: ignore[arg-type] # checked there
-        except BadInput as error:
-            self.refused[unit[:80]] = str(error)
+CYCLE_H = 3.0
+"""Operating hours of one cycle of a cell (charge and discharge) unless said otherwise."""
+REPORT_ROWS = 50_000
+_CMAPSS_COLUMNS = 26
+_DESCRIBING = ("failed", "failure_mode", "component_type", "source", "asset_class", "jurisdiction")
 
 
-def read_history(path: Path, layout: Format | None = None) -> History:
-    """Read a history file, telling its layout from the header unless given. Raises BadInput for a useless file."""
+def read_history(
+    path: Path,
+    layout: Format | None = None,
+    *,
+    cycle_h: float = CYCLE_H,
+    progress: Callable[[int], None] | None = None,
+) -> History:
+    """Read a history file, telling its layout from the header unless given. Raises BadInput for a useless file.
+
+    ``cycle_h`` is how many operating hours a cycle counts in sets that count cycles. ``progress`` is called with the
+    number of rows read so far, now and then.
+    """
     try:
         with _open_text(path) as stream:
             rows = csv.reader(_bounded(stream))
             header = [name.strip() for name in next(rows, [])]
-            chosen = layout or _layout_of(header)
-            reader = {"trajectory-csv": _trajectories, "ims": _ims, "femto": _femto}[chosen]
-            history = reader(header, islice(rows, MAX_ROWS), path)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, KeyError) as error:
+            reader = READERS[layout or _layout_of(header)]
+            counted = _Counted(islice(rows, MAX_ROWS), progress)
+            history = reader(Source(header, counted, _stem(path), cycle_h))
+            if next(rows, None) is not None:
+                raise BadInput("history_file", f"{path}: more than {MAX_ROWS} rows; split it by unit")
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, LookupError, ValueError) as error:
         raise BadInput("history_file", f"{path}: {error}") from None
-    if not history.trajectories and not history.refused:
+    history.rows = counted.rows
+    if not history.trajectories and not history.units_refused:
         raise BadInput("history_file", f"{path}: no unit in it")
     return history
 
@@ -97,12 +89,6 @@ def write_history(path: Path, trajectories: Iterable[Trajectory]) -> None:
     path.write_bytes(gzip.compress(content, 9, mtime=0) if path.suffix == ".gz" else content)
 
 
-def healthy_level(values: Floats) -> float:
-    """A unit's healthy level: the median of its life from 8 % to 30 %."""
-    first, last = (int(share * values.size) for share in HEALTHY_SPAN)
-    return float(np.median(values[first : max(last, first + 1)]))
-
-
 def _open_text(path: Path) -> TextIO:
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8", newline="")
@@ -119,7 +105,24 @@ def _bounded(stream: TextIO) -> Iterator[str]:
         yield line
 
 
+class _Counted:
+    """Rows as they are read, counted and reported."""
+
+    def __init__(self, rows: Iterable[list[str]], progress: Callable[[int], None] | None) -> None:
+        self.rows = 0
+        self._source = rows
+        self._progress = progress
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for row in self._source:
+            self.rows += 1
+            if self._progress is not None and self.rows % REPORT_ROWS == 0:
+                self._progress(self.rows)
+            yield row
+
+
 def _layout_of(header: list[str]) -> Format:
+    """The layout a header tells. Raises BadInput, for known sets that cannot be used with the reason."""
     names = {name.lower() for name in header}
     if {"unit", "hours"} <= names:
         return "trajectory-csv"
@@ -127,54 +130,68 @@ def _layout_of(header: list[str]) -> Format:
         return "ims"
     if {"snapshot", "h_rms"} <= names:
         return "femto"
+    if {"cell", "cycle", "capacity_ah"} <= names:
+        return "nasa-battery"
+    if {"serial_number", "tstart", "tstop", "fails"} <= names:
+        text = "SMART counts are zero while a drive is healthy: there is no healthy level to be a ratio of"
+        raise BadInput("history_file", f"{text}; fit them as a table with `fleet-models rul fit`")
+    if len(header) == 1 and len(header[0].split()) == _CMAPSS_COLUMNS:
+        text = "C-MAPSS: many channels of an engine, none the indicator of a component in the registry"
+        raise BadInput("history_file", f"{text}; fit it as a table with `fleet-models rul fit`")
     raise BadInput("history_file", "unknown layout; expected columns unit,hours,ratio,... or name --format")
 
 
-def _trajectories(header: list[str], rows: Iterable[list[str]], path: Path) -> History:
-    names = [name.lower() for name in header]
+def _trajectories(source: Source) -> History:
+    names = [name.lower() for name in source.header]
     kind = "ratio" if "ratio" in names else "value"
     for needed in ("unit", "hours", kind, "failed", "component_type"):
         if needed not in names:
-            raise BadInput("history_file", f"{path}: column {needed} is missing")
+            raise BadInput("history_file", f"{source.stem}: column {needed} is missing")
+    unit_at, hours_at, value_at = (names.index(name) for name in ("unit", "hours", kind))
+    last = max(unit_at, hours_at, value_at)
     history = History()
-    points: dict[str, list[tuple[float, float]]] = {}
+    points: dict[str, array[float]] = {}  # hours and values in turn
     described: dict[str, Mapping[str, str]] = {}
-    for row in rows:
-        record = dict(zip(names, (cell.strip() for cell in row), strict=False))
-        unit, point = record.get("unit", ""), _point(record.get("hours"), record.get(kind))
-        if not unit or point is None or (unit not in points and len(points) >= MAX_UNITS):
+    for row in source.rows:
+        unit = row[unit_at].strip() if len(row) > last else ""
+        here = point(row[hours_at], row[value_at]) if unit else None
+        if here is None or (unit not in points and len(points) >= MAX_UNITS):
             history.rows_skipped += 1
             continue
-        points.setdefault(unit, []).append(point)
-        described.setdefault(unit, record)
-    for unit, course in points.items():
-        hours, ratio = (np.array(column) for column in zip(*course, strict=True))
-        _add_described(history, unit, hours, ratio, described[unit], path, kind == "value")
+        if unit not in points:
+            points[unit] = array("d")
+            record = dict(zip(names, row, strict=False))
+            described[unit] = {name: record.get(name, "").strip() for name in _DESCRIBING}
+        points[unit].extend(here)
+    for unit in list(points):
+        course = np.frombuffer(points.pop(unit)).reshape(-1, 2)
+        hours, values = np.ascontiguousarray(course[:, 0]), np.ascontiguousarray(course[:, 1])
+        _add_described(history, unit, hours, values, described[unit], source.stem, kind == "value")
     return history
 
 
 def _add_described(
-    history: History, unit: str, hours: Floats, ratio: Floats, record: Mapping[str, str], path: Path, absolute: bool
+    history: History, unit: str, hours: Floats, ratio: Floats, record: Mapping[str, str], stem: str, absolute: bool
 ) -> None:
     """Add one unit of a trajectory CSV; ``absolute`` values are put over the unit's own healthy level."""
     level = healthy_level(ratio) if absolute else 1.0
     try:
         kind = component_type(record.get("component_type", "")).code
     except BadInput as error:
-        history.refused[unit[:80]] = str(error)
+        history.refuse(unit, str(error))
         return
     if record.get("failed") not in ("0", "1"):
-        history.refused[unit[:80]] = "failed: 0 or 1 expected"
+        history.refuse(unit, "failed: 0 or 1 expected")
         return
     if not level > 0:
-        history.refused[unit[:80]] = "its healthy level is not positive"
+        history.refuse(unit, "its healthy level is not positive")
         return
     mode = record.get("failure_mode", "")
     history.add(
         unit,
-        trajectory_id=f"{_stem(path)}:{unit}",
+        trajectory_id=f"{stem}:{unit}",
         component_type=kind,
-        source="simulated" if record.get("source") == "simulated" else f"import:{_stem(path)}",
+        source="simulated" if record.get("source") == "simulated" else f"import:{stem}",
         failure_mode=mode if mode in FAILURE_MODES else UNKNOWN_FAILURE_MODE,
         failed=record["failed"] == "1",
         hours=hours,
@@ -184,92 +201,13 @@ def _add_described(
     )
 
 
-def _ims(header: list[str], rows: Iterable[list[str]], path: Path) -> History:
-    history = History()
-    times: list[datetime] = []
-    values: list[list[float]] = []
-    columns = [index for index, name in enumerate(header) if name.startswith("Bearing")]
-    when = header.index("Datetime")
-    for row in rows:
-        try:
-            moment = datetime.strptime(row[when].strip(), "%Y.%m.%d.%H.%M.%S")  # noqa: DTZ007 only differences matter
-            levels = [float(row[index]) for index in columns]
-        except (ValueError, IndexError):
-            history.rows_skipped += 1
-            continue
-        if all(map(math.isfinite, levels)) and (not times or moment > times[-1]):
-            times.append(moment)
-            values.append(levels)
-        else:
-            history.rows_skipped += 1
-    if len(times) < 50:
-        raise BadInput("history_file", f"{path}: fewer than 50 usable rows")
-    steps_h = np.diff([moment.timestamp() for moment in times], prepend=times[0].timestamp()) / 3600.0
-    steps_h = np.where(steps_h > _IMS_PAUSE_H, np.median(steps_h), steps_h)
-    steps_h[0] = 0.0
-    hours, levels_of = np.cumsum(steps_h), np.array(values)
-    test = "1" if len(columns) == 8 else "2"
-    for bearing in range(1, 5):
-        mine = [at for at, index in enumerate(columns) if header[index].startswith(f"Bearing {bearing}")]
-        if mine:
-            _add_ims(history, test, bearing, hours, levels_of[:, mine].mean(axis=1), path)
-    return history
-
-
-def _add_ims(history: History, test: str, bearing: int, hours: Floats, level: Floats, path: Path) -> None:
-    mode = _IMS_FAILED[test].get(bearing)
-    end = level.size
-    if mode:  # a failed bearing's course ends at its peak
-        tail = int(0.9 * level.size)
-        end = tail + int(np.argmax(level[tail:])) + 1
-    history.add(
-        f"IMS{test}-B{bearing}",
-        trajectory_id=f"ims:{test}-{bearing}",
-        component_type="bearing",
-        source="import:ims",
-        failure_mode=mode or UNKNOWN_FAILURE_MODE,
-        failed=mode is not None,
-        hours=hours[:end],
-        ratio=level[:end] / healthy_level(level),
-        detail={"file": path.name},
-    )
-
-
-def _femto(header: list[str], rows: Iterable[list[str]], path: Path) -> History:
-    history = History()
-    column, number = header.index("h_rms"), header.index("snapshot")
-    course: list[tuple[float, float]] = []
-    for row in rows:
-        point = _point(row[number], row[column]) if len(row) > max(column, number) else None
-        if point is None or (course and point[0] <= course[-1][0]):
-            history.rows_skipped += 1
-        else:
-            course.append(point)
-    if len(course) < 50:
-        raise BadInput("history_file", f"{path}: fewer than 50 usable rows")
-    snapshots, level = (np.array(values) for values in zip(*course, strict=True))
-    unit = f"FEMTO-{_stem(path).rpartition('Bearing')[2] or _stem(path)}"
-    history.add(
-        unit,
-        trajectory_id=unit.lower().replace("femto-", "femto:"),
-        component_type="bearing",
-        source="import:femto",
-        failure_mode=UNKNOWN_FAILURE_MODE,
-        failed=True,
-        hours=(snapshots - snapshots[0]) * _FEMTO_STEP_H,
-        ratio=level / healthy_level(level),
-        detail={"file": path.name},
-    )
-    return history
-
-
-def _point(hours: str | None, value: str | None) -> tuple[float, float] | None:
-    try:
-        point = (float(hours or ""), float(value or ""))
-    except ValueError:
-        return None
-    return point if all(map(math.isfinite, point)) else None
-
-
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".csv")
+
+
+READERS: Mapping[Format, Reader] = {
+    "trajectory-csv": _trajectories,
+    "ims": read_ims,
+    "femto": read_femto,
+    "nasa-battery": read_battery,
+}

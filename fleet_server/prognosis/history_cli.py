@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,8 +15,9 @@ from rich.table import Table
 
 from fleet_core.clock import clock_from_environment, clock_from_spec
 from fleet_core.errors import ForestallError
-from fleet_server.prognosis.history import Format, History, read_history
+from fleet_server.prognosis.history import CYCLE_H, READERS, Format, History, read_history
 from fleet_server.prognosis.learning import add_trajectories
+from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.service import prepare
 from fleet_server.prognosis.shelf import rows
 from fleet_server.settings import Settings, load_settings
@@ -23,6 +25,10 @@ from fleet_server.store.pool import open_pool, transaction
 from fleet_server.store.sql import queries
 
 Result = TypeVar("Result")
+AT_ONCE = 200
+"""Units stored in one transaction."""
+TELL_S = 2.0
+SHOWN_REFUSALS = 20
 
 history_app = typer.Typer(help="Degradation histories: the library of past cases.", no_args_is_help=True)
 
@@ -32,31 +38,32 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 @history_app.command("import")
 def import_files(
-    files: Annotated[list[Path], typer.Argument(help="Trajectory CSV, IMS or FEMTO files; .gz is fine.")],
+    files: Annotated[list[Path], typer.Argument(help="Trajectory CSV, IMS, FEMTO or NASA battery files; .gz is fine.")],
     config: ConfigOption = Path("server.toml"),
-    layout: Annotated[str, typer.Option("--format", help="ims, femto or trajectory-csv; told from the header.")] = "",
+    layout: Annotated[str, typer.Option("--format", help=f"{', '.join(READERS)}; told from the header.")] = "",
     exclude: Annotated[list[str] | None, typer.Option(help="A unit to leave out; may be repeated.")] = None,
+    cycle_hours: Annotated[
+        float, typer.Option(min=0.001, max=8760, help="Operating hours of a cycle, for sets that count cycles.")
+    ] = CYCLE_H,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check the files, change nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add the units of history files to the library. What is there already stays as it is."""
-    chosen: Format | None = None
-    if layout:
-        if layout not in ("ims", "femto", "trajectory-csv"):
-            raise _failed(f"--format {layout}: use ims, femto or trajectory-csv")
-        chosen = layout  # type: ignore[assignment] # checked above
+    """Add the units of history files to the library. What is there already stays as it is.
+
+    A file that cannot be read is refused with its reason, the others are imported, and the exit code is 2.
+    """
+    if layout and layout not in READERS:
+        raise _failed(f"--format {layout}: use {', '.join(READERS)}")
+    chosen: Format | None = layout or None  # type: ignore[assignment] # checked above
+    histories = _read(files, chosen, cycle_hours, frozenset(exclude or ()))
     try:
-        histories = {str(path): read_history(path, chosen) for path in files}
-        summary = _run(config, lambda settings: _import(settings, histories, frozenset(exclude or ())))
+        work = _import_all(histories, None) if dry_run else None
+        summary = asyncio.run(work) if work else _run(config, lambda settings: _import(settings, histories))
     except ForestallError as error:
         raise _failed(str(error)) from None
-    if as_json:
-        typer.echo(json.dumps(summary))
-        return
-    for path, counts in summary["files"].items():
-        typer.echo(f"{path}: {counts['units']} units, {counts['new']} new, {counts['rows_skipped']} rows skipped")
-        for unit, reason in counts["refused"].items():
-            typer.echo(f"  refused {unit}: {reason}", err=True)
-    typer.echo(", ".join(f"{units} {kind} histories ready" for kind, units in summary["ready"].items()))
+    _tell(summary, as_json)
+    if any("error" in counts for counts in summary["files"].values()):
+        raise typer.Exit(2)
 
 
 @history_app.command("list")
@@ -75,25 +82,93 @@ def list_library(config: ConfigOption = Path("server.toml"), as_json: JsonOption
     Console().print(table)
 
 
-async def _import(settings: Settings, histories: dict[str, History], excluded: frozenset[str]) -> dict[str, Any]:
+def _read(
+    files: list[Path], layout: Format | None, cycle_h: float, excluded: frozenset[str]
+) -> Iterator[tuple[str, History | ForestallError]]:
+    """One file after another, so that no more than one is in memory; the units in ``excluded`` are left out."""
+    for path in files:
+        told_s = time.monotonic()
+
+        def tell(rows_read: int, path: Path = path) -> None:
+            nonlocal told_s
+            if time.monotonic() - told_s >= TELL_S:
+                told_s = time.monotonic()
+                typer.echo(f"{path}: {rows_read:,} rows read ...", err=True)
+
+        try:
+            history = read_history(path, layout, cycle_h=cycle_h, progress=tell)
+        except ForestallError as error:
+            yield str(path), error
+            continue
+        history.trajectories = [unit for unit in history.trajectories if unit.unit_serial not in excluded]
+        yield str(path), history
+
+
+async def _import(settings: Settings, histories: Iterator[tuple[str, History | ForestallError]]) -> dict[str, Any]:
     clock = clock_from_spec(settings.clock) if settings.clock else clock_from_environment()
     pool = await open_pool(settings, "worker", size=1)
-    summary: dict[str, Any] = {"files": {}, "ready": {}}
-    kinds: set[str] = set()
     try:
-        for path, history in histories.items():
-            wanted = [unit for unit in history.trajectories if unit.unit_serial not in excluded]
+
+        async def add(units: list[Trajectory]) -> int:
             async with transaction(pool) as conn:
-                new = await add_trajectories(conn, clock, wanted)
-            kinds |= {unit.component_type for unit in wanted}
-            counts = {"units": len(wanted), "new": new, "refused": history.refused}
-            summary["files"][path] = counts | {"rows_skipped": history.rows_skipped}
-        for kind in sorted(kinds):
+                return await add_trajectories(conn, clock, units)
+
+        summary = await _import_all(histories, add)
+        for kind in sorted(summary["ready"]):
             async with transaction(pool) as conn:
                 summary["ready"][kind] = await prepare(conn, clock, kind)
     finally:
         await pool.close()
     return summary
+
+
+async def _import_all(
+    histories: Iterator[tuple[str, History | ForestallError]],
+    add: Callable[[list[Trajectory]], Awaitable[int]] | None,
+) -> dict[str, Any]:
+    """Add what was read, some units at a time: a stopped import is taken up by running it again. None: a dry run."""
+    summary: dict[str, Any] = {"dry_run": add is None, "files": {}, "ready": {}}
+    for path, history in histories:
+        if isinstance(history, ForestallError):
+            summary["files"][path] = {"error": str(history)}
+            continue
+        units, new, told_s = history.trajectories, 0, time.monotonic()
+        for start in range(0, len(units) if add else 0, AT_ONCE):
+            assert add is not None
+            new += await add(units[start : start + AT_ONCE])
+            if time.monotonic() - told_s >= TELL_S:
+                told_s = time.monotonic()
+                typer.echo(f"{path}: {start + AT_ONCE:,} of {len(units):,} units stored ...", err=True)
+        summary["ready"] |= {unit.component_type: 0 for unit in units}
+        summary["files"][path] = {
+            "units": len(units),
+            "failed": sum(unit.failed for unit in units),
+            "new": new,
+            "refused": history.refused,
+            "units_refused": history.units_refused,
+            "rows": history.rows,
+            "rows_skipped": history.rows_skipped,
+        }
+    return summary
+
+
+def _tell(summary: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    for path, counts in summary["files"].items():
+        if "error" in counts:
+            typer.echo(f"{path}: refused: {counts['error']}", err=True)
+            continue
+        added = "none stored (dry run)" if summary["dry_run"] else f"{counts['new']} new"
+        units = f"{counts['units']} units, {counts['failed']} observed until failure, {added}"
+        typer.echo(f"{path}: {units}; {counts['rows_skipped']} of {counts['rows']} rows skipped")
+        for unit, reason in list(counts["refused"].items())[:SHOWN_REFUSALS]:
+            typer.echo(f"  refused {unit}: {reason}", err=True)
+        if counts["units_refused"] > SHOWN_REFUSALS:
+            typer.echo(f"  and {counts['units_refused'] - SHOWN_REFUSALS} more units", err=True)
+    if not summary["dry_run"] and summary["ready"]:
+        typer.echo(", ".join(f"{units} {kind} histories ready" for kind, units in summary["ready"].items()))
 
 
 async def _list(settings: Settings) -> list[dict[str, Any]]:

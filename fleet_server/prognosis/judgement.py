@@ -11,7 +11,7 @@ The probabilities of failure are read from the calibrated curve, so they and the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,26 @@ def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Jud
         rul_p90_h=late_h,
         survival=_points(curve),
         neighbours=_listed(near),
+    )
+
+
+def withheld(made: Judgement, component_type: str) -> Judgement:
+    """An abstention in place of a forecast whose cohort has drifted; what it says of the failure mode stands."""
+    if made.abstained:
+        return made
+    reason = (
+        f"No forecast: the forecasts for a {component_type} in assets of this class have lately not kept their promise."
+    )
+    return replace(
+        made,
+        abstained=True,
+        reason=reason,
+        abstain_code="cohort_drifted",
+        p_fail={},
+        rul_p10_h=None,
+        rul_p50_h=None,
+        rul_p90_h=None,
+        survival=(),
     )
 
 

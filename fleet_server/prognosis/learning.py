@@ -25,6 +25,7 @@ from fleet_server.prognosis.course import HOUR_US, read_course
 from fleet_server.prognosis.judgement import indicator_ratio
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.shelf import rows
+from fleet_server.prognosis.signatures import Floats
 from fleet_server.store.sql import queries
 
 LEARNED_DAYS = 60
@@ -44,24 +45,13 @@ async def learn_from_case(conn: AsyncConnection[Any], clock: Clock, case_id: uui
     else it is censored: it was replaced in time. A false alarm, or a case without a course, teaches nothing: None.
     Idempotent. Raises BadInput for an unknown case.
     """
-    found = await rows(conn, _sql.closed_case, {"case_id": case_id})
-    if not found:
-        raise BadInput("case", f"{case_id} does not exist, or its finding or component does not")
-    case = found[0]
+    case = await case_record(conn, case_id)
     outcome = case["outcome"] if isinstance(case["outcome"], dict) else {}
     if case["state"] in ("false_alarm", "cancelled") or outcome.get("false_alarm"):
         return None
     finding = Finding.from_json(json.dumps(case["body"]))
-    until = case["repaired_at"] or clock.now()
-    since = max(until - timedelta(days=LEARNED_DAYS), case["since"] or until - timedelta(days=LEARNED_DAYS))
-    times_us, values = await read_course(
-        conn, case["asset_id"], finding.indicator_metric, since, until, MAX_LEARNED_POINTS
-    )
-    ratio = indicator_ratio(case["component_type"], values, finding.indicator_baseline)
+    times_us, ratio = await case_course(conn, clock, case)
     failed = outcome.get("failed") is True
-    keep = np.isfinite(ratio)
-    if failed and keep.any():
-        keep[int(np.nanargmax(ratio)) + 1 :] = False
     try:
         learned = Trajectory(
             trajectory_id=f"case:{case_id}",
@@ -70,8 +60,8 @@ async def learn_from_case(conn: AsyncConnection[Any], clock: Clock, case_id: uui
             source="case",
             failure_mode=failure_mode(str(outcome.get("failure_mode") or case["failure_mode"])).code,
             failed=failed,
-            hours=np.round((times_us[keep] - times_us[keep][:1]) / HOUR_US, 6),
-            ratio=np.round(ratio[keep], 6),
+            hours=np.round((times_us - times_us[:1]) / HOUR_US, 6),
+            ratio=np.round(ratio, 6),
             asset_class=case["asset_class"],
             jurisdiction=case["jurisdiction"],
             tenant_id=case["tenant_id"],
@@ -87,6 +77,33 @@ async def learn_from_case(conn: AsyncConnection[Any], clock: Clock, case_id: uui
     body = {"learned": True, "trajectory": learned.trajectory_id, "failed": learned.failed, "digest": learned.digest}
     await _audit_learning(conn, clock, case, case_id, body)
     return learned.trajectory_id
+
+
+async def case_record(conn: AsyncConnection[Any], case_id: uuid.UUID | str) -> dict[str, Any]:
+    """An ended case with its finding's ``body`` and its component. Raises BadInput for an unknown case."""
+    found = await rows(conn, _sql.closed_case, {"case_id": case_id})
+    if not found:
+        raise BadInput("case", f"{case_id} does not exist, or its finding or component does not")
+    return found[0]
+
+
+async def case_course(conn: AsyncConnection[Any], clock: Clock, case: dict[str, Any]) -> tuple[Floats, Floats]:
+    """Times (microseconds) and ratio of a case's component up to its repair, without what is not finite.
+
+    Of a component that failed it ends at the peak: what follows is standstill.
+    """
+    finding = Finding.from_json(json.dumps(case["body"]))
+    until = case["repaired_at"] or clock.now()
+    since = max(until - timedelta(days=LEARNED_DAYS), case["since"] or until - timedelta(days=LEARNED_DAYS))
+    times_us, values = await read_course(
+        conn, case["asset_id"], finding.indicator_metric, since, until, MAX_LEARNED_POINTS
+    )
+    ratio = indicator_ratio(case["component_type"], values, finding.indicator_baseline)
+    keep = np.isfinite(ratio)
+    outcome = case["outcome"] if isinstance(case["outcome"], dict) else {}
+    if outcome.get("failed") is True and keep.any():
+        keep[int(np.nanargmax(ratio)) + 1 :] = False
+    return times_us[keep], ratio[keep]
 
 
 async def add_trajectories(conn: AsyncConnection[Any], clock: Clock, units: list[Trajectory]) -> int:

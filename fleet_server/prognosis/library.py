@@ -6,7 +6,8 @@ best alignment: what it still had to live there (a geometric mean over alignment
 
 Invariants: pure; the unit under judgement is never among its own neighbours (``exclude_serials``; asserted on the
 result); only what a unit had shown up to the alignment point is compared; the same library (``digest``) and the same
-course give the same neighbours in the same order (ties by id). Hours are operating hours.
+course give the same neighbours in the same order (ties by id). Hours are operating hours. A large library is searched
+through an exact index (``search.py``): the neighbours, to the last bit, are those of the full comparison.
 
 Test rigs that fail within hours keep their real hours; nothing is scaled to look alike. So that they do not pass for
 neighbours of a unit which has just begun to wear (every course is flat there), a past unit must have lived as long
@@ -23,8 +24,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fleet_core.errors import BadInput
+from fleet_server.prognosis.search import SignatureIndex
+from fleet_server.prognosis.search_blocks import ATTRIBUTES
 from fleet_server.prognosis.signatures import BINS, Flags, Floats, signatures
 from fleet_server.prognosis.survival import MIN_HOURS
 
@@ -32,6 +36,8 @@ MAX_POINTS = 100_000
 MAX_HOURS = 200_000.0
 MAX_ALIGNMENTS = 64
 MAX_NEIGHBOURS = 80
+INDEXED_FROM = 50_000
+"""Alignment points from which a library is searched through an index; about 800 units."""
 FULL_DAY_H = 24.0
 FLAT_RATIO = 0.03
 HIGHEST_NOISE = 0.15
@@ -41,6 +47,7 @@ HIGHEST_NOISE = 0.15
 _TOLERANCE = np.array([0.2, 0.25, 0.4, 0.6, 1.0, 1.5])
 _BANDWIDTH_RANK = 24
 _LEAST_BANDWIDTH = 0.5
+Ints = npt.NDArray[np.int64]
 _SERIAL = re.compile(r"[^\x00-\x1f\x7f]{1,128}\Z")
 
 
@@ -126,16 +133,15 @@ class Library:
         self.digest = joined.hexdigest()
         self.units = [item for item in usable if item.alignments.remaining_h.size]
         sizes = [item.alignments.remaining_h.size for item in self.units]
-        self._starts = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.int64) if sizes else np.empty(0, np.int64)
-        self._owner = np.repeat(np.arange(len(sizes)), sizes)
         rows = [item.alignments.signatures for item in self.units]
         scaled = np.concatenate(rows) / _TOLERANCE if rows else np.empty((0, BINS))
-        self._columns = np.ascontiguousarray(scaled.T, dtype=np.float64)
-        remaining_h = np.concatenate([item.alignments.remaining_h for item in self.units]) if rows else np.empty(0)
-        self._log_remaining_h = np.log(np.maximum(remaining_h, MIN_HOURS))
+        self._index = _indexed(scaled, sizes) if len(scaled) > INDEXED_FROM else None
+        self._every = _Points(() if self._index else self.units)
         self._life_h = np.array([item.hours[-1] - item.hours[0] for item in self.units], dtype=np.float64)
         self._failed = np.array([item.failed for item in self.units], dtype=bool)
-        self._serials = np.array([item.unit_serial for item in self.units], dtype=object)
+        self._numbers: dict[str, list[int]] = {}
+        for number, item in enumerate(self.units):
+            self._numbers.setdefault(item.unit_serial, []).append(number)
 
     def __len__(self) -> int:
         return len(self.units)
@@ -147,37 +153,72 @@ class Library:
 
         ``lived_h`` is how long the living course is, hours.
         """
-        as_slow = self._life_h >= min(lived_h, FULL_DAY_H)
-        allowed = np.flatnonzero(as_slow & ~np.isin(self._serials, list(exclude_serials)))
-        if not allowed.size:
+        allowed = self._life_h >= min(lived_h, FULL_DAY_H)
+        for serial in exclude_serials:
+            allowed[self._numbers.get(serial, [])] = False
+        numbers, points = self._compared(signature, covered, allowed)
+        kept = np.flatnonzero(allowed[numbers])
+        if not kept.size:
             empty = np.empty(0)
             return Neighbours([], empty, empty, empty, np.empty(0, dtype=bool))
-        distance = self._distances(signature, covered)
-        best = np.minimum.reduceat(distance, self._starts)
-        chosen = allowed[np.argsort(best[allowed], kind="stable")][:MAX_NEIGHBOURS]
-        units = [self.units[index] for index in chosen]
+        distance = points.distances(signature, covered)
+        best = np.minimum.reduceat(distance, points.starts)
+        chosen = kept[np.argsort(best[kept], kind="stable")][:MAX_NEIGHBOURS]
+        units = [self.units[number] for number in numbers[chosen]]
         assert not any(unit.unit_serial in exclude_serials for unit in units), "a unit was judged against itself"
         width = max(float(best[chosen][min(_BANDWIDTH_RANK, chosen.size) - 1]), _LEAST_BANDWIDTH)
         return Neighbours(
             units=units,
             distance=best[chosen],
             weight=np.exp(-0.5 * (best[chosen] / width) ** 2),
-            remaining_h=self._remaining(distance, best, width)[chosen],
-            failed=self._failed[chosen],
+            remaining_h=points.remaining_h(distance, best, width)[chosen],
+            failed=self._failed[numbers[chosen]],
         )
 
-    def _remaining(self, distance: Floats, best: Floats, width: float) -> Floats:
-        """What each unit still had to live at its best alignment and those nearly as good, hours."""
-        likeness = np.exp(-0.5 * (distance**2 - best[self._owner] ** 2) / width**2)
-        log_h = np.add.reduceat(likeness * self._log_remaining_h, self._starts)
-        return np.asarray(np.exp(log_h / np.add.reduceat(likeness, self._starts)))
+    def _compared(self, signature: Floats, covered: Flags, allowed: Flags) -> tuple[Ints, _Points]:
+        """Which units (numbers ascending) are compared in full: all, or the nearest that the index finds."""
+        if self._index is None:
+            return np.arange(len(self.units)), self._every
+        scaled = signature / _TOLERANCE
+        found = self._index.search(scaled, MAX_NEIGHBOURS, compared=covered, allowed_units=allowed)
+        numbers = np.sort(found.units)
+        return numbers, _Points([self.units[number] for number in numbers])
 
-    def _distances(self, signature: Floats, covered: Flags) -> Floats:
-        """Root mean square distance of every alignment point over the covered bins."""
+
+class _Points:
+    """The alignment points of some units, one unit after the other from ``starts`` on."""
+
+    def __init__(self, units: Sequence[Trajectory]) -> None:
+        sizes = [item.alignments.remaining_h.size for item in units]
+        self.starts = np.concatenate(([0], np.cumsum(sizes)[:-1])).astype(np.int64) if sizes else np.empty(0, np.int64)
+        self._owner = np.repeat(np.arange(len(sizes)), sizes)
+        rows = [item.alignments.signatures for item in units]
+        scaled = np.concatenate(rows) / _TOLERANCE if rows else np.empty((0, BINS))
+        self._columns = np.ascontiguousarray(scaled.T, dtype=np.float64)
+        remaining_h = np.concatenate([item.alignments.remaining_h for item in units]) if rows else np.empty(0)
+        self._log_remaining_h = np.log(np.maximum(remaining_h, MIN_HOURS))
+
+    def distances(self, signature: Floats, covered: Flags) -> Floats:
+        """Root mean square distance of every point over the covered bins."""
         total = np.zeros(self._columns.shape[1])
         for index in np.flatnonzero(covered):
             total += (self._columns[index] - signature[index] / _TOLERANCE[index]) ** 2
         return np.asarray(np.sqrt(total / covered.sum()))
+
+    def remaining_h(self, distance: Floats, best: Floats, width: float) -> Floats:
+        """What each unit still had to live at its best alignment and those nearly as good, hours."""
+        likeness = np.exp(-0.5 * (distance**2 - best[self._owner] ** 2) / width**2)
+        log_h = np.add.reduceat(likeness * self._log_remaining_h, self.starts)
+        return np.asarray(np.exp(log_h / np.add.reduceat(likeness, self.starts)))
+
+
+def _indexed(scaled: Floats, sizes: Sequence[int]) -> SignatureIndex:
+    """All alignment points in double precision; a point's id is its place, so that ties go as in the comparison."""
+    index = SignatureIndex(BINS, "float64")
+    units = np.repeat(np.arange(len(sizes)), sizes)
+    index.add(np.arange(len(scaled)), units, scaled, np.zeros((len(scaled), ATTRIBUTES), dtype=np.int64))
+    index.sorted_count()  # sorts it now, before anyone searches
+    return index
 
 
 def _align(unit: Trajectory) -> Alignments:

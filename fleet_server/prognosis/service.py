@@ -24,9 +24,11 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import Finding, now_us
 from fleet_server.audit.log import record
+from fleet_server.prognosis import learning
+from fleet_server.prognosis.cohorts import Cohort, Verdict
 from fleet_server.prognosis.course import HOUR_US, read_course
-from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Judgement, indicator_ratio, judge
-from fleet_server.prognosis.learning import learn_from_case
+from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Judgement, indicator_ratio, judge, withheld
+from fleet_server.prognosis.live_calibration import score_case, standing_of
 from fleet_server.prognosis.shelf import Scope, Shelf, rows
 from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course
 from fleet_server.store.sql import queries
@@ -36,8 +38,9 @@ SECONDS = Histogram(
 )
 MADE = Counter("forestall_prognosis_total", "Prognoses by outcome", ["outcome"])
 
-__all__ = ["PrognosisRow", "learn_from_case", "prepare", "prognose", "reproduce"]
+__all__ = ["PrognosisRow", "learn_from_case", "prepare", "prepare_scope", "prognose", "reproduce"]
 
+_FORECAST = ("rul_p10_h", "rul_p50_h", "rul_p90_h", "p_fail")
 _sql = queries("prognosis")
 _shelf = Shelf()
 
@@ -106,8 +109,14 @@ async def prognose(
         "device_state": finding.state.value,
         "onset_us": finding.onset_us,
     }
+    standing = await standing_of(conn, Cohort(scope.component_type, scope.asset_class, MODEL_VERSION))
+    if standing.verdict is not Verdict.OK:
+        inputs["cohort"] = {"verdict": standing.verdict.value, "early": standing.early, "late": standing.late}
     course = [[float(age_h), float(level)] for age_h, level in zip(hours_before, ratio, strict=True)]
-    judgement, library_digest, inputs["calibration_id"] = await _judge(conn, scope, inputs, course, now)
+    made, library_digest, inputs["calibration_id"] = await _judge(conn, scope, inputs, course, now)
+    judgement = _issued(made, inputs)
+    if judgement is not made:  # kept back, and scored all the same: how else could the cohort be trusted again
+        inputs["withheld"] = {name: value for name, value in _answer(made).items() if name in _FORECAST}
     row: PrognosisRow = {
         "prognosis_id": uuid.uuid4(),
         "tenant_id": scope.tenant_id,
@@ -147,15 +156,27 @@ async def reproduce(conn: AsyncConnection[Any], prognosis_id: uuid.UUID | str) -
     again, digest, _ = await _judge(conn, scope, inputs, row["course"], row["made_at"])
     if digest != row["library_digest"]:
         raise BadInput("prognosis", "the library of that moment is no longer complete")
-    answer = _answer(again)
+    answer = _answer(_issued(again, inputs))
     return {name: row[name] for name in answer}, answer
+
+
+async def learn_from_case(conn: AsyncConnection[Any], clock: Clock, case_id: uuid.UUID | str) -> str | None:
+    """What a closed case teaches: its course joins the library (see ``learning``) and its prognoses are scored."""
+    learned = await learning.learn_from_case(conn, clock, case_id)
+    await score_case(conn, clock, case_id)
+    return learned
 
 
 async def prepare(conn: AsyncConnection[Any], clock: Clock, component_type: str) -> int:
     """Calibrate the public library of a component type ahead of its first use; returns its number of units."""
-    library = await _shelf.library(conn, Scope(component_type, "", "", ""), clock.now())
+    return await prepare_scope(conn, clock, Scope(component_type, "", "", ""))
+
+
+async def prepare_scope(conn: AsyncConnection[Any], clock: Clock, scope: Scope) -> int:
+    """Load and calibrate what a scope is compared with, ahead of its first prognosis; returns its number of units."""
+    library = await _shelf.library(conn, scope, clock.now())
     if len(library):
-        await _shelf.calibration(conn, component_type, library, clock.now())
+        await _shelf.calibration(conn, scope.component_type, library, clock.now())
     return len(library)
 
 
@@ -178,7 +199,18 @@ async def _judge(
         calibration = await _shelf.stored_calibration(conn, inputs["calibration_id"])
     else:
         calibration = await _shelf.calibration(conn, scope.component_type, library, known_at)
+        cohort = inputs.get("cohort", {})
+        if cohort.get("verdict") == Verdict.RECALIBRATE:
+            stretch = cohort["early"], cohort["late"]
+            calibration = await _shelf.widened(conn, scope.component_type, calibration, stretch, known_at)
     return judge(evidence, library, calibration), library.digest, calibration.digest
+
+
+def _issued(made: Judgement, inputs: dict[str, Any]) -> Judgement:
+    """What is told of a judgement: nothing of a forecast whose cohort has drifted."""
+    if inputs.get("cohort", {}).get("verdict") == Verdict.ABSTAIN:
+        return withheld(made, inputs["component_type"])
+    return made
 
 
 def _sigma_ratio(finding: Finding) -> float:

@@ -58,8 +58,6 @@ class Shelf:
     libraries: OrderedDict[str, Library] = field(default_factory=OrderedDict)
     trajectories: OrderedDict[str, Trajectory | None] = field(default_factory=OrderedDict)
     calibrations: dict[str, Calibration] = field(default_factory=dict)
-    committed: set[str] = field(default_factory=set)
-    """Digests of calibrations that were read from the database, so are surely in it."""
 
     async def library(self, conn: AsyncConnection[Any], scope: Scope, known_at: datetime) -> Library:
         """The library of a scope as it was known at a domain time."""
@@ -79,31 +77,49 @@ class Shelf:
     ) -> Calibration:
         """The calibration of a library: from this process, from the database, or made now (about a second)."""
         made = self.calibrations.get(library.digest)
-        if made is not None and made.digest in self.committed:
-            return made
         wanted = {
             "scope": component_type,
             "model_version": MODEL_VERSION,
             "library_digest": library.digest,
             "units": len(library),
         }
-        for row in await rows(conn, _sql.latest_calibration, wanted):
-            stored = _read_calibration(row["body"])
-            if stored is not None:
-                made = stored
-                self.committed.add(stored.digest)
+        if made is None:
+            for row in await rows(conn, _sql.latest_calibration, wanted):
+                made = _read_calibration(row["body"])
         if made is None:
             made = await asyncio.to_thread(calibrate, library)
-        if made.digest not in self.committed:  # also when it was made in a transaction that was rolled back
+        if not await rows(conn, _sql.calibration_is_stored, {"calibration_id": made.digest}):
+            # not only when it was made just now: its transaction may have been rolled back, the database restored
             body = Jsonb(json.loads(made.to_json()))
             await conn.execute(
                 _sql.add_calibration, wanted | {"calibration_id": made.digest, "body": body, "made_at": now}
             )
         if len(self.calibrations) >= 4 * MAX_LIBRARIES:
             self.calibrations.clear()
-            self.committed.clear()
         self.calibrations[library.digest] = made
         return made
+
+    async def widened(
+        self,
+        conn: AsyncConnection[Any],
+        component_type: str,
+        made: Calibration,
+        stretch: tuple[float, float],
+        now: datetime,
+    ) -> Calibration:
+        """A calibration stretched further for a cohort; kept apart, so that it is never taken for the library's own."""
+        wider = made.widened(*stretch)
+        kept = {
+            "calibration_id": wider.digest,
+            "scope": f"{component_type}, recalibrated",
+            "model_version": MODEL_VERSION,
+            "library_digest": made.library_digest,
+            "units": made.units,
+            "body": Jsonb(json.loads(wider.to_json())),
+            "made_at": now,
+        }
+        await conn.execute(_sql.add_calibration, kept)
+        return wider
 
     async def stored_calibration(self, conn: AsyncConnection[Any], calibration_id: str) -> Calibration:
         """A calibration by its digest. Raises BadInput when it is not there or not what its digest says."""

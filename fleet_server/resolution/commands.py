@@ -17,6 +17,7 @@ from fleet_core.assets import FAILURE_MODES
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_server.audit.log import record
+from fleet_server.prognosis.live_calibration import score_case
 from fleet_server.resolution.jobs import defer_advance
 from fleet_server.resolution.maintenance import judge_again
 from fleet_server.resolution.metrics import CASES
@@ -199,6 +200,8 @@ async def _end(conn: Connection, clock: Clock, actor: str, case: Row, reason: st
         plan={"ended_because": reason[:300] or state.replace("_", " ")},
     )
     await note(conn, clock, case, str(state), reason[:300] or str(state), {"false_alarm": false_alarm}, actor=actor)
+    if false_alarm:
+        await score_case(conn, clock, case["case_id"])
     CASES.labels(state).inc()
 
 

@@ -1,5 +1,5 @@
 """What happens at a domain time: a watched case is judged again, verification ends, work is overdue, a cancellation
-is told, a person closed by hand.
+is told, a person closed by hand, a standing prognosis is made anew.
 
 One due timer is handled in one transaction with everything it leads to, so it happens once, whoever gets it.
 """
@@ -14,6 +14,7 @@ from fleet_server.resolution.commands import CLOSE_BY_HAND, TELL_CANCELLED, canc
 from fleet_server.resolution.escalations import escalate, intend_message, person, remind_one
 from fleet_server.resolution.jobs import defer_triage
 from fleet_server.resolution.records import SYSTEM, CaseFile, Row, load_case, lock_case, wake
+from fleet_server.resolution.refreshing import REFRESH, refresh_due
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.triage import LOOK_AGAIN
@@ -56,6 +57,8 @@ async def _timer(rt: Runtime, conn: Connection) -> bool:
         await close(rt, conn, file, case, "closed by hand", actor)
     elif timer["kind"] == LOOK_AGAIN and case["state"] == CaseState.OPEN:
         await _look_again(rt, conn, file, case)
+    elif timer["kind"] == REFRESH:
+        await refresh_due(conn, rt.clock, file, case)
     elif timer["kind"] == TELL_CANCELLED:
         await _tell_cancelled(rt, conn, file, case)
     elif timer["kind"] == OVERDUE and case["state"] in (CaseState.COMMITTED, CaseState.IN_PROGRESS):

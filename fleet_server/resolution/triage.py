@@ -38,6 +38,7 @@ from fleet_server.resolution.records import (
     set_timer,
     wake,
 )
+from fleet_server.resolution.refreshing import plan_refresh
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseEvent, CaseState, next_case_state
 from fleet_server.resolution.verification import VERIFY
@@ -173,9 +174,11 @@ async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asse
         "deadline_at": moved_to,
         "prognosis_id": str(prognosis["prognosis_id"]),
     }
-    if judged_before is None or verdict.verdict is Verdict.ACT:  # looked at again with no news: nothing to tell
+    confirms = verdict.verdict is Verdict.ACT and case["state"] == CaseState.OPEN
+    if judged_before is None or confirms:  # looked at again with no news: nothing to tell
         await note(conn, rt.clock, case, "judged", verdict.text, shown)
     await _follow(rt, conn, file, case, verdict, before, moved_to)
+    await plan_refresh(conn, rt.clock, file.policy, case["case_id"], prognosis)
 
 
 async def _follow(
@@ -226,6 +229,8 @@ async def _follow_committed(
     planned_for = case["plan"].get("planned_for")
     reference = datetime.fromisoformat(planned_for) if planned_for else before
     end = datetime.fromisoformat(case["plan"]["window"]["end"])
+    if case["escalated"]:  # a person is asked already; the next refresh after the decision looks again
+        return
     if case["replanning"] or case["plan"].get("keep_plan") or not needs_replan(file.policy, end, reference, moved_to):
         return
     case = await wake(conn, rt.clock, case, replanning=True)

@@ -21,6 +21,7 @@ from fleet_core.clock import clock_from_environment, clock_from_spec
 from fleet_server.app import end_tasks
 from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
+from fleet_server.prognosis.warming import warm_shelf
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
 from fleet_server.resolution.maintenance import end_maintenance
 from fleet_server.resolution.metrics import FAILURES
@@ -150,13 +151,14 @@ async def _serve(rt: Runtime, hooks: Sequence[Hook], stop: asyncio.Event, at_onc
             stalled_worker_timeout=STALLED_S,
         )
     )
+    warming = asyncio.create_task(warm_shelf(rt.pool, rt.clock), name="warm the prognosis shelf")
     log.info("worker is ready")
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([stopping, jobs], return_when=asyncio.FIRST_COMPLETED)
     finally:
         jobs.cancel()  # once: a second time would cut short the jobs that are finishing
-        await end_tasks([*loops, stopping])
+        await end_tasks([*loops, warming, stopping])
         results = await asyncio.gather(jobs, return_exceptions=True)
         await sweep.stop()
         await app.close_async()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_agent.detection import offline, recording
 from edge_agent.detection.api import AssetDetection
 from edge_agent.detection.novelty import Novelty
+from edge_agent.detection.options import settings_of
 from edge_agent.detection.pipeline import NEWS
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState
@@ -55,7 +56,7 @@ def judge_file(path: Path, columns: Sequence[str] = ()) -> tuple[Recording, Verd
     """Judge a file (or some ``columns`` of it) as ``edge-agent detect`` does. Raises BadInput, BadConfig, OSError."""
     args = _arguments(path, columns)
     with contextlib.redirect_stderr(io.StringIO()):  # remarks on columns left out
-        opened = recording.open_recording(args, offline._settings(args), recording.Summary())
+        opened = recording.open_recording(args, settings_of(args), recording.Summary())
     blocks: list[tuple[IntArray, FloatArray]] = []
 
     def passing() -> Iterator[tuple[IntArray, FloatArray]]:
@@ -77,7 +78,7 @@ def judge_table(times_us: IntArray, names: Sequence[str], values: FloatArray) ->
     """Judge aligned rows (n, c) in one causal pass, with the settings ``edge-agent detect`` has."""
     starts = range(0, len(times_us), recording.BLOCK_ROWS)
     cut = ((times_us[at : at + recording.BLOCK_ROWS], values[at : at + recording.BLOCK_ROWS]) for at in starts)
-    return _judge(recording.columns_detection(names, offline._settings(_arguments(Path("table")))), names, cut)
+    return _judge(recording.columns_detection(names, settings_of(_arguments(Path("table")))), names, cut)
 
 
 def novelty_alone(judged: Recording, learned: int) -> Verdict:

@@ -12,8 +12,8 @@ from support.database import drop_database, new_database
 from support.seed_story import ident
 
 pytestmark = [pytest.mark.browser, pytest.mark.integration]
-PAGES = ("/", "/cases", "/escalations", "/library", "/ledger", "/audit", "/account", "/docs", "/assets/amr-001",
-         f"/cases/{ident('case:amr-001')}")  # fmt: skip
+PAGES = ("/", "/cases", "/escalations", "/library", "/calibration", "/demand", "/ledger", "/audit", "/account", "/docs",
+         "/assets/amr-001", f"/cases/{ident('case:amr-001')}")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,53 @@ def test_the_charts_of_asset_and_case_are_drawn(page: Any, site: tuple[str, str,
         assert page.locator("[data-chart] canvas").count() == charts
 
 
+def test_the_prognosis_says_what_past_units_did_and_is_a_table_too(
+    page: Any, site: tuple[str, str, dict[str, str]]
+) -> None:
+    for path in ("/assets/amr-001", f"/cases/{ident('case:amr-001')}"):
+        with page.expect_response("**/neighbours") as answered:
+            page.goto(site[0] + path)
+        assert len(answered.value.json()["courses"]) == 9
+        card = page.locator("section.prognosis")
+        assert "9 past bearings looked like this; half of them failed within" in card.inner_text()
+        assert "times of Europe/Berlin" in card.inner_text()
+        card.get_by_text("The same as a table").focus()
+        page.keyboard.press("Enter")
+        rows = card.locator("tbody").first.inner_text()
+        for said in (
+            "Part arrives",
+            "Repair window",
+            "Deadline of FS-",
+            "Early end",
+            "Middle",
+            "Late end",
+            "× healthy",
+        ):
+            assert said in rows
+
+
+def test_a_prognosis_that_abstains_says_why(page: Any, site: tuple[str, str, dict[str, str]]) -> None:
+    nothing = "abstained = true, rul_p10_h = NULL, rul_p50_h = NULL, rul_p90_h = NULL, p_fail = '{}', survival = '[]'"
+    with psycopg.connect(site[1]) as conn:
+        conn.execute(
+            f"UPDATE fleet.prognosis SET {nothing}, reason = 'No forecast: it is old.' WHERE asset_id = 'srv-02'"
+        )
+        conn.execute(
+            f"UPDATE fleet.prognosis SET {nothing}, course = '[]', neighbours = '[]', inputs = '{{}}',"
+            " reason = 'No forecast: no course.' WHERE asset_id = 'pump-01'"
+        )
+    page.goto(f"{site[0]}/assets/srv-02")
+    card = page.locator("section.prognosis")
+    assert "It abstains. No forecast: it is old." in card.inner_text()
+    assert "looked like this" not in card.inner_text()
+    card.locator("canvas").wait_for(timeout=15_000)
+    page.goto(f"{site[0]}/assets/pump-01")
+    assert "It abstains. No forecast: no course." in card.inner_text()
+    assert card.locator("[data-chart]").count() == 0
+    page.goto(f"{site[0]}/assets/amr-002")
+    page.get_by_text("No prognosis").wait_for()
+
+
 def test_a_change_in_the_database_appears_without_a_reload(page: Any, site: tuple[str, str, dict[str, str]]) -> None:
     page.evaluate("window.stillHere = true")
     with psycopg.connect(site[1]) as conn:
@@ -114,6 +161,33 @@ def test_an_escalation_is_decided_by_keyboard(page: Any, site: tuple[str, str, d
             (ident("escalation:amr-007"),),
         ).fetchone()
     assert row == ("take_over", "user:admin", "on my way")
+
+
+def test_an_outcome_is_corrected_where_the_case_is_shown(page: Any, site: tuple[str, str, dict[str, str]]) -> None:
+    page.goto(f"{site[0]}/cases/{ident('case:amr-009')}")
+    form = page.locator("#correct")
+    form.get_by_text("Correct the outcome").click()
+    form.get_by_label("The component had failed").check()
+    form.get_by_label("Failed at").fill("2026-03-04T06:00")
+    form.get_by_label("Failure mode").select_option("bearing_seizure")
+    form.get_by_label("Note").fill("the lab found it seized")
+    form.get_by_role("button", name="Correct outcome").click()
+    page.locator("#outcome").get_by_text("the lab found it seized").wait_for(timeout=10_000)
+    with psycopg.connect(site[1]) as conn:
+        (outcome,) = conn.execute(
+            "SELECT outcome FROM fleet.repair_case WHERE case_id = %s", (ident("case:amr-009"),)
+        ).fetchone()
+    assert (outcome["failed"], outcome["failed_at"], outcome["failure_mode"]) == (
+        True, "2026-03-04T06:00:00Z", "bearing_seizure"
+    )  # fmt: skip
+    page.goto(f"{site[0]}/cases/{ident('case:amr-001')}")
+    assert page.locator("#correct").inner_text() == ""  # it has not ended
+
+
+def test_parts_that_no_centre_keeps_are_not_said_to_last(page: Any, site: tuple[str, str, dict[str, str]]) -> None:
+    page.goto(f"{site[0]}/demand")
+    page.get_by_text("3 parts are needed that no centre keeps in stock").wait_for()
+    assert page.get_by_text("Nothing to order").count() == 0
 
 
 def test_the_first_tab_stop_skips_to_the_content(page: Any) -> None:

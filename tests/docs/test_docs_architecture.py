@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 from support.documents import PAGES, ROOT, own_part, page, rows, section
 
@@ -42,6 +43,13 @@ def test_every_package_of_the_agent_and_the_server_is_on_the_map() -> None:
         for folder in (ROOT / package).iterdir():
             if (folder / "__init__.py").exists():
                 assert f"{package}/{folder.name}" in TEXT, f"{package}/{folder.name} has no place on the map"
+
+
+def test_every_import_contract_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    said = section(TEXT, "## Who may import whom")
+    contracts = [contract["name"] for contract in project["tool"]["importlinter"]["contracts"]]
+    assert [name for name in contracts if f"- {name}\n" not in f"{said}\n"] == []
 
 
 def test_every_variable_is_documented() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from edge_agent.acquisition.api import AssetDescription
 from edge_agent.asset import AssetWorker
 from edge_agent.config import AssetConfig
 from edge_agent.detection.api import ComponentView, Outcome
+from edge_agent.detection.maintenance import Declared, Relearn, Window, to_text
 from edge_agent.drafts import DRAFT_SAMPLES
 from edge_agent.outbox import Outbox
 from edge_agent.uplink.store import OutboxStore
@@ -54,6 +56,8 @@ class ScriptedDetection:
     def __init__(self) -> None:
         self.next = Outcome()
         self.replaced: list[tuple[str, str]] = []
+        self.declared: list[Declared] = []
+        self.counts: Counter[str] = Counter()
         self.learned = 0
         self.broken = False
 
@@ -73,6 +77,10 @@ class ScriptedDetection:
     def component_replaced(self, component: str, serial: str, time_us: int) -> Outcome:
         self.replaced.append((component, serial))
         return Outcome(events=(STATE,))
+
+    def declare(self, declared: Declared, time_us: int) -> Outcome:
+        self.declared.append(declared)
+        return Outcome(events=(STATE,) if declared.relearns else ())
 
     def views(self) -> tuple[ComponentView, ...]:
         return ()
@@ -159,6 +167,22 @@ async def test_a_finding_travels_at_once_with_the_waveform_of_its_component(rig:
     rig.detection.next = Outcome(events=(FINDING,))  # the same revision again: no second copy of the evidence
     await rig.worker.samples(samples(1))
     assert [batch.batch_class for batch in await rig.batches()].count(waveform) == 2
+
+
+async def test_declared_maintenance_is_followed_and_kept_over_a_new_description(rig: Rig) -> None:
+    await rig.worker.describe(ASSET)
+    window, other = Window(T0, T0 + 1, "robot-17", "bearing"), Window(T0, T0 + 1, "robot-18", "bearing")
+    (rig.folder / "maintenance.json").write_text(to_text(Declared((window, other), (Relearn(T0),))))
+    await rig.worker.samples(samples(1))
+    await rig.worker.samples(samples(1))
+    assert rig.detection.declared[-1] == Declared((window,), (Relearn(T0),))
+    assert len(rig.detection.declared) == 2  # the empty one when it was built
+    assert [batch.states for batch in await rig.batches() if batch.states] == [(STATE,)]
+    await rig.worker.describe(replace(ASSET, metrics=(*METRICS, MetricSpec("load", "1"))))
+    assert rig.detection.declared[-1] == Declared((window,))
+    (rig.folder / "maintenance.json").write_text("{")
+    await rig.worker.samples(samples(1))
+    assert rig.worker.counters["maintenance_unreadable"] == 1
 
 
 async def test_a_swapped_component_is_told_to_detection_and_born_again(rig: Rig) -> None:

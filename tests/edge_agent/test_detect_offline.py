@@ -190,3 +190,97 @@ def test_a_step_stands_in_for_times_nobody_can_read(tmp_path: Path) -> None:
     path.write_text("time,a\n" + "".join(f"5th of May,{i % 7}\n" for i in range(200)))
     assert run(path, "--out", out, "--step-s", "600") == 0
     assert len(scores(out)) == 200 and scores(out)[0]["time"] == "5th of May"
+
+
+PRIOR = {
+    "format": "forestall-prior-1",
+    "components": {
+        "bearing": {
+            "assets": 9,
+            "exceeds": 0.1,
+            "channels": {
+                "b": {"centre": 20, "between": 1, "within": 1, "low": 15, "high": 25, "low_limit": 10, "high_limit": 30}
+            },
+        }
+    },
+}
+
+
+def test_the_class_prior_judges_while_a_recording_is_learnt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, prior = tmp_path / "in.csv", tmp_path / "prior.json"
+    prior.write_text(json.dumps(PRIOR))
+    values = drifting(60, 60)
+    values[20:, 1] += 25
+    lines = [f"{1_790_000_000 + 600 * i},{a:.4f},{b:.4f}" for i, (a, b, _) in enumerate(values)]
+    path.write_text("time,a,b\n" + "\n".join(lines) + "\n")
+    assert run(path, "--out", tmp_path / "without.csv") == 0
+    assert run(path, "--out", tmp_path / "with.csv", "--prior", prior) == 0
+    assert not any(row["alarm"] == "1" for row in scores(tmp_path / "without.csv"))
+    judged = scores(tmp_path / "with.csv")
+    first = next(index for index, row in enumerate(judged) if row["alarm"] == "1")
+    assert 20 <= first < 30 and judged[first]["top_channel"] == "b"
+    settings = tmp_path / "sub" / "settings.toml"  # a settings file names it from where it stands
+    settings.parent.mkdir()
+    settings.write_text('prior = "../prior.json"\n')
+    assert run(path, "--out", tmp_path / "named.csv", "--settings", settings) == 0
+    assert scores(tmp_path / "named.csv") == judged
+    capsys.readouterr()
+
+
+def snapshots(path: Path) -> Path:
+    """A bearing of nine balls on a 30 Hz shaft, whose outer race is struck from the 140th snapshot on."""
+    rng, rate_hz, count = np.random.default_rng(1), 12_800.0, 2048
+    waves = rng.normal(size=(180, count, 1)).astype(np.float32)
+    struck = np.zeros(count)
+    struck[:: round(rate_hz / 107.4)] = 1.0
+    ring = np.exp(-np.arange(60) / 12) * np.sin(2 * np.pi * 3000 * np.arange(60) / rate_hz)
+    waves[140:, :, 0] += 6 * np.convolve(struck, ring)[:count]
+    np.savez(path, acceleration_g=waves, time_of_day_s=10.0 * np.arange(180), sample_rate_hz=[rate_hz])
+    return path
+
+
+GEOMETRY = "9,7.94,39.04"
+
+
+def test_a_bearing_s_geometry_adds_the_lines_of_its_own_defects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, settings = snapshots(tmp_path / "waves.npz"), tmp_path / "settings.toml"
+    assert run(path, "--out", tmp_path / "a.csv", "--bearing", GEOMETRY, "--shaft-hz", "30", "--learn-ticks", "60") == 0
+    judged = scores(tmp_path / "a.csv")
+    assert judged[-1]["alarm"] == "1" and not any(row["alarm"] == "1" for row in judged[:140])
+    settings.write_text(
+        "learn_ticks = 60\n[waveforms.vibration]\nshaft_hz = 30\n"
+        "[waveforms.vibration.bearing]\nballs = 9\nball_diameter_mm = 7.94\npitch_diameter_mm = 39.04\n"
+    )
+    assert run(path, "--out", tmp_path / "b.csv", "--settings", settings) == 0
+    assert scores(tmp_path / "b.csv") == judged
+    assert run(path, "--out", tmp_path / "c.csv", "--learn-ticks", "60") == 0
+    assert scores(tmp_path / "c.csv") != judged
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--prior", "nowhere.json"), "no such file"),
+        (("--bearing", "9,7.94"), "balls,ball mm,pitch mm"),
+        (("--bearing", "nine,7.94,39.04", "--shaft-hz", "30"), "balls,ball mm,pitch mm"),
+        (("--bearing", GEOMETRY), "shaft_hz"),
+        (("--bearing", GEOMETRY, "--shaft-hz", "-1"), "shaft_hz"),
+    ],
+)
+def test_what_a_recording_is_judged_with_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], complaint: str
+) -> None:
+    path = snapshots(tmp_path / "waves.npz")
+    assert run(path, "--out", tmp_path / "out.csv", *words) == 2
+    said = capsys.readouterr()
+    assert complaint in said.err and said.err.count("\n") == 1 and said.out == ""
+
+
+def test_a_table_has_no_bearing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "in.csv")
+    assert run(path, "--out", tmp_path / "out.csv", "--bearing", GEOMETRY, "--shaft-hz", "30") == 2
+    said = capsys.readouterr().err
+    assert "--bearing" in said and said.count("\n") == 1

@@ -177,10 +177,10 @@ def test_a_live_agents_state_is_explained(state_dir: Path, tmp_path: Path, capsy
 
 @pytest.fixture
 def creeping(tmp_path: Path) -> Path:
-    """Ten-minute rows of a life in which a temperature creeps by half a sigma a day, from the twentieth day on."""
+    """Ten-minute rows of a life in which a temperature creeps by 0.1 sigma a day, from the twentieth day on."""
     rng = np.random.default_rng(6)
     rows = rng.normal(size=(34 * 144, 2)) + np.array((30.0, 40.0))
-    rows[20 * 144 :, 1] += 0.5 / 144 * np.arange(14 * 144)
+    rows[20 * 144 :, 1] += 0.1 / 144 * np.arange(14 * 144)
     path = tmp_path / "creeping.csv"
     lines = [f"{1_770_000_000 + 600 * i},{a:.5f},{b:.5f}" for i, (a, b) in enumerate(rows)]
     path.write_text("time,motor_current,temperature\n" + "\n".join(lines) + "\n")

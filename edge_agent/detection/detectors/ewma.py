@@ -1,8 +1,4 @@
-"""Has a channel's mean moved? Exponentially weighted means at several speeds, each against its own healthy spread.
-
-The healthy spread of each mean is measured on the healthy rows rather than derived from the weight: real channels are
-autocorrelated, so the textbook's sigma * sqrt(w / (2 - w)) would be far too narrow.
-"""
+"""Has a channel's mean moved? Exponentially weighted means at several speeds, each against its own healthy spread."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps, FloatArray
-from edge_agent.detection.recursion import Smoother, room_for
+from edge_agent.detection.means import MeasuredMeans
 from fleet_core.errors import BadConfig
 
 SAMPLE = """\
@@ -31,34 +27,14 @@ class Config:
             raise BadConfig("weights must be 1..8 numbers in (0, 1]")
 
 
-class Ewma:
+class Ewma(MeasuredMeans):
     """``memory`` (weights, channels): the means."""
 
-    per_channel = True
-    second_vote = False
-
     def __init__(self, config: Config, deps: DetectorDeps) -> None:
-        self._smoother = Smoother(tuple(config.weights))
-        weights = np.array(config.weights)[:, None]
-        self._independent: FloatArray = np.sqrt(weights / (2 - weights))
-        self.memory: FloatArray = self._smoother.zeros(deps.channels)
-        self._spread: FloatArray = np.ones_like(self.memory)
+        super().__init__(tuple(config.weights), deps.channels)
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        means = self._smoother.run(np.zeros_like(self.memory), np.clip(rows, -Z_LIMIT, Z_LIMIT))
-        self._spread = np.maximum(np.sqrt(np.square(means).mean(axis=0)), self._independent)
-
-    def run(self, rows: FloatArray) -> FloatArray:
-        means = self._smoother.run(self.memory, rows)
-        self.memory = means[-1]
-        return (np.abs(means) / self._spread).reshape(len(rows), -1)
-
-    def contributions(self) -> FloatArray:
-        ratios: FloatArray = (np.abs(self.memory) / self._spread).max(axis=0)
-        return ratios
-
-    def room(self, rows: int) -> FloatArray:
-        return np.repeat(room_for(self._smoother.weights, rows), self.memory.shape[1])
+        self.measure(np.clip(rows, -Z_LIMIT, Z_LIMIT), np.ones(rows.shape[1]))
 
     def model(self) -> dict[str, Any]:
         return {"spread": self._spread}

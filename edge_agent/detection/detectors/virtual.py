@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps, FloatArray
-from edge_agent.detection.recursion import Smoother, room_for
+from edge_agent.detection.means import MeasuredMeans
 
 SAMPLE = """\
 ridge = 0.1
@@ -31,19 +31,14 @@ class Config:
     slow: float = 0.03
 
 
-class Virtual:
+class Virtual(MeasuredMeans):
     """``memory`` (2, channels): the fast and the slow mean of the prediction errors."""
 
-    per_channel = True
-    second_vote = False
-
     def __init__(self, config: Config, deps: DetectorDeps) -> None:
+        super().__init__((config.fast, config.slow), deps.channels)
         self._ridge = config.ridge
-        self._smoother = Smoother((config.fast, config.slow))
-        self.memory: FloatArray = self._smoother.zeros(deps.channels)
         # errors = rows @ errors_of; a lone channel has no neighbour and is never blamed
         self._errors_of: FloatArray = np.zeros((deps.channels, deps.channels))
-        self._spread: FloatArray = np.ones_like(self.memory)
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
         clipped = np.clip(rows, -Z_LIMIT, Z_LIMIT)
@@ -55,22 +50,11 @@ class Virtual:
         precision = np.linalg.inv(covariance)
         # the regression of channel i on the others is row i of the precision matrix, scaled to 1 at i
         self._errors_of = np.ascontiguousarray((precision / np.diag(precision)[:, None]).T)
-        means = self._smoother.run(np.zeros_like(self.memory), clipped @ self._errors_of)
-        weights = np.array(self._smoother.weights)[:, None]
-        independent = np.sqrt(weights / (2 - weights)) * np.maximum(np.std(clipped @ self._errors_of, axis=0), 0.05)
-        self._spread = np.maximum(np.sqrt(np.square(means).mean(axis=0)), independent)
+        errors = clipped @ self._errors_of
+        self.measure(errors, np.maximum(np.std(errors, axis=0), 0.05))
 
     def run(self, rows: FloatArray) -> FloatArray:
-        means = self._smoother.run(self.memory, rows @ self._errors_of)
-        self.memory = means[-1]
-        return (np.abs(means) / self._spread).reshape(len(rows), -1)
-
-    def contributions(self) -> FloatArray:
-        ratios: FloatArray = (np.abs(self.memory) / self._spread).max(axis=0)
-        return ratios
-
-    def room(self, rows: int) -> FloatArray:
-        return np.repeat(room_for(self._smoother.weights, rows), self.memory.shape[1])
+        return super().run(rows @ self._errors_of)
 
     def model(self) -> dict[str, Any]:
         return {"errors_of": self._errors_of, "spread": self._spread}

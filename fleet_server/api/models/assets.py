@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from fleet_server.api.models.base import Answer, customer, operational, public
+from fleet_server.api.models.prognoses import Prognosis
 
 
 class Component(Answer):
@@ -69,53 +70,6 @@ class Finding(Answer):
     detectors: dict[str, float] = operational()
 
 
-class Neighbour(Answer):
-    """A past trajectory the prognosis rests on."""
-
-    trajectory_id: str = customer()
-    unit_serial: str = customer("")
-    source: str = operational()
-    distance: float | None = operational()
-    weight: float | None = operational()
-    remaining_h: float | None = operational()
-    failed: bool | None = operational()
-
-
-class Prognosis(Answer):
-    """Time to failure in hours from ``made_at``; the interval p10..p90 holds the failure in 80 of 100 cases."""
-
-    prognosis_id: UUID = operational()
-    slot: str = operational()
-    made_at: datetime = operational()
-    abstained: bool = operational()
-    reason: str = operational()
-    failure_mode: str = operational()
-    failure_mode_label: str = public()
-    mode_share: dict[str, float] = operational()
-    p_fail: dict[str, float] = operational()
-    rul_p10_h: float | None = operational()
-    rul_p50_h: float | None = operational()
-    rul_p90_h: float | None = operational()
-    survival: list[tuple[float, float]] = operational()
-    course: list[tuple[float, float]] = operational()
-    neighbours: list[Neighbour] = operational()
-    library_digest: str = operational()
-    model_version: str = operational()
-
-
-class PrognosisPoint(Answer):
-    made_at: datetime = operational()
-    abstained: bool = operational()
-    rul_p10_h: float | None = operational()
-    rul_p50_h: float | None = operational()
-    rul_p90_h: float | None = operational()
-
-
-class PrognosisHistory(Answer):
-    slot: str = operational()
-    points: list[PrognosisPoint] = operational()
-
-
 class Vital(Answer):
     """The latest value of one metric; ``t`` and ``v`` None when nothing has arrived yet."""
 
@@ -128,6 +82,8 @@ class Vital(Answer):
 
 
 class AssetCase(Answer):
+    """A case of the asset; window and part as its plan says, None before they are known."""
+
     case_id: UUID = operational()
     label: str = operational()
     slot: str = operational()
@@ -139,6 +95,9 @@ class AssetCase(Answer):
     opened_at: datetime = operational()
     closed_at: datetime | None = operational()
     deadline_at: datetime | None = operational()
+    window_start: datetime | None = customer(None)
+    window_end: datetime | None = customer(None)
+    part_arrives_at: datetime | None = operational(None)
 
 
 class Asset(Answer):

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from fleet_server.api.models.assets import Finding, Prognosis
+from fleet_server.api.models.assets import Finding
 from fleet_server.api.models.base import Answer, customer, operational, personal, public
+from fleet_server.api.models.prognoses import Prognosis
 
 
 class CaseSummary(Answer):

@@ -15,10 +15,6 @@ from fleet_server.api.models.assets import (
     Component,
     ComponentHealth,
     Finding,
-    Neighbour,
-    Prognosis,
-    PrognosisHistory,
-    PrognosisPoint,
     StateChange,
     Vital,
     VitalPoint,
@@ -27,6 +23,8 @@ from fleet_server.api.models.assets import (
 )
 from fleet_server.api.models.base import Record
 from fleet_server.api.reads.fleet import LEVELS, case_label
+from fleet_server.api.reads.plan import read_plan
+from fleet_server.api.reads.prognoses import prognosis
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -115,12 +113,6 @@ async def waveform(conn: Connection, asset_id: str, metric: str, before: datetim
     )
 
 
-async def prognosis_history(conn: Connection, asset_id: str, slot: str) -> PrognosisHistory:
-    """How the prognosis of one component moved, oldest first."""
-    rows = await (await conn.execute(_sql.prognosis_history, {"asset_id": asset_id, "slot": slot})).fetchall()
-    return PrognosisHistory(slot=slot, points=[PrognosisPoint(**row) for row in reversed(rows)])
-
-
 def finding(row: Record) -> Finding:
     """A finding row as an answer; its body was checked on ingest but is still read with care."""
     channels = [
@@ -135,23 +127,9 @@ def finding(row: Record) -> Finding:
     )
 
 
-def prognosis(row: Record) -> Prognosis:
-    """A prognosis row as an answer."""
-    neighbours = [_neighbour(item) for item in row["neighbours"] if isinstance(item, dict)]
-    return Prognosis(**row | {"neighbours": neighbours}, failure_mode_label=failure_mode(row["failure_mode"]).label)
-
-
 def finite(value: float | None) -> float | None:
     """JSON has no NaN: a value that is not finite is no value."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def _neighbour(item: Record) -> Neighbour:
-    """A neighbour that was a case stays unnamed: it may be another customer's."""
-    known = {name: item.get(name) for name in Neighbour.model_fields}
-    named = item.get("source") != "case"
-    identity = {name: str(item.get(name, "")) if named else "" for name in ("trajectory_id", "unit_serial")}
-    return Neighbour.model_validate(known | identity)
 
 
 def _component(row: Record) -> Component:
@@ -160,8 +138,16 @@ def _component(row: Record) -> Component:
 
 
 def _case(row: Record) -> AssetCase:
-    label = failure_mode(row["failure_mode"]).label
-    return AssetCase(**row, label=case_label(row["number"]), failure_mode_label=label)
+    plan = read_plan(row["plan"], (), None, "")
+    window = next((window for window in plan.windows if window.chosen), None)
+    return AssetCase(
+        **row,
+        label=case_label(row["number"]),
+        failure_mode_label=failure_mode(row["failure_mode"]).label,
+        window_start=window.start if window else None,
+        window_end=window.end if window else None,
+        part_arrives_at=plan.arrives_at,
+    )
 
 
 def _channel(item: Record) -> Channel:

@@ -20,9 +20,10 @@ from fleet_server.api.models.cases import (
     WorkOrder,
     WorkOrders,
 )
-from fleet_server.api.reads.assets import finding, prognosis
+from fleet_server.api.reads.assets import finding
 from fleet_server.api.reads.fleet import case_label
 from fleet_server.api.reads.plan import read_plan
+from fleet_server.api.reads.prognoses import prognosis
 from fleet_server.sovereignty.users import User
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries

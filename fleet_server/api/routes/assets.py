@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from starlette.exceptions import HTTPException
 
 from fleet_core.errors import BadInput
 from fleet_server.api.access import App, found, require
-from fleet_server.api.models.assets import Asset, MaintenanceRequest, PrognosisHistory, VitalSeries, WaveformView
+from fleet_server.api.models.assets import Asset, MaintenanceRequest, VitalSeries, WaveformView
 from fleet_server.api.models.base import Done
+from fleet_server.api.models.prognoses import NeighbourCourses, PrognosisHistory
 from fleet_server.api.reads import assets
+from fleet_server.api.reads import prognoses as past
 from fleet_server.resolution import commands
 from fleet_server.sovereignty.directives import view
 from fleet_server.sovereignty.roles import Permission
@@ -67,7 +70,14 @@ async def prognoses(asset_id: str, slot: Metric, user: Viewer, app: App) -> Prog
     async with app.reader(user) as conn:
         if not await assets.exists(conn, asset_id):
             raise HTTPException(404, "no such asset")
-        return view(await assets.prognosis_history(conn, asset_id, slot), user.role)
+        return view(await past.prognosis_history(conn, asset_id, slot), user.role)
+
+
+@router.get("/{asset_id}/prognoses/{prognosis_id}/neighbours")
+async def neighbours(asset_id: str, prognosis_id: UUID, user: Viewer, app: App) -> NeighbourCourses:
+    """The courses of the past units a prognosis rests on, laid beside the living one."""
+    async with app.reader(user) as conn:
+        return view(found(await past.neighbour_courses(conn, asset_id, prognosis_id), "prognosis"), user.role)
 
 
 @router.post("/{asset_id}/maintenance")

@@ -65,6 +65,7 @@ let refreshing = false;
 let wanted = false;
 
 export async function refresh() {
+  if (!document.querySelector("[data-live], [data-live-list]")) return; // nothing on it changes by itself
   if (refreshing) { wanted = true; return; }
   refreshing = true;
   try {
@@ -93,6 +94,7 @@ function toast(text, bad = false) {
 function valueOf(field) {
   if (field.type === "checkbox") return field.checked;
   if (field.dataset.type === "bool") return field.value === "true";
+  if (field.dataset.type === "utc") return field.value ? `${field.value}Z` : null;
   if (field.dataset.type === "hours-from-now") return new Date(storyNow() + Number(field.value) * 3600e3).toISOString();
   return field.value;
 }

@@ -3,7 +3,7 @@
 import { echarts } from "./echarts/index.js";
 
 const INK = "#17212b", MUTED = "#5b6875", LINE = "#dfe4e8", ACCENT = "#17465c";
-const COLOUR = { onset: "#77620a", detected: "#b4540a", deadline: "#b3261e", now: "#5b6875" };
+const COLOUR = { onset: "#77620a", detected: "#b4540a", deadline: "#b3261e", part: "#23724a", now: "#5b6875" };
 const charts = new Map(); // element -> ECharts instance
 let page;
 
@@ -17,10 +17,29 @@ function inZone(zone, options) {
 
 const when = (zone) => inZone(zone, { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
+// How far a zone's clock is ahead of UTC at a moment.
+function offsetAt(zone, ms) {
+  const parts = new Intl.DateTimeFormat("en-GB", { timeZone: zone, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric" }).formatToParts(ms);
+  const part = Object.fromEntries(parts.map(({ type, value }) => [type, Number(value)]));
+  return Date.UTC(part.year, part.month - 1, part.day, part.hour, part.minute) - Math.floor(ms / 60e3) * 60e3;
+}
+
+// Round hours and midnights of the site, not of the reader's own clock.
+function ticksOf(zone, from, to) {
+  const step = [1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 720, 2160, 8760].map((hours) => hours * 3600e3).find((wide) => (to - from) / wide <= 9) ?? to - from;
+  const ticks = [];
+  for (let local = Math.ceil((from + offsetAt(zone, from)) / step) * step; ticks.length < 12; local += step) {
+    const ms = local - offsetAt(zone, local - offsetAt(zone, local));
+    if (ms > to) break;
+    ticks.push(ms);
+  }
+  return { ticks, daily: step >= 86400e3 };
+}
+
 function timeAxis(zone, from, to) {
-  const long = to - from > 3 * 86400e3;
-  const label = inZone(zone, long ? { day: "numeric", month: "short" } : { weekday: "short", hour: "2-digit", minute: "2-digit" });
-  return { type: "time", min: from, max: to, axisLabel: { color: MUTED, formatter: label, hideOverlap: true }, axisLine: { lineStyle: { color: LINE } }, splitLine: { show: false }, minInterval: long ? 86400e3 : 3600e3 };
+  const { ticks, daily } = ticksOf(zone, from, to);
+  const label = inZone(zone, daily ? { day: "numeric", month: "short" } : { weekday: "short", hour: "2-digit", minute: "2-digit" });
+  return { type: "time", min: from, max: to, axisLabel: { color: MUTED, formatter: label, hideOverlap: true, customValues: ticks }, axisTick: { customValues: ticks }, axisLine: { lineStyle: { color: LINE } }, splitLine: { show: false } };
 }
 
 const valueAxis = (name, more = {}) => ({ type: "value", name, nameTextStyle: { color: MUTED, align: "left" }, axisLabel: { color: MUTED, formatter: figure }, splitLine: { lineStyle: { color: "#edf0f2" } }, scale: true, ...more });
@@ -92,31 +111,112 @@ function tip(clock, series, items) {
   return `${clock(mean.data[0])}<br><b>${figure(point.mean)}${unit}</b>${range}`;
 }
 
-function prognosis(element) {
+const HOUR = 3600e3;
+const pastCourses = new Map(); // prognosis id -> its neighbours' courses, which never change
+
+async function neighboursOf(element, made) {
+  if (!made.neighbours.length) return { courses: [], shape: [] };
+  if (!pastCourses.has(made.prognosis_id)) {
+    const answer = await fetch(`/api/assets/${encodeURIComponent(element.dataset.asset)}/prognoses/${made.prognosis_id}/neighbours`);
+    if (!answer.ok) return { courses: [], shape: [] }; // drawn without them; the next drawing asks again
+    if (pastCourses.size >= 64) pastCourses.clear();
+    pastCourses.set(made.prognosis_id, await answer.json());
+  }
+  return pastCourses.get(made.prognosis_id);
+}
+
+// The past on the left, what past units like it did and when the failure is expected on the right.
+async function prognosis(element) {
   const data = page.readData(element.dataset.source);
   if (!data) return null;
-  const made = at(data.made_at), hour = 3600e3;
-  const course = data.course.map(([before, ratio]) => [made - Math.abs(before) * hour, ratio]).sort((a, b) => a[0] - b[0]);
-  const end = Math.max(data.rul_p90_h ?? 0, 24) * 1.15;
-  const from = Math.max(course.length ? course[0][0] : made, made - Math.max(96, end * 1.2) * hour), to = made + end * hour;
-  const curve = data.survival.map(([h, share]) => [made + h * hour, share * 100]);
-  const known = data.rul_p10_h !== null && data.rul_p90_h !== null;
+  const made = data.prognosis, made_ms = at(made.made_at), ms = (hours) => made_ms + hours * HOUR;
+  const past = await neighboursOf(element, made);
+  const course = made.course.map(([before, ratio]) => [ms(-Math.abs(before)), ratio]).sort((a, b) => a[0] - b[0]);
+  const known = made.rul_p10_h !== null && made.rul_p90_h !== null;
+  const marked = marksOf(data.marks);
+  const ahead_h = Math.max(24, known ? made.rul_p90_h : usual(past.courses.map((unit) => unit.remaining_h)), ...[...marked.lines.map((line) => line.x), marked.window?.[1] ?? 0].map((x) => Math.min((x - made_ms) / HOUR, 8760))) * 1.12;
+  const behind_h = Math.max(12, Math.min(course.length ? (made_ms - course[0][0]) / HOUR : 0, Math.max(48, ahead_h * 0.7)), ahead_h * 0.3);
+  const from = ms(-behind_h), to = ms(ahead_h);
+  const level = course.length ? course.at(-1)[1] : 1;
+  const shape = past.shape.length ? past.shape : [[0, level], [1, level * 1.5]];
+  const end = shape.at(-1)[1];
+  const top = round(Math.max(1.6, ...course.filter(([x]) => x >= from).map((point) => point[1]), known ? end : 0, level) * 1.18);
+  const quiet = Math.max(0.03, made.noise_ratio);
+  const later = page.storyNow() - made_ms > (to - from) / 100;
+  const now = later && page.storyNow() < to ? [{ x: page.storyNow(), kind: "now", label: "now" }] : [];
+  const lines = spread([{ x: made_ms, kind: "now", label: later ? "made" : "now" }, ...now, ...marked.lines], from, to, element.clientWidth - 78);
   const clock = when(element.dataset.zone);
-  const lines = [mark(made, "now", "made")];
-  for (const [key, name] of [["rul_p10_h", "10 %"], ["rul_p50_h", "50 %"], ["rul_p90_h", "90 %"]]) {
-    if (data[key] !== null) lines.push({ ...mark(made + data[key] * hour, "deadline", name), ...(key === "rul_p50_h" ? {} : { lineStyle: { color: COLOUR.deadline, width: 0.8, type: "dashed" } }) });
-  }
   return {
     ...base(),
-    grid: { left: 56, right: 52, top: 30, bottom: 26 },
+    grid: { left: 56, right: 22, top: 46, bottom: 26 },
     xAxis: timeAxis(element.dataset.zone, from, to),
-    yAxis: [valueAxis("× baseline"), valueAxis("survives", { min: 0, max: 100, position: "right", nameTextStyle: { color: MUTED, align: "right" }, axisLabel: { color: MUTED, formatter: "{value} %" }, splitLine: { show: false } })],
-    tooltip: { ...base().tooltip, formatter: (items) => items.length ? [clock(items[0].axisValue), ...items.map((i) => i.seriesName === "survives" ? `survives until then: <b>${figure(i.data[1])} %</b>` : `indicator: <b>${figure(i.data[1])} × baseline</b>`)].join("<br>") : "" },
+    yAxis: valueAxis("× healthy", { min: Math.min(0.8, ...course.map((point) => point[1])) < 0.6 ? 0 : 0.5, max: top, scale: false }),
+    tooltip: { ...base().tooltip, formatter: (items) => items.length ? [clock(items[0].axisValue), ...items.filter((i) => i.seriesName === "indicator").map((i) => `indicator <b>${figure(i.data[1])} × healthy</b>`), ...chances(made, (items[0].axisValue - made_ms) / HOUR)].join("<br>") : "" },
     series: [
-      { name: "indicator", type: "line", symbol: "none", data: course, lineStyle: { color: ACCENT, width: 1.8 }, markLine: marks(lines), markArea: known ? { silent: true, itemStyle: { color: "#b3261e1f" }, data: [[{ xAxis: made + data.rul_p10_h * hour }, { xAxis: made + data.rul_p90_h * hour }]] } : undefined },
-      { name: "survives", type: "line", symbol: "none", yAxisIndex: 1, step: "end", data: curve, lineStyle: { color: "#7a5b8f", width: 1.5 } },
+      ...past.courses.map((unit) => ({ name: "past unit", type: "line", symbol: "none", silent: true, z: 1, data: unit.points.map(([h, ratio]) => [ms(h), ratio]), lineStyle: { color: "#8796a3", opacity: 0.42, width: 1 }, tooltip: { show: false } })),
+      ends(past.courses.filter((unit) => unit.failed), ms, top, "path://M0 0L10 10M10 0L0 10", 7),
+      ends(past.courses.filter((unit) => !unit.failed), ms, top, "circle", 6),
+      ...(known ? fan(made, shape, ms, end) : []),
+      {
+        name: "indicator", type: "line", symbol: "none", z: 5, data: course, lineStyle: { color: ACCENT, width: 2.2 }, itemStyle: { color: ACCENT },
+        markLine: marks(lines.map((line) => ({ ...mark(line.x, line.kind, line.label), ...line.at }))),
+        markArea: { silent: true, data: [
+          [{ yAxis: Math.max(0, 1 - quiet), itemStyle: { color: "#23724a24" }, label: { show: false } }, { yAxis: 1 + quiet }],
+          ...(marked.window ? [[{ xAxis: marked.window[0], itemStyle: { color: "#17465c38" }, name: "repair", label: { color: ACCENT, position: "insideBottom", fontSize: 11 } }, { xAxis: marked.window[1] }]] : []),
+        ] },
+      },
     ],
   };
+}
+
+// Up to three significant digits, so that an axis ends on a readable number.
+const round = (value) => Number(value.toPrecision(2));
+const usual = (values) => values.length ? [...values].sort((a, b) => a - b)[Math.floor(values.length * 0.75)] : 0;
+
+function marksOf(known) {
+  const moment = (text) => text ? at(text) : null;
+  const lines = [["part", "part arrives"], ["deadline", "deadline"]].map(([kind, label]) => ({ x: moment(known[kind]), kind, label })).filter((line) => line.x);
+  const [start, end] = known.window ?? [];
+  return { lines, window: start && end ? [at(start), at(end)] : null };
+}
+
+// Labels that would lie on one another go to a second row; one at the edge is written inwards.
+function spread(lines, from, to, width) {
+  const taken = [-Infinity, -Infinity];
+  return lines.filter(({ x }) => x >= from && x <= to).sort((a, b) => a.x - b.x).map((line) => {
+    const pixel = (line.x - from) / (to - from) * width, half = line.label.length * 3.2 + 5;
+    const row = pixel - half > taken[0] ? 0 : 1;
+    taken[row] = pixel + half;
+    return { ...line, at: { label: { formatter: line.label, color: COLOUR[line.kind], position: "end", distance: [0, 4 + 14 * row], fontSize: 11, align: pixel + half > width + 20 ? "right" : "center" } } };
+  });
+}
+
+// Where past units ended: a cross for a failure, an open ring for one that was replaced or still ran.
+const ends = (units, ms, top, symbol, size) => ({
+  name: "end", type: "scatter", silent: true, z: 2, symbol, symbolSize: size, tooltip: { show: false },
+  data: units.filter((unit) => unit.points.length).map((unit) => [ms(unit.remaining_h), Math.min(unit.points.at(-1)[1], top * 0.985)]),
+  itemStyle: { color: "transparent", borderColor: "#66747f", borderWidth: 1.3 },
+});
+
+// The usual way to the failure, walked as fast as the interval's early end, its middle and its late end.
+function fan(made, shape, ms, end) {
+  const walked = (hours) => shape.map(([share, ratio]) => [ms(share * hours), ratio]);
+  const outline = [...walked(made.rul_p10_h), ...walked(made.rul_p90_h).reverse()];
+  const red = COLOUR.deadline;
+  const middle = walked(made.rul_p50_h);
+  return [
+    { name: "fan", type: "custom", silent: true, clip: true, z: 3, tooltip: { show: false }, data: [walked(0)[0]], renderItem: (_, api) => ({ type: "polygon", shape: { points: outline.map((point) => api.coord(point)) }, style: { fill: red, opacity: 0.15 } }) },
+    { name: "middle", type: "line", silent: true, symbol: "none", z: 4, tooltip: { show: false }, data: middle, lineStyle: { color: red, width: 1.5, type: "dashed" } },
+    { name: "failure", type: "line", silent: true, symbol: "none", z: 4, tooltip: { show: false }, data: [[ms(made.rul_p10_h), end], [ms(made.rul_p90_h), end]], lineStyle: { color: red, width: 2.5 }, markPoint: { silent: true, symbol: "circle", symbolSize: 7, itemStyle: { color: red }, label: { show: true, position: "top", color: red, fontSize: 11, formatter: "{b}" }, data: [{ name: "50 %", coord: middle.at(-1) }] } },
+  ];
+}
+
+// What the survival curve says of one moment ahead.
+function chances(made, hours) {
+  const curve = made.survival, next = curve.findIndex(([h]) => h >= hours);
+  if (hours <= 0 || !curve.length) return [];
+  const alive = next < 0 ? curve.at(-1)[1] : next === 0 ? curve[0][1] : curve[next - 1][1] + (curve[next][1] - curve[next - 1][1]) * (hours - curve[next - 1][0]) / Math.max(curve[next][0] - curve[next - 1][0], 1e-9);
+  return [`failed by then: <b>${figure((1 - alive) * 100)} %</b>`];
 }
 
 function load(element) {
@@ -168,7 +268,31 @@ function spectrum(element) {
   return data && curve(data.spectrum, "frequency, Hz", `amplitude, ${data.unit_label}`, "#7a5b8f");
 }
 
-const KINDS = { vitals, prognosis, load, waveform, spectrum };
+// Told against seen: a perfect forecast lies on the diagonal. A dot's area is its number of lives, its line how sure that is.
+function reliability(element) {
+  const data = page.readData(element.dataset.source);
+  if (!data) return null;
+  const share = (value) => `${Math.round(value * 100)} %`, most = Math.max(...data.bins.map((bin) => bin.lives));
+  const axis = (name, more) => ({ type: "value", min: 0, max: 1, interval: 0.2, name, nameTextStyle: { color: MUTED }, axisLabel: { color: MUTED, formatter: share }, splitLine: { lineStyle: { color: "#edf0f2" } }, axisLine: { show: true, lineStyle: { color: LINE } }, axisTick: { show: false }, ...more });
+  const range = (params, api) => {
+    const [x, low] = api.coord([api.value(0), api.value(1)]), high = api.coord([api.value(0), api.value(2)])[1];
+    return { type: "line", shape: { x1: x, y1: low, x2: x, y2: high }, style: { stroke: ACCENT, lineWidth: 1.5, opacity: 0.45 } };
+  };
+  return {
+    ...base(),
+    grid: { left: 56, right: 22, top: 30, bottom: 42 },
+    xAxis: axis("told", { nameLocation: "middle", nameGap: 26 }),
+    yAxis: axis("failed", { nameTextStyle: { color: MUTED, align: "left" } }),
+    tooltip: { ...base().tooltip, trigger: "item", formatter: ({ data: [x, y, lives, low, high] }) => `told <b>${share(x)}</b>, failed <b>${share(y)}</b><br>${share(low)} to ${share(high)}, ${lives} ${lives === 1 ? "life" : "lives"}` },
+    series: [
+      { type: "line", silent: true, symbol: "none", data: [[0, 0], [1, 1]], lineStyle: { color: "#9aa5ae", width: 1, type: "dashed" }, markLine: data.base_rate === null ? undefined : marks([{ yAxis: data.base_rate, lineStyle: { color: "#9aa5ae", type: "dotted" }, label: { formatter: "base rate", color: MUTED, position: "insideEndTop", fontSize: 11 } }]) },
+      { type: "custom", silent: true, renderItem: range, data: data.bins.map((bin) => [bin.said, bin.low, bin.high]), encode: { x: 0, y: [1, 2] } },
+      { type: "scatter", data: data.bins.map((bin) => [bin.said, bin.seen, bin.lives, bin.low, bin.high]), symbolSize: (value) => 7 + 11 * Math.sqrt(value[2] / most), itemStyle: { color: ACCENT } },
+    ],
+  };
+}
+
+const KINDS = { reliability, vitals, prognosis, load, waveform, spectrum };
 
 async function draw(element) {
   const options = await KINDS[element.dataset.chart](element);
@@ -184,6 +308,7 @@ export function start(given) {
   drawAll();
   document.addEventListener("data-changed", (event) => document.querySelectorAll(`[data-source="${event.detail}"]`).forEach((element) => draw(element)));
   document.addEventListener("refreshed", () => drawAll(["vitals"]));
+  setInterval(() => drawAll(["prognosis"]), 20e3); // its line "now" moves
   document.addEventListener("change", (event) => { if (event.target.matches("[data-vitals-metric]")) drawAll(["vitals"]); });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-vitals-hours]");

@@ -26,12 +26,19 @@ SELECT DISTINCT ON (finding_id) finding_id, revision, slot, state, score, severi
 -- name: prognoses
 SELECT DISTINCT ON (slot) * FROM prognosis WHERE asset_id = %(asset_id)s ORDER BY slot, made_at DESC LIMIT 50;
 
+-- name: prognosis_of
+SELECT course, neighbours FROM prognosis WHERE asset_id = %(asset_id)s AND prognosis_id = %(prognosis_id)s;
+
+-- name: courses
+-- Past courses by their ids; what another customer's row is stays invisible.
+SELECT trajectory_id, failed, hours, indicator FROM trajectory WHERE trajectory_id = ANY(%(ids)s);
+
 -- name: prognosis_history
 SELECT slot, made_at, abstained, rul_p10_h, rul_p50_h, rul_p90_h FROM prognosis
  WHERE asset_id = %(asset_id)s AND slot = %(slot)s ORDER BY made_at DESC LIMIT 200;
 
 -- name: asset_cases
-SELECT case_id, number, slot, state, failure_mode, urgency, escalated, opened_at, closed_at, deadline_at
+SELECT case_id, number, slot, state, failure_mode, urgency, escalated, opened_at, closed_at, deadline_at, plan
   FROM repair_case WHERE asset_id = %(asset_id)s ORDER BY opened_at DESC LIMIT 50;
 
 -- name: latest_vitals

@@ -43,6 +43,18 @@ SELECT trajectory_id, coalesce(nullif(digest, ''), md5(hours::text || indicator:
  ORDER BY trajectory_id
  LIMIT 10000;
 
+-- name: scopes_in_use
+-- Which parts of the library the installed components are compared with, the most installed first.
+SELECT component.component_type, asset.asset_class, site.jurisdiction, asset.tenant_id
+  FROM component
+  JOIN asset ON asset.asset_id = component.asset_id
+  JOIN site ON site.site_id = asset.site_id
+ WHERE component.valid_to IS NULL
+   AND EXISTS (SELECT FROM trajectory WHERE trajectory.component_type = component.component_type)
+ GROUP BY component.component_type, asset.asset_class, site.jurisdiction, asset.tenant_id
+ ORDER BY count(*) DESC, 1, 2, 3, 4
+ LIMIT %(most)s;
+
 -- name: trajectories
 SELECT trajectory_id, coalesce(tenant_id, '') AS tenant_id, coalesce(jurisdiction, '') AS jurisdiction, component_type,
        coalesce(asset_class, '') AS asset_class, unit_serial, source, failure_mode, failed, hours, indicator
@@ -74,6 +86,9 @@ SELECT calibration_id, body FROM calibration
 -- name: calibration
 SELECT body FROM calibration WHERE calibration_id = %(calibration_id)s;
 
+-- name: calibration_is_stored
+SELECT FROM calibration WHERE calibration_id = %(calibration_id)s;
+
 -- name: add_calibration
 INSERT INTO calibration (calibration_id, scope, library_digest, model_version, units, body, made_at)
 VALUES (%(calibration_id)s, %(scope)s, %(library_digest)s, %(model_version)s, %(units)s, %(body)s, %(made_at)s)
@@ -93,6 +108,7 @@ SELECT * FROM prognosis WHERE prognosis_id = %(prognosis_id)s;
 
 -- name: closed_case
 SELECT repair_case.tenant_id, repair_case.asset_id, repair_case.slot, repair_case.state, repair_case.failure_mode,
+       repair_case.closed_at,
        repair_case.component_serial, repair_case.outcome, repair_case.opened_at, repair_case.trace_id, finding.body,
        asset.asset_class, site.jurisdiction, component.component_type,
        (SELECT max(earlier.valid_to) FROM component AS earlier

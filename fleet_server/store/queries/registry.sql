@@ -66,11 +66,11 @@ ON CONFLICT (contract_id) DO UPDATE
 RETURNING contract_id
 
 -- name: part
-INSERT INTO part (part_no, component_type, label, fits_models, price_eur)
-VALUES (%(part_no)s, %(component_type)s, %(label)s, %(fits_models)s, %(price_eur)s)
+INSERT INTO part (part_no, component_type, label, fits_models, price_eur, replenish_days)
+VALUES (%(part_no)s, %(component_type)s, %(label)s, %(fits_models)s, %(price_eur)s, %(replenish_days)s)
 ON CONFLICT (part_no) DO UPDATE
    SET component_type = excluded.component_type, label = excluded.label, fits_models = excluded.fits_models,
-       price_eur = excluded.price_eur
+       price_eur = excluded.price_eur, replenish_days = excluded.replenish_days
 RETURNING part_no
 
 -- name: centre
@@ -82,8 +82,9 @@ ON CONFLICT (centre_id) DO UPDATE
 RETURNING centre_id
 
 -- name: stock
-INSERT INTO stock AS s (centre_id, part_no, on_hand)
-VALUES (%(centre_id)s, %(part_no)s, %(on_hand)s)
+INSERT INTO stock AS s (centre_id, part_no, on_hand, on_order)
+VALUES (%(centre_id)s, %(part_no)s, %(on_hand)s, %(on_order)s)
 ON CONFLICT (centre_id, part_no) DO UPDATE
-   SET on_hand = CASE WHEN %(reset_stock)s THEN excluded.on_hand ELSE s.on_hand END
+   SET on_hand = CASE WHEN %(reset_stock)s THEN excluded.on_hand ELSE s.on_hand END,
+       on_order = excluded.on_order
 RETURNING centre_id

@@ -34,6 +34,20 @@ SELECT at FROM (
 -- name: latest_revision
 SELECT finding_id, max(revision) AS revision FROM finding WHERE finding_id = %(finding_id)s GROUP BY finding_id
 
+-- name: vitals_since_prognosis
+-- Whether samples of the indicator were received since the case's prognosis was made, or it has none yet.
+SELECT 1 AS found
+  FROM finding
+  JOIN current_series AS series ON series.asset_id = finding.asset_id
+                               AND series.metric = finding.body ->> 'indicator_metric'
+  LEFT JOIN prognosis ON prognosis.prognosis_id = %(prognosis_id)s
+ WHERE finding.finding_id = %(finding_id)s
+   AND EXISTS (SELECT FROM samples
+                WHERE samples.series_id = series.series_id
+                  AND samples.t0 > coalesce(prognosis.made_at, '-infinity') - interval '7 days'
+                  AND samples.received_at > coalesce(prognosis.made_at, '-infinity'))
+ LIMIT 1
+
 -- name: last_ended_case_of
 SELECT case_id, state, finding_id,
        EXISTS (SELECT FROM prognosis WHERE prognosis.case_id = repair_case.case_id

@@ -1,0 +1,43 @@
+"""The file of a class's prior: named by a configuration, read in its place.
+
+What detection takes stays a table without a path in it, so that detection itself touches no disk. Failure: BadConfig
+with the file's name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_agent.files import read_bounded
+from fleet_core.errors import BadConfig
+
+SETTING = "prior"
+MAX_PRIOR_BYTES = 1 << 20
+
+
+def with_prior(detection: Mapping[str, Any], base_dir: Path) -> dict[str, Any]:
+    """The detection's table with the prior it names, a path that counts from ``base_dir``, read. Raises BadConfig."""
+    table = dict(detection)
+    if isinstance(table.get(SETTING), str):
+        table[SETTING] = _read(base_dir / table[SETTING])
+    return table
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from edge_agent.detection.prior import prior_from_json  # brings numpy along, which not everyone needs
+
+    try:
+        content = read_bounded(path, MAX_PRIOR_BYTES)
+        if content is None:
+            raise BadConfig(f"there is no such file, or it is larger than {MAX_PRIOR_BYTES} bytes")
+        text = content.decode("utf-8", "replace")
+        prior_from_json(text)
+    except OSError as error:
+        raise BadConfig(f"detection.prior: {path} cannot be read: {error.strerror}") from None
+    except BadConfig as error:
+        raise BadConfig(f"detection.prior: {path}: {error}; make one with  fleet-models prior fit") from None
+    table: dict[str, Any] = json.loads(text)
+    return table

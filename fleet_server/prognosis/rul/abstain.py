@@ -1,0 +1,50 @@
+"""When not to forecast: too little to go on, or a life unlike any of the training's. Pure.
+
+Reasons, the first that holds: ``too few rows``, ``no readings``, ``missing channels``, ``unknown operating conditions``
+and ``outside the training range``. They are judged on rows up to the moment asked about, so a later row cannot change
+an earlier answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fleet_server.prognosis.rul.features import FeatureModel
+from fleet_server.prognosis.rul.histories import Ints, Rows
+
+LOOK_BACK = 3
+MOST_ROWS = 5
+"""Never ask for more rows than this, and for no more than the shortest training life had."""
+MISSING_SHARE = 0.5
+OUTSIDE_SHARE = 0.5
+MARGIN = 1.0
+"""How far past the training range, in widths of that range, a reading is outside."""
+STRANGE = 0.1
+
+
+def reasons(model: FeatureModel, rows: Rows, place: Ints, least_rows: int) -> tuple[str, ...]:
+    """Why not to forecast at each ``place`` (m,) among the ``rows``; empty where there is no reason."""
+    lags = np.arange(LOOK_BACK)
+    reach = rows.row[place][:, None] >= lags
+    recent = place[:, None] - np.where(reach, lags, 0)
+    scaled = model.scaled(rows.values)[recent]
+    known = np.isfinite(scaled) & reach[:, :, None]
+    silent = ~known.any(axis=(1, 2)) & ~np.isfinite(rows.values[place][:, model.still]).any(axis=1)
+    expected = np.flatnonzero(~np.isin(model.moving, model.gappy))
+    absent = np.asarray(~known.any(axis=1))[:, expected].sum(axis=1)
+    strange = np.nanmedian(np.where(reach, model.regimes.strangeness(rows.values)[recent], np.nan), axis=1)
+    margin = MARGIN * (model.high - model.low)
+    outside = known & ((scaled < model.low - margin) | (scaled > model.high + margin))
+    share = outside.sum(axis=(1, 2)) / np.maximum(1, known.sum(axis=(1, 2)))
+    said = np.full(len(place), "", dtype=object)
+    # From the last reason to the first, so that the first that holds is what stays.
+    for index in np.flatnonzero(share > OUTSIDE_SHARE):
+        said[index] = f"outside the training range: {share[index]:.0%} of the last readings"
+    said[strange > STRANGE] = "unknown operating conditions"
+    if len(model.moving):
+        for index in np.flatnonzero(absent > MISSING_SHARE * len(expected)):
+            said[index] = f"missing channels: {absent[index]} of {len(expected)}"
+        said[silent] = "no readings in the last rows"
+    for index in np.flatnonzero(rows.row[place] + 1 < least_rows):
+        said[index] = f"too few rows: {rows.row[place[index]] + 1}, needs {least_rows}"
+    return tuple(said.tolist())

@@ -1,0 +1,292 @@
+"""Probability of failure within a horizon, learned from lives of which most never failed while they were watched.
+
+For each horizon h a LightGBM Poisson model of the failures met in the next h per share of h that was watched: a unit
+that left after a third of the horizon counts a third of it as survived, so censoring needs no guess and no row is
+thrown away. Models are fitted on folds of whole units; what each says about the units it has not seen is turned into
+a probability by a monotone curve through bins of equally many failures (so the few units at highest risk, where it
+matters, have most of the bins), each a product-limit estimate. The forecast is the mean of the folds' models through
+that curve; a longer horizon never has a lower probability.
+
+Moments without a failure soon are thinned and weighted up.
+
+Invariants: pure, deterministic for a seed, the same after ``from_text(to_text())``. With fewer than
+:data:`MIN_FAILED_UNITS` failures or survivals within a horizon, the share of all units is said of each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fleet_core.errors import BadInput
+from fleet_server.prognosis.rul.trees import lgb
+from fleet_server.prognosis.survival import product_limit
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+FOLDS = 3
+MIN_FAILED_UNITS = 12
+"""Below this many units on either side of a horizon's outcome nothing can be learned and checked."""
+MAX_EVENT_ROWS = 40_000
+MAX_QUIET_ROWS = 50_000
+MAX_ROUNDS = 200
+_PATIENCE = 20
+_MAX_BINS = 20
+_MIN_BIN_UNITS = 10
+_FORMAT = 1
+_SETTINGS: dict[str, Any] = {
+    "objective": "poisson",
+    "num_leaves": 15,
+    "learning_rate": 0.08,
+    "max_bin": 63,
+    "min_data_in_leaf": 30,
+    "min_sum_hessian_in_leaf": 1.0,  # expected failures
+    "lambda_l2": 1.0,
+    "feature_fraction": 0.4,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Probability over score: straight in log odds between the knots, level beyond them."""
+
+    scores: tuple[float, ...]
+    log_odds: tuple[float, ...]
+
+    def at(self, score: Floats) -> Floats:
+        """Probabilities (n,) of scores (n,)."""
+        return np.asarray(1.0 / (1.0 + np.exp(-np.interp(score, self.scores, self.log_odds))), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class HorizonModel:
+    """One horizon: its boosters (none: the curve is one level for all) and the curve from score to probability."""
+
+    horizon: float
+    texts: tuple[str, ...]
+    boosters: tuple[Any, ...]
+    curve: Curve
+
+    def p_fail(self, features: Floats) -> Floats:
+        """Probability (n,) of failing within the horizon."""
+        if not self.boosters:
+            return self.curve.at(np.zeros(len(features)))
+        return self.curve.at(np.mean([_score(booster, features) for booster in self.boosters], axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """Probabilities of failure within each of ``horizons`` (ascending, in the unit of the times)."""
+
+    horizons: tuple[float, ...]
+    models: tuple[HorizonModel, ...]
+    features: int
+
+    def p_fail(self, features: Floats) -> Floats:
+        """Probabilities (m, horizons) for rows ``features`` (m, f); they never fall along a row. Raises BadInput."""
+        if features.ndim != 2 or features.shape[1] != self.features:
+            raise BadInput("features", f"expected (rows, {self.features}), not {features.shape}")
+        if not len(features):
+            return np.zeros((0, len(self.horizons)))
+        return np.maximum.accumulate(np.column_stack([model.p_fail(features) for model in self.models]), axis=1)
+
+    def to_text(self) -> str:
+        """As JSON, models included."""
+        models = [
+            {"horizon": m.horizon, "boosters": m.texts, "scores": m.curve.scores, "log_odds": m.curve.log_odds}
+            for m in self.models
+        ]
+        return json.dumps({"format": _FORMAT, "features": self.features, "models": models})
+
+    @classmethod
+    def from_text(cls, text: str) -> Hazard:
+        """Read what :meth:`to_text` wrote. Raises BadInput."""
+        try:
+            record = json.loads(text)
+            if record["format"] != _FORMAT:
+                raise ValueError(f"format {record['format']}")
+            models = tuple(_model_of(each) for each in record["models"])
+            made = cls(tuple(model.horizon for model in models), models, int(record["features"]))
+        except (ValueError, TypeError, KeyError, lgb().basic.LightGBMError) as error:
+            raise BadInput("hazard", f"not a stored hazard: {error!r}") from None
+        if any(booster.num_feature() != made.features for model in models for booster in model.boosters):
+            raise BadInput("hazard", "a model was fitted on another number of features")
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows that count: not the end of a life itself. ``weight`` is 1 on average."""
+
+    features: Floats
+    unit: Ints
+    remaining: Floats
+    failed: Flags
+    weight: Floats
+
+
+def fit_hazard(
+    features: Floats,
+    times: Floats,
+    unit: Ints,
+    end_time: Floats,
+    failed: Flags,
+    horizons: Sequence[float],
+    seed: int = 0,
+    weight: Floats | None = None,
+) -> Hazard:
+    """Learn from rows ``features`` (n, f) at ``times`` (n,) of units numbered by ``unit`` (n,).
+
+    A unit's rows are adjacent and ascend in time; ``end_time`` (n,) and ``failed`` (n,) say when and how its life (or
+    the watching of it) ended. ``weight`` (n,) must not depend on what comes after a row; without it all count the same.
+    Takes some seconds per horizon for 100 000 rows.
+
+    Raises:
+        BadInput: ``shape`` when the arrays do not fit, ``horizons`` when they are not positive, ``rows`` when no row
+            lies before the end of its unit.
+    """
+    sizes = {len(features), len(times), len(unit), len(end_time), len(failed)}
+    if features.ndim != 2 or len(sizes) != 1:
+        raise BadInput("shape", f"arrays of different lengths: {sorted(sizes)}")
+    ascending = tuple(sorted({float(horizon) for horizon in horizons}))
+    if not ascending or not np.isfinite(ascending).all() or ascending[0] <= 0:
+        raise BadInput("horizons", "expected positive times")
+    remaining = end_time - times
+    kept = remaining > 0
+    if not kept.any():
+        raise BadInput("rows", "no row lies before the end of its unit")
+    weight = (np.ones(len(times)) if weight is None else weight)[kept]
+    rows = _Rows(features[kept], unit[kept], remaining[kept], failed[kept].astype(bool), weight / weight.mean())
+    return Hazard(ascending, tuple(_fit_horizon(rows, horizon, seed) for horizon in ascending), features.shape[1])
+
+
+def _fit_horizon(rows: _Rows, horizon: float, seed: int) -> HorizonModel:
+    soon = rows.failed & (rows.remaining <= horizon)
+    if min(_units(rows.unit[soon]), _units(rows.unit[rows.remaining > horizon])) < MIN_FAILED_UNITS:
+        return HorizonModel(horizon, (), (), _level_curve(rows, horizon))
+    rng = np.random.default_rng(seed)
+    chosen, weight = _thinned(rows, soon, rng)
+    features, unit, remaining = rows.features[chosen], rows.unit[chosen], rows.remaining[chosen]
+    event = soon[chosen]
+    watched = np.clip(remaining / horizon, 1e-3, 1.0)
+    fold = _folds(unit, event, rng)
+    score = np.zeros(len(chosen))
+    texts = []
+    for number in range(FOLDS):
+        inside, outside = fold != number, fold == number
+        text = _booster(features, event / watched, weight * watched, inside, outside, seed)
+        texts.append(text)
+        score[outside] = _score(lgb().Booster(model_str=text), features[outside])
+    curve = _curve(score, remaining, rows.failed[chosen], weight, unit, horizon)
+    return HorizonModel(horizon, tuple(texts), tuple(lgb().Booster(model_str=text) for text in texts), curve)
+
+
+def _thinned(rows: _Rows, soon: Flags, rng: np.random.Generator) -> tuple[Ints, Floats]:
+    """Rows to learn from, in order, and their weights: all with a failure soon and some of the others, up to bounds."""
+    parts = []
+    for members, most in ((np.flatnonzero(soon), MAX_EVENT_ROWS), (np.flatnonzero(~soon), MAX_QUIET_ROWS)):
+        picked = np.sort(rng.choice(members, most, replace=False)) if members.size > most else members
+        scale = rows.weight[members].sum() / rows.weight[picked].sum()
+        parts.append((picked, rows.weight[picked] * scale))
+    chosen, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
+    order = np.argsort(chosen)
+    return chosen[order], weight[order]
+
+
+def _folds(unit: Ints, event: Flags, rng: np.random.Generator) -> Ints:
+    """Fold of each row; a unit lies in one fold, and units with failures are dealt out evenly."""
+    names, place = np.unique(unit, return_inverse=True)
+    has_event = np.bincount(place, weights=event) > 0
+    order = np.lexsort((rng.random(names.size), ~has_event))
+    fold = np.empty(names.size, dtype=np.int64)
+    fold[order] = np.arange(names.size) % FOLDS
+    return fold[place]
+
+
+def _booster(features: Floats, rate: Floats, weight: Floats, inside: Flags, outside: Flags, seed: int) -> str:
+    """Text of a Poisson model of ``rate`` fitted on ``inside``, stopped when ``outside`` improves no more."""
+    settings = {**_SETTINGS, "seed": seed}
+    learned = lgb().Dataset(features[inside], rate[inside], weight=weight[inside], params=settings)
+    judged = learned.create_valid(features[outside], rate[outside], weight=weight[outside])
+    stop = lgb().early_stopping(_PATIENCE, verbose=False)
+    booster = lgb().train(settings, learned, MAX_ROUNDS, valid_sets=[judged], callbacks=[stop])
+    return str(booster.model_to_string(num_iteration=booster.best_iteration))
+
+
+def _score(booster: Any, features: Floats) -> Floats:
+    """Log of the expected failures per horizon."""
+    return np.asarray(booster.predict(features, raw_score=True, num_threads=1), dtype=np.float64)
+
+
+def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit: Ints, horizon: float) -> Curve:
+    """Monotone curve through bins of equally many failures within the horizon, from scores of unseen units."""
+    order = np.argsort(score, kind="stable")
+    event = (failed & (remaining <= horizon))[order]
+    bins = int(np.clip(_units(unit[order][event]) // _MIN_BIN_UNITS, 1, _MAX_BINS))
+    # The order runs from low to high risk, a bin ends when its share of the failures is reached.
+    number = np.minimum(np.ceil(np.cumsum(event) * bins / event.sum() - 1e-9).astype(int) - 1, bins - 1).clip(0)
+    scores, odds, counts = [], [], []
+    for each in range(bins):
+        members = order[number == each]
+        scores.append(float(np.average(score[members], weights=weight[members])))
+        share = _share_failed(remaining[members], failed[members], weight[members], horizon)
+        edge = 0.5 / (members.size + 1.0)
+        odds.append(float(np.clip(share, edge, 1.0 - edge)))
+        counts.append(float(weight[members].sum()))
+    level = _ascending(np.array(odds), np.array(counts))
+    knots = np.maximum.accumulate(np.array(scores))
+    return Curve(tuple(knots.tolist()), tuple(np.log(level / (1.0 - level)).tolist()))
+
+
+def _level_curve(rows: _Rows, horizon: float) -> Curve:
+    """The same for every unit: what share of all failed within the horizon, with half a unit of doubt."""
+    share = _share_failed(rows.remaining, rows.failed, rows.weight, horizon)
+    units = _units(rows.unit)
+    level = (share * units + 0.5) / (units + 1.0)
+    return Curve((0.0,), (float(np.log(level / (1.0 - level))),))
+
+
+def _share_failed(remaining: Floats, failed: Flags, weight: Floats, horizon: float) -> float:
+    """Product-limit estimate of the share that fails within the horizon."""
+    if not (failed & (remaining <= horizon)).any():
+        return 0.0
+    moments, surviving = product_limit(remaining, failed, np.maximum(weight, 1e-12))
+    return 1.0 - float(surviving[np.searchsorted(moments, horizon, side="right") - 1])
+
+
+def _ascending(values: Floats, weights: Floats) -> Floats:
+    """Closest values that never fall (pool adjacent violators)."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        blocks.append((value, weight, 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (low, low_weight, low_count), (high, high_weight, high_count) = blocks[-2:]
+            total = low_weight + high_weight
+            blocks[-2:] = [((low * low_weight + high * high_weight) / total, total, low_count + high_count)]
+    return np.concatenate([np.full(count, value) for value, _, count in blocks])
+
+
+def _units(unit: Ints) -> int:
+    return int(np.unique(unit).size)
+
+
+def _model_of(record: dict[str, Any]) -> HorizonModel:
+    texts = tuple(str(text) for text in record["boosters"])
+    scores, odds = (tuple(float(value) for value in record[name]) for name in ("scores", "log_odds"))
+    if not scores or len(scores) != len(odds) or not np.isfinite([*scores, *odds]).all():
+        raise ValueError("curve")
+    boosters = tuple(lgb().Booster(model_str=text) for text in texts)
+    return HorizonModel(float(record["horizon"]), texts, boosters, Curve(scores, odds))

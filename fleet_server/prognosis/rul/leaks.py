@@ -1,0 +1,79 @@
+"""Channels that tell how a life ended: readings that could not have been had while it lasted. Pure.
+
+Tables made with hindsight carry them: the number of records, the last date, the highest hours, the fate. Such a channel
+is fixed within each unit and goes with the unit's end, whether by itself or against another fixed channel (a last date
+against a first one). Calendar dates that are fixed within units go too: no later unit will have them. The start of an
+interval (intervals.py) is the time itself, not a reading.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from fleet_server.prognosis.rul.histories import Floats, Histories, Rows
+from fleet_server.prognosis.rul.intervals import interval_channel
+
+LEAK = 0.98
+LEAST_UNITS = 20
+MOST_PAIRED = 24
+"""Fixed channels that are compared with each other."""
+_DATE = re.compile(r"(^|[^a-z])(date|datetime|timestamp)([^a-z]|$)", re.IGNORECASE)
+
+
+def leaks(histories: Histories) -> dict[str, str]:
+    """Channels to leave out and why: known only once the life is over, a date, or the time itself.
+
+    Judged on units of at least two rows; with fewer than LEAST_UNITS of them nothing can be said of an end.
+    """
+    start = interval_channel(histories)
+    found = {} if start is None else {start: "the time at which a row's interval starts"}
+    units = tuple(unit for unit in histories if len(unit) > 1)
+    if len(units) < LEAST_UNITS:
+        return found
+    rows = Rows.of(units)
+    first = np.flatnonzero(rows.row == 0)
+    begins = np.array([unit.times[0] for unit in units])
+    if start is not None:
+        begins = rows.values[first, histories.channels.index(start)]
+    ends = np.array([unit.times[-1] for unit in units])
+    truths = {
+        "last time": ends,
+        "row count": np.array([len(unit) for unit in units], dtype=np.float64),
+        "fate": np.array([float(unit.failed) for unit in units]),
+        "span": ends - begins,
+    }
+    fixed = {
+        name: rows.values[first, index]
+        for index, name in enumerate(histories.channels)
+        if name not in found and _fixed(rows.values[:, index], rows)
+    }
+    for name, series in fixed.items():
+        told = next((what for what, truth in truths.items() if abs(_tie(series, truth)) > LEAK), None)
+        if told:
+            found[name] = f"gives away the unit's {told}"
+        elif _DATE.search(name):
+            found[name] = "a date, the same in all of a unit's rows"
+    several = [name for name, series in fixed.items() if len(np.unique(series[np.isfinite(series)])) > LEAST_UNITS]
+    for name in several[:MOST_PAIRED]:
+        for other in several[:MOST_PAIRED]:
+            if name not in found and name != other and _tie(fixed[name] - fixed[other], truths["span"]) > LEAK:
+                found[name] = f"gives away the unit's span, beside {other}"
+    return found
+
+
+def _fixed(column: Floats, rows: Rows) -> bool:
+    """Is it the same in all rows of each unit?"""
+    before, after = column[:-1], column[1:]
+    same = (before == after) | (np.isnan(before) & np.isnan(after))
+    return bool((same | (rows.row[1:] == 0)).all())
+
+
+def _tie(fixed: Floats, truth: Floats) -> float:
+    """Rank correlation over units (n,), 0.0 where it cannot be had."""
+    known = np.isfinite(fixed) & np.isfinite(truth)
+    if known.sum() < LEAST_UNITS or np.ptp(fixed[known]) == 0.0 or np.ptp(truth[known]) == 0.0:
+        return 0.0
+    ranks = [np.unique(series[known], return_inverse=True)[1].astype(np.float64) for series in (fixed, truth)]
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

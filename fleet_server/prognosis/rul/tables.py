@@ -1,0 +1,267 @@
+"""Histories from a table: one row per unit and time, ``,`` or ``;`` between fields, gzipped when it ends in .gz.
+
+Input is hostile. Rows without a unit or a readable time, with another number of fields, or that repeat a time of their
+unit are dropped and counted (of repeated times the later row counts); rows out of order are put in order and counted; a
+unit without any good row is refused by name. Text columns of few values become codes, others are ignored and said so.
+An unreadable number in a number column is a missing reading, counted. Only a table that cannot be understood at all is
+an error, which says what to do.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+
+from fleet_core.errors import BadInput
+from fleet_server.prognosis.rul.histories import Floats, Histories, Unit
+from fleet_server.prognosis.rul.regimes import Ints
+
+MAX_ROWS = 5_000_000
+MAX_COLUMNS = 512
+MAX_FIELD_CHARS = 4096
+MAX_CATEGORIES = 256
+TEXT_SHARE = 0.1
+"""A column with a larger share of fields that are no number is text."""
+YES = frozenset(("1", "1.0", "true", "yes", "t"))
+BLANK = frozenset(("", "nan", "na", "null", "none"))
+BLOCK_ROWS = 8192
+"""Rows held as text at once."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of text: ``codes`` (n,) into its ``distinct`` texts, in the order in which they first appear.
+
+    Tables repeat themselves: each text is kept and read once, not once a row.
+    """
+
+    distinct: tuple[str, ...]
+    codes: Ints
+
+    @property
+    def numbers(self) -> Floats:
+        """(n,) NaN for everything that is no number or is infinite."""
+        return np.array([_number(text) for text in self.distinct])[self.codes]
+
+    @property
+    def keys(self) -> tuple[tuple[str, ...], Ints]:
+        """Stripped texts in the order in which they first appear, and (n,) which of them."""
+        places: dict[str, int] = {}
+        place = [places.setdefault(text.strip(), len(places)) for text in self.distinct]
+        return tuple(places), np.array(place, dtype=np.int64)[self.codes]
+
+
+@dataclass
+class Notes:
+    """What was noticed on reading. ``refused``: units without a good row and why. ``messages``: for people."""
+
+    rows: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    unordered_units: int = 0
+    unreadable: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """One line per thing noticed."""
+        lines = [f"{count} rows dropped: {why}" for why, count in self.dropped.items()]
+        lines += [f"{self.unordered_units} units had rows out of order: put in order"] * bool(self.unordered_units)
+        lines += [
+            f"column {name}: {count} fields unreadable, taken as missing" for name, count in self.unreadable.items()
+        ]
+        lines += [f"column {name} ignored: {why}" for name, why in self.ignored.items()]
+        lines += [f"unit {name} refused: {why}" for name, why in list(self.refused.items())[:20]]
+        return tuple(lines)
+
+    def drop(self, why: str, count: int = 1) -> None:
+        """Count rows that were dropped."""
+        self.dropped[why] = self.dropped.get(why, 0) + count
+
+
+def read_table(
+    path: Path,
+    unit: str,
+    time: str,
+    failed: str | None = None,
+    *,
+    channels: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
+    ignore: Sequence[str] = (),
+    optional: Collection[str] = (),
+) -> tuple[Histories, Notes]:
+    """Read a table.
+
+    ``channels``: the columns wanted (default: all that can be used but ``ignore``); ``optional`` ones may be absent and
+    are missing readings then. ``categories``: names behind the codes of text columns, when a model has them already.
+
+    Raises:
+        BadInput: ``file``, ``columns`` or ``rows``; the message names the mend.
+    """
+    notes = Notes()
+    header, columns = _columns(path, notes)
+    names = _others(path, header, unit, time, failed)
+    times = columns[header.index(time)].numbers
+    keys, key = columns[header.index(unit)].keys
+    good = np.isfinite(times) & np.array([bool(name) for name in keys], dtype=bool)[key]
+    if not good.all():
+        notes.drop("no unit or no readable time", int((~good).sum()))
+    wanted = [name for name in names if name not in ignore] if channels is None else list(channels)
+    absent = [name for name in wanted if name not in header and name not in optional]
+    if absent:
+        raise BadInput("columns", f"{path} has no column {', '.join(absent[:5])} that the model was trained with")
+    series: dict[str, Floats] = {}
+    for name in wanted:
+        if name not in header:
+            series[name] = np.full(len(times), np.nan)
+            continue
+        known = None if categories is None else tuple(categories.get(name, ()))
+        numbers = _numbers(name, columns[header.index(name)], known, notes)
+        if numbers is not None:
+            series[name] = numbers
+    if not series:
+        raise BadInput("columns", f"{path}: no column of numbers beside {unit} and {time}")
+    flags = None if failed is None else _says_yes(columns[header.index(failed)])
+    del columns
+    values = np.column_stack(list(series.values()))
+    return Histories(tuple(_units(keys, key, times, values, flags, good, notes)), tuple(series)), notes
+
+
+def _columns(path: Path, notes: Notes) -> tuple[list[str], list[_Column]]:
+    """The header and the columns."""
+    try:
+        with _text(path) as lines:
+            first = lines.readline(MAX_FIELD_CHARS * 16)
+            separator = ";" if first.count(";") > first.count(",") else ","
+            header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+            if len(header) < 2 or len(header) > MAX_COLUMNS:
+                raise BadInput(
+                    "columns", f"{path}: {len(header)} columns; expected 2 to {MAX_COLUMNS}, named in line 1"
+                )
+            if len(set(header)) != len(header):
+                raise BadInput("columns", f"{path}: two columns have one name; rename one")
+            rows = _good_rows(csv.reader(lines, delimiter=separator), len(header), notes, path)
+            columns = _coded(rows, len(header))
+    except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
+        raise BadInput("file", f"{path} cannot be read as a table: {error}") from None
+    if not len(columns[0].codes):
+        raise BadInput("rows", f"{path} has no row of {len(header)} fields under its header")
+    return header, columns
+
+
+def _coded(rows: Iterator[list[str]], width: int) -> list[_Column]:
+    """The columns of rows of ``width`` fields."""
+    places: list[defaultdict[str, int]] = [defaultdict() for _ in range(width)]
+    for place in places:
+        place.default_factory = place.__len__  # a text not met before gets the next number
+    codes: list[list[Ints]] = [[np.zeros(0, dtype=np.int32)] for _ in range(width)]
+    while block := list(islice(rows, BLOCK_ROWS)):
+        for place, parts, texts in zip(places, codes, zip(*block, strict=True), strict=True):
+            parts.append(np.fromiter(map(place.__getitem__, texts), dtype=np.int32, count=len(texts)))
+    return [_Column(tuple(place), np.concatenate(parts)) for place, parts in zip(places, codes, strict=True)]
+
+
+def _text(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return cast("TextIO", gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _good_rows(reader: Iterator[list[str]], width: int, notes: Notes, path: Path) -> Iterator[list[str]]:
+    for row in reader:
+        if not row:
+            continue
+        notes.rows += 1
+        if notes.rows > MAX_ROWS:
+            raise BadInput("rows", f"{path} has more than {MAX_ROWS} rows; split it")
+        if len(row) != width:
+            notes.drop("another number of fields than the header")
+        elif max(map(len, row)) > MAX_FIELD_CHARS:
+            notes.drop(f"a field longer than {MAX_FIELD_CHARS} characters")
+        else:
+            yield row
+
+
+def _others(path: Path, header: list[str], unit: str, time: str, failed: str | None) -> list[str]:
+    """Names of the columns that are neither unit nor time nor fate."""
+    for name, option in ((unit, "--unit"), (time, "--time"), (failed, "--failed")):
+        if name is not None and name not in header:
+            raise BadInput("columns", f"{path} has no column {name!r} ({option}); it has {', '.join(header[:30])}")
+    if len({unit, time, failed}) < 3:
+        raise BadInput("columns", f"{path}: unit, time and failed must be different columns")
+    return [name for name in header if name and name not in (unit, time, failed)]
+
+
+def _says_yes(column: _Column) -> np.ndarray:
+    return np.array([text.strip().lower() in YES for text in column.distinct], dtype=bool)[column.codes]
+
+
+def _number(text: str) -> float:
+    """The number, NaN for everything that is none or is infinite."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def _numbers(name: str, column: _Column, known: tuple[str, ...] | None, notes: Notes) -> Floats | None:
+    """The column as numbers or codes; None when it is ignored. ``known`` categories: empty for a number column."""
+    numbers = column.numbers
+    if known is None or not known:
+        blank = np.array([text.strip().lower() in BLANK for text in column.distinct], dtype=bool)[column.codes]
+        unread = int((np.isnan(numbers) & ~blank).sum())
+        filled = int((~np.isnan(numbers)).sum()) + unread
+        if known is not None or unread <= TEXT_SHARE * filled:
+            if unread:
+                notes.unreadable[name] = unread
+            return numbers
+        known = tuple(sorted({text.strip() for text in column.distinct} - {""}))
+        if len(known) > MAX_CATEGORIES or len(known) > max(2, len(numbers) // 2):
+            notes.ignored[name] = f"text of {len(known)} different values"
+            return None
+    notes.categories[name] = known
+    codes = {text: float(code) for code, text in enumerate(known)}
+    return np.array([codes.get(text.strip(), math.nan) for text in column.distinct])[column.codes]
+
+
+def _units(
+    keys: tuple[str, ...],
+    key: Ints,
+    times: Floats,
+    values: Floats,
+    flags: np.ndarray | None,
+    good: np.ndarray,
+    notes: Notes,
+) -> Iterator[Unit]:
+    """Units in the order in which they first appear."""
+    kept = np.flatnonzero(good)
+    seen = np.bincount(key[kept], minlength=len(keys)) > 0
+    notes.refused.update(
+        {name: "no row with a readable time" for name, any_row in zip(keys, seen, strict=False) if name and not any_row}
+    )
+    filed = kept[np.argsort(key[kept], kind="stable")]
+    falls = (np.diff(times[filed]) < 0.0) & (np.diff(key[filed]) == 0)
+    notes.unordered_units += len(np.unique(key[filed][1:][falls]))
+    filed = kept[np.lexsort((times[kept], key[kept]))]
+    again = (np.diff(times[filed]) <= 0.0) & (np.diff(key[filed]) == 0)
+    if again.any():
+        notes.drop("a time that its unit has twice", int(again.sum()))
+    failed = np.ones(len(keys), dtype=bool) if flags is None else np.bincount(key[kept], flags[kept], len(keys)) > 0
+    filed = filed[np.append(~again, True)] if len(filed) else filed
+    times, values, key = times[filed], values[filed], key[filed]
+    edges = np.r_[np.flatnonzero(np.diff(key, prepend=-1)), len(key)].tolist()
+    for begin, end in pairwise(edges):
+        place = int(key[begin])
+        yield Unit(keys[place], times[begin:end], values[begin:end], bool(failed[place]))

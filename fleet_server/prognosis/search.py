@@ -1,0 +1,251 @@
+"""Exact nearest-neighbour search over millions of signature windows, filtered, one window for each unit.
+
+A signature has few numbers and those hang together (a course of degradation goes one way), so that its windows lie
+close to a surface of few dimensions. There an exact search beats graph indexes: windows are sorted into blocks of
+neighbouring ones (the leaves of a balanced k-d split), each block keeps its bounding box,
+and a search visits blocks by rising least possible distance until the next block cannot hold a nearer unit. See
+docs/search.md for the measurements against hnswlib, usearch, pgvector and a plain scan.
+
+* Filters (asset class, component, region, jurisdiction) are applied before distances are taken, so they cost no recall;
+  a filter that leaves few windows is answered by a scan of exactly those.
+* The answer is k different units, each by its nearest window; equal distances go by the lower id.
+* Distance is the root mean square of the differences over the dimensions compared, in the index's own precision.
+* Windows added lately wait in a tail, which every search scans; the first search after the tail has outgrown
+  ``TAIL_ROWS`` sorts everything anew (about a second a million). A small library is all tail: a plain scan.
+
+Invariants: pure but for the caches above (not thread-safe while windows are being added); the result depends on the
+windows alone, not on their order, blocks, processor or filters' strategy, so a stored prognosis is found again bit for
+bit. With ``most_rows`` a search is bounded and says whether it could finish (``Found.exact``). Memory: see ``nbytes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fleet_core.errors import BadInput
+from fleet_server.prognosis.search_blocks import (
+    ATTRIBUTES,
+    Array,
+    Flags,
+    Ints,
+    Rows,
+    blocks_of,
+    joined,
+    listed_by_kind,
+    sorted_order,
+)
+from fleet_server.prognosis.search_walk import Search
+
+TAIL_ROWS = 50_000
+FEW_ROWS = 8_192
+"""A filter that leaves no more windows than this is answered by scanning them."""
+MAX_DIMS = 256
+MAX_ROWS = 2**31 - 1
+MAX_KINDS = 2**16
+"""Different combinations of attributes."""
+MAX_ATTRIBUTE = 2**31 - 1
+DTYPES = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which windows may answer: for each attribute the values allowed, None for all of them."""
+
+    asset_class: Collection[int] | None = None
+    component: Collection[int] | None = None
+    region: Collection[int] | None = None
+    jurisdiction: Collection[int] | None = None
+
+    @property
+    def columns(self) -> tuple[Collection[int] | None, ...]:
+        """In the order of the attributes' columns."""
+        return (self.asset_class, self.component, self.region, self.jurisdiction)
+
+
+ANYWHERE = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The nearest units, nearest first, with the id and distance of each one's nearest window (all (<= k,)).
+
+    ``exact`` is false when ``most_rows`` ended the search early. ``visited`` windows were compared.
+    """
+
+    ids: Ints
+    units: Ints
+    distances: Array
+    exact: bool
+    visited: int
+
+
+class SignatureIndex:
+    """Windows of ``dims`` numbers, searchable; see the module. Raises BadInput for whatever breaks a bound."""
+
+    def __init__(self, dims: int, dtype: str = "float32") -> None:
+        if not 1 <= dims <= MAX_DIMS or dtype not in DTYPES:
+            raise BadInput("index", f"1 to {MAX_DIMS} dimensions of {', '.join(DTYPES)} expected")
+        self.dims, self.dtype = dims, dtype
+        self._kind_of: dict[tuple[int, ...], int] = {}
+        self._kinds = np.empty((0, ATTRIBUTES), dtype=np.int64)
+        nothing = Rows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint16), np.empty((0, dims), dtype))
+        self._rows = self._tail = nothing
+        self._waiting: list[Rows] = []
+        self._blocks = blocks_of(nothing, self._kinds)
+        self._by_kind, self._kind_starts = listed_by_kind(nothing, 0)
+
+    def __len__(self) -> int:
+        return len(self._rows) + len(self._tail) + sum(len(part) for part in self._waiting)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything the index holds."""
+        lists = self._by_kind.nbytes + self._kind_starts.nbytes + self._kinds.nbytes
+        rows = self._rows.nbytes + self._tail.nbytes + sum(part.nbytes for part in self._waiting)
+        return int(rows + lists + self._blocks.nbytes)
+
+    def add(self, ids: Array, units: Array, vectors: Array, attributes: Array) -> None:
+        """Add windows: ``ids`` (n,) their own, ``units`` (n,) >= 0 whose they are, ``vectors`` (n, dims) finite,
+        ``attributes`` (n, 4) >= 0 in the order of :class:`Where`. Raises BadInput, and then adds nothing."""
+        count = len(ids)
+        shapes = (np.shape(ids), np.shape(units), np.shape(vectors), np.shape(attributes))
+        if shapes != ((count,), (count,), (count, self.dims), (count, ATTRIBUTES)):
+            raise BadInput("windows", f"shapes do not fit together: {shapes}")
+        if not count:
+            return
+        if len(self) + count > MAX_ROWS:
+            raise BadInput("windows", f"at most {MAX_ROWS} fit in an index")
+        for name, values, most in (("units", units, MAX_ROWS), ("attributes", attributes, MAX_ATTRIBUTE)):
+            if values.dtype.kind not in "iu" or int(values.min()) < 0 or int(values.max()) > most:
+                raise BadInput("windows", f"{name}: whole numbers in 0..{most} expected")
+        with np.errstate(over="ignore"):
+            stored = np.array(vectors, dtype=self.dtype, order="C")
+        if not np.isfinite(stored).all():
+            raise BadInput("windows", f"a value is not finite in {self.dtype}")
+        kinds = self._kinds_of(np.asarray(attributes, dtype=np.int64))
+        self._waiting.append(Rows(np.array(ids, dtype=np.int64), np.array(units, dtype=np.int32), kinds, stored))
+
+    def search(
+        self,
+        vector: Array,
+        k: int,
+        where: Where = ANYWHERE,
+        *,
+        compared: Flags | None = None,
+        allowed_units: Flags | None = None,
+        most_rows: int | None = None,
+    ) -> Found:
+        """The ``k`` nearest units to ``vector`` (dims,) among the windows ``where`` allows.
+
+        ``compared`` (dims,) limits the dimensions compared; ``allowed_units`` (highest unit + 1,) the units;
+        ``most_rows`` the windows visited, the likeliest first. Raises BadInput.
+        """
+        query = np.asarray(vector, dtype=np.float64)
+        dims = np.arange(self.dims) if compared is None else np.flatnonzero(compared)
+        if query.shape != (self.dims,) or k < 1 or not dims.size or not np.isfinite(query[dims]).all():
+            raise BadInput("query", f"{self.dims} finite numbers, at least one to compare, and k >= 1 expected")
+        self._settle()
+        search = Search(query, dims, k, self._allowed_kinds(where), allowed_units, most_rows, self.dtype)
+        search.visit(self._tail, None)
+        if len(self._rows):
+            few = self._few_rows(search.allowed_kinds)
+            if few is not None:
+                search.visit(self._rows, few)
+            else:
+                search.walk(self._rows, self._blocks, _wanted(where))
+        return Found(*search.best(), search.exact, search.visited)
+
+    def contents(self) -> tuple[Rows, Ints]:
+        """Every window, sorted for the search, and the table of attribute combinations (kinds, 4), as saved."""
+        self._settle()
+        return (joined([self._rows, self._tail]) if len(self._tail) else self._rows), self._kinds
+
+    def sorted_count(self) -> int:
+        """How many of the windows of :meth:`contents` are sorted into blocks; the others are the tail."""
+        self._settle()
+        return len(self._rows)
+
+    @classmethod
+    def restored(cls, rows: Rows, kinds: Ints, sorted_count: int) -> SignatureIndex:
+        """The index whose :meth:`contents` these are. Raises BadInput when they cannot be."""
+        count, table = len(rows.ids), kinds.reshape(-1, ATTRIBUTES)
+        ours = (np.int64, np.int32, np.uint16, np.int64)
+        if tuple(part.dtype for part in (rows.ids, rows.units, rows.kinds, kinds)) != ours or rows.vectors.ndim != 2:
+            raise BadInput("index", "these are not the arrays of an index")
+        if not (0 <= sorted_count <= count <= MAX_ROWS and len(rows.units) == len(rows.kinds) == count):
+            raise BadInput("index", "its arrays do not fit together")
+        if len(rows.vectors) != count or (count and int(rows.kinds.max()) >= len(table)):
+            raise BadInput("index", "its arrays do not fit together")
+        if (count and int(rows.units.min()) < 0) or (table.size and int(table.min()) < 0) or len(table) > MAX_KINDS:
+            raise BadInput("index", "units and attributes must be whole numbers from 0")
+        index = cls(rows.vectors.shape[1], str(rows.vectors.dtype))
+        index._kinds, index._kind_of = table, {tuple(row): number for number, row in enumerate(table.tolist())}
+        index._take(rows.taken(slice(0, sorted_count)))
+        index._tail = rows.taken(slice(sorted_count, None))
+        return index
+
+    def _kinds_of(self, attributes: Ints) -> npt.NDArray[np.uint16]:
+        table, inverse = np.unique(attributes, axis=0, return_inverse=True)
+        keys = [tuple(row) for row in table.tolist()]
+        fresh = [key for key in keys if key not in self._kind_of]
+        if len(self._kind_of) + len(fresh) > MAX_KINDS:
+            raise BadInput("windows", f"more than {MAX_KINDS} combinations of attributes")
+        for key in fresh:
+            self._kind_of[key] = len(self._kind_of)
+        if fresh:
+            self._kinds = np.array(list(self._kind_of), dtype=np.int64)
+        kinds = np.array([self._kind_of[key] for key in keys], dtype=np.uint16)
+        return np.asarray(kinds[inverse.ravel()])
+
+    def _settle(self) -> None:
+        """Take in what waits; sort everything anew once the tail has grown too long."""
+        if not self._waiting:
+            return
+        self._tail = joined([self._tail, *self._waiting])
+        self._waiting.clear()
+        if len(self._tail) > TAIL_ROWS:
+            every = joined([self._rows, self._tail]) if len(self._rows) else self._tail
+            self._rows = self._tail = every.taken(np.empty(0, dtype=np.int64))  # let go of them while sorting
+            order = sorted_order(every.vectors)
+            self._take(every.taken(order))
+
+    def _take(self, sorted_rows: Rows) -> None:
+        self._rows = sorted_rows
+        self._blocks = blocks_of(sorted_rows, self._kinds)
+        self._by_kind, self._kind_starts = listed_by_kind(sorted_rows, len(self._kinds))
+
+    def _allowed_kinds(self, where: Where) -> Flags | None:
+        """Which combinations of attributes the filter allows; None for all."""
+        allowed: Flags | None = None
+        for column, values in enumerate(where.columns):
+            if values is not None:
+                fits = np.isin(self._kinds[:, column], list(values))
+                allowed = fits if allowed is None else allowed & fits
+        return allowed
+
+    def _few_rows(self, allowed: Flags | None) -> Array | None:
+        """The sorted rows that a filter leaves, when they are few."""
+        if allowed is None:
+            return None
+        kinds = np.flatnonzero(allowed[: len(self._kind_starts) - 1])  # later ones are in the tail only
+        first, last = self._kind_starts[kinds], self._kind_starts[kinds + 1]
+        if int((last - first).sum()) > FEW_ROWS:
+            return None
+        parts = [self._by_kind[start:end] for start, end in zip(first, last, strict=True)]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
+
+
+def _wanted(where: Where) -> list[tuple[int, np.uint64]]:
+    """For each filtered attribute its column and the set of wanted values modulo 64."""
+    sets = []
+    for column, values in enumerate(where.columns):
+        if values is not None:
+            bits = 0
+            for value in values:
+                bits |= 1 << (int(value) % 64)
+            sets.append((column, np.uint64(bits)))
+    return sets

@@ -1,0 +1,84 @@
+"""A signature index on disk: a folder of plain numpy arrays and a manifest with the digest of each.
+
+    manifest.json   format, sorted windows, and the SHA-256 of every array's file
+    ids.npy units.npy kinds.npy vectors.npy table.npy
+
+The blocks are computed anew when it is loaded (they are cheap, and depend on nothing else). The arrays can be mapped
+instead of read: memory is then shared with other processes and with the page cache.
+
+Failure behaviour: the manifest is removed first and written last, so an index half written or altered since is refused
+with BadInput; nothing in the files is ever executed (no pickles).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fleet_core.errors import BadInput
+from fleet_server.prognosis.search import SignatureIndex
+from fleet_server.prognosis.search_blocks import Array, Rows
+
+FORMAT = "forestall-signature-index/1"
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 65_536
+_ARRAYS = ("ids", "units", "kinds", "vectors", "table")
+
+
+def save(index: SignatureIndex, folder: Path) -> str:
+    """Write the index into the folder (made if need be, its index replaced). Returns its digest. Raises OSError."""
+    rows, table = index.contents()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    arrays: tuple[Array, ...] = (rows.ids, rows.units, rows.kinds, rows.vectors, table)
+    digests = {}
+    for name, array in zip(_ARRAYS, arrays, strict=True):
+        part = folder / f"{name}.part"  # moved into place, so that a process which has the old one mapped keeps it
+        with part.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+        digests[name] = _digest(part)
+        part.replace(folder / f"{name}.npy")
+    manifest = {"format": FORMAT, "sorted": index.sorted_count(), "sha256": digests}
+    text = json.dumps(manifest, indent=1, sort_keys=True)
+    part = folder / "manifest.part"
+    part.write_text(text)
+    part.replace(folder / MANIFEST)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load(folder: Path, *, mapped: bool = False) -> SignatureIndex:
+    """The index in the folder; ``mapped`` leaves its arrays on disk. Raises BadInput when it is not as it was saved."""
+    manifest = _manifest(folder / MANIFEST)
+    arrays: dict[str, Array] = {}
+    for name in _ARRAYS:
+        path = folder / f"{name}.npy"
+        try:
+            if _digest(path) != manifest["sha256"].get(name):
+                raise BadInput("index", f"{path}: it is not as it was saved; build the index again")
+            arrays[name] = np.load(path, mmap_mode="r" if mapped and name != "table" else None, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BadInput("index", f"{path}: cannot be read: {error}") from None
+    rows = Rows(arrays["ids"], arrays["units"], arrays["kinds"], arrays["vectors"])
+    return SignatureIndex.restored(rows, arrays["table"], manifest["sorted"])
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.read(MAX_MANIFEST_BYTES))
+    except (OSError, ValueError) as error:
+        raise BadInput("index", f"{path}: cannot be read: {error}") from None
+    well_formed = isinstance(found, dict) and type(found.get("sorted")) is int and isinstance(found.get("sha256"), dict)
+    if not well_formed or found.get("format") != FORMAT:
+        raise BadInput("index", f"{path}: is no manifest of {FORMAT}")
+    manifest: dict[str, Any] = found
+    return manifest
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
