@@ -42,6 +42,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     failed: Annotated[str, typer.Option(help="Column that says 1 where a unit failed; without: all failed.")] = "",
     cap: Annotated[float | None, typer.Option(help="Say no remaining life above this.")] = None,
+    whole_mean: Annotated[bool, typer.Option("--whole-mean", help="Mean of all remaining life, however far.")] = False,
     horizons: Annotated[str, typer.Option(help="Probabilities of failure within these times.")] = "24,72,720",
     age: Annotated[bool, typer.Option("--age/--no-age", help="Use the time since a unit's first row.")] = True,
     ignore: Annotated[str, typer.Option(help="Columns to leave out, with commas.")] = "",
@@ -51,7 +52,8 @@ def fit(
     """Learn remaining life from past lives and write a bundle."""
     began = clock.monotonic()
     with _errors(), _bar() as step:
-        settings = RulSettings(seed=seed, with_age=age, horizons=_horizons(horizons), cap=cap)
+        asked = _horizons(horizons)
+        settings = RulSettings(seed=seed, with_age=age, horizons=asked, cap=cap, whole_mean=whole_mean)
         left_out = tuple(name.strip() for name in ignore.split(",") if name.strip())
         step(0, 0, "reading")
         histories, notes = read_table(train, unit, time, failed or None, ignore=left_out)
@@ -66,6 +68,7 @@ def fit(
         "regimes": len(model.features.regimes),
         "features": len(model.features.names),
         "channels_dropped": model.features.dropped,
+        "mean_counts_to": model.lifetimes.limit if model.lifetimes else None,
         "similar_share": round(model.lifetimes.similar_share, 3) if model.lifetimes else None,
         "hazard": "between rows" if model.watched else "at rows" if model.hazard else None,
         "notes": notes.messages,

@@ -48,7 +48,7 @@ def work(task: Task) -> Outcome:
     started = time.perf_counter()
     others = lives.pick([n for n in range(len(lives)) if n != task.part])
     try:
-        model = RulModel.fit(others, RulSettings(seed=task.seed, cap=None))
+        model = RulModel.fit(others, RulSettings(seed=task.seed, whole_mean=True))
     except BadInput as error:
         return Outcome(task, refused=str(error))
     spent = time.perf_counter() - started

@@ -59,7 +59,7 @@ def work(task: Task) -> Outcome:
         past += read_history(task.data / IMS_TESTS[1 - task.part]).trajectories
         tested = read_history(task.data / IMS_TESTS[task.part]).trajectories
     started = time.perf_counter()
-    model = RulModel.fit(as_histories(past), RulSettings(seed=task.seed, horizons=HORIZONS_H, cap=None))
+    model = RulModel.fit(as_histories(past), RulSettings(seed=task.seed, horizons=HORIZONS_H, whole_mean=True))
     spent = time.perf_counter() - started
     first = 1000 * (task.seed + task.part)
     return Outcome(task, judge_lives(model, as_histories(tested), first, horizon=ACTING_H), fit_s=spent)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fleet_server.prognosis.rul.model import RulModel, RulSettings
 
+from fleet_server.prognosis.rul.model import RulModel, RulSettings
 from models.detection_evaluation.report import Floor, Table
 from models.rul import metrics
 from models.rul.cmapss import CAP, load_cmapss
@@ -63,7 +63,9 @@ def work(task: Task) -> Outcome:
     order = np.random.default_rng(task.seed).permutation(len(train))
     held = np.array_split(order, FOLDS)[task.part]
     kept = np.setdiff1d(order, held)
-    model = RulModel.fit(train.pick(kept.tolist()), RulSettings(seed=task.seed, with_age=task.with_age, cap=None))
+    model = RulModel.fit(
+        train.pick(kept.tolist()), RulSettings(seed=task.seed, with_age=task.with_age, whole_mean=True)
+    )
     spent = time.perf_counter() - started
     return Outcome(task, judge_lives(model, train.pick(held.tolist()), first=task.part * len(train)), fit_s=spent)
 

@@ -1,13 +1,15 @@
 """Gradient-boosted trees on remaining life: one ensemble per question, each member fitted without one fold of units.
 
 Asked about a training row, the members that never saw its unit answer (out of fold); asked about anything else, all of
-them, averaged. So calibration, blend and forecast rest on the same models, and nothing is fitted twice. Members are
-kept as LightGBM's own text and read back from it before the first use: a saved model answers with the same bits.
+them, averaged. So calibration, blend and forecast rest on the same models, and nothing is fitted twice. The units are
+folded several times over, so that an answer out of fold is an average as well: a lone member errs more than all, and
+what is calibrated on it promises too much room. Members are kept as LightGBM's own text and read back from it before
+the first use: a saved model answers with the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +32,7 @@ _BASE = {
     "bagging_freq": 1,
     "lambda_l2": 1.0,
     "max_bin": 63,
+    "feature_pre_filter": False,
     "force_row_wise": True,
     "deterministic": True,
     "num_threads": 1,
@@ -41,7 +44,7 @@ Progress = Callable[[], None]
 
 @dataclass(frozen=True)
 class Boosted:
-    """``members``: LightGBM text models, one per fold of units."""
+    """``members``: LightGBM text models, one per fold of units and way of folding, ways one after the other."""
 
     members: tuple[str, ...]
     _loaded: list[Any] = field(default_factory=list, repr=False, compare=False)
@@ -56,38 +59,56 @@ class Boosted:
             self._loaded.extend(lgb().Booster(model_str=text) for text in self.members)
         return np.asarray(self._loaded[index].predict(features, num_threads=1), dtype=np.float64)
 
-    def out_of_fold(self, features: Floats, fold: Ints) -> Floats:
-        """(n,) answer to each row by the member that did not see its ``fold`` (n,)."""
-        answers = np.empty(len(features))
+    def out_of_fold(self, features: Floats, folds: Ints) -> Floats:
+        """(n,) mean answer to each row by the members that did not see its unit; ``folds`` (n, ways)."""
+        answers = np.zeros(len(features))
+        ways = folds.shape[1]
+        count = len(self.members) // ways
         for index in range(len(self.members)):
-            held = fold == index
+            held = folds[:, index // count] == index % count
             if held.any():
-                answers[held] = self.member(index, features[held])
+                answers[held] += self.member(index, features[held]) / ways
         return answers
+
+
+@dataclass(frozen=True)
+class Question:
+    """The mean of ``target`` (n,), or its ``quantile``."""
+
+    target: Floats
+    quantile: float | None = None
 
 
 def fit_boosted(
     features: Floats,
-    target: Floats,
+    questions: Sequence[Question],
     weight: Floats,
-    fold: Ints,
+    folds: Ints,
     *,
     seed: int,
-    quantile: float | None = None,
     step: Progress = lambda: None,
-) -> Boosted:
-    """Members for each ``fold`` (n,) 0..k-1; the mean of ``target`` (n,), or its ``quantile``. ``step`` after each."""
-    members = []
-    for index in range(int(fold.max()) + 1):
-        rng = np.random.default_rng([seed, index])
-        rows = np.flatnonzero(fold != index)
-        if len(rows) > MAX_ROWS:
-            rows = np.sort(rng.choice(rows, MAX_ROWS, replace=False))
-        question = {"objective": "quantile", "alpha": quantile} if quantile else {"objective": "l2"}
-        leaf = int(np.clip(len(rows) // 50, 3, 20 if quantile is None else 40))
-        settings = {**_BASE, **question, "seed": seed * 100 + index, "min_data_in_leaf": leaf}
-        data = lgb().Dataset(features[rows], target[rows], weight=weight[rows] / weight[rows].mean())
-        booster = lgb().train(settings, data, QUANTILE_TREES if quantile else MEAN_TREES)
-        members.append(booster.model_to_string())
-        step()
-    return Boosted(tuple(members))
+) -> tuple[Boosted, ...]:
+    """An ensemble for each question, with a member for each fold 0..k-1 of each column of ``folds`` (n, ways).
+
+    All questions are asked of the same rows, which are binned once. ``step`` is called after each member.
+    """
+    members: list[list[str]] = [[] for _ in questions]
+    for way, fold in enumerate(folds.T):
+        for index in range(int(folds.max()) + 1):
+            place = way * (int(folds.max()) + 1) + index
+            rng = np.random.default_rng([seed, place])
+            rows = np.flatnonzero(fold != index)
+            if len(rows) > MAX_ROWS:
+                rows = np.sort(rng.choice(rows, MAX_ROWS, replace=False))
+            data = lgb().Dataset(
+                features[rows], np.zeros(len(rows)), weight=weight[rows] / weight[rows].mean(), params=dict(_BASE)
+            )
+            for found, each in zip(members, questions, strict=True):
+                told = {"objective": "quantile", "alpha": each.quantile} if each.quantile else {"objective": "l2"}
+                leaf = int(np.clip(len(rows) // 50, 3, 20 if each.quantile is None else 40))
+                settings = {**_BASE, **told, "seed": seed * 100 + place, "min_data_in_leaf": leaf}
+                data.set_label(each.target[rows])
+                booster = lgb().train(settings, data, QUANTILE_TREES if each.quantile else MEAN_TREES)
+                found.append(booster.model_to_string())
+                step()
+    return tuple(Boosted(tuple(each)) for each in members)

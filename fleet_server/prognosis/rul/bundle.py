@@ -33,7 +33,7 @@ from fleet_server.prognosis.rul.similarity import Similarity
 from fleet_server.prognosis.rul.training import Lifetimes, RulSettings
 from fleet_server.prognosis.rul.trees import lgb
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.npz"
 MAX_FILE_BYTES = 512 * 2**20

@@ -1,10 +1,11 @@
 """Intervals that keep their promise: conformalised quantile regression with the asset as the exchangeable unit.
 
 Rows of one life are not independent, lives are. So each life weighs one however many rows it has (pooled distribution
-functions, Dunn, Wasserman and Ramdas 2022), and the finite-sample correction counts lives, not rows. How far a truth
-lies from the predicted median is measured in half-widths of the raw interval; the early and the late end are corrected
-on their own, by the phase of life. The true phase is not known when one predicts, the predicted median is: corrections
-are fitted around knots of it, each from the lives nearest, and interpolated between.
+functions, Dunn, Wasserman and Ramdas 2022), and the finite-sample correction counts lives, not rows: all lives that
+teach, for each knot would pay for its own anew. How far a truth lies from the predicted median is measured in
+half-widths of the raw interval; the early and the late end are corrected on their own, by the phase of life. The true
+phase is not known when one predicts, the predicted median is: corrections are fitted around knots of it, each from the
+lives nearest, and interpolated between.
 
 Raw widths of quantile trees are noisy, and a noisy scale makes calibrated intervals wider. So the scale is a mix of a
 row's own half-width and the one typical of its phase; how far the own width is trusted is chosen by the pinball loss on
@@ -222,13 +223,15 @@ def _phases(rows: _Rows, level: float, trust: float) -> Conformal:
     ]
     scales = rows.scales(trust, *(np.interp(rows.middle, knots, each) for each in usual))
     off = rows.remaining - rows.middle
-    early = [
-        -quantile_of_lives(off[at] / scales[0][at], rows.unit[at], rows.ended[at], _tail(level), low=True)
-        for at in near
-    ]
-    late = [quantile_of_lives(off[at] / scales[1][at], rows.unit[at], rows.ended[at], _tail(level)) for at in near]
-    lists = (knots, *usual, *(_smooth(np.clip(each, 0.0, _FARTHEST)) for each in (early, late)))
     lives = len(np.unique(rows.unit[rows.ended]))
+
+    def reach(scale: Floats, at: npt.NDArray[np.intp], low: bool) -> float:
+        values = off[at] / scale[at]
+        return quantile_of_lives(values, rows.unit[at], rows.ended[at], _tail(level), low=low, lives=lives)
+
+    early = [-reach(scales[0], at, True) for at in near]
+    late = [reach(scales[1], at, False) for at in near]
+    lists = (knots, *usual, *(_smooth(np.clip(each, 0.0, _FARTHEST)) for each in (early, late)))
     return Conformal(level, lives, "phases", rows.floor, trust, *(tuple(each.tolist()) for each in lists))
 
 

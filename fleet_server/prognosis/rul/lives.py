@@ -21,12 +21,15 @@ def life_weights(unit: Units) -> Floats:
     return np.asarray(1.0 / counts[inverse])
 
 
-def quantile_of_lives(values: Floats, unit: Units, ended: Flags, share: float, *, low: bool = False) -> float:
+def quantile_of_lives(
+    values: Floats, unit: Units, ended: Flags, share: float, *, low: bool = False, lives: int | None = None
+) -> float:
     """What the next life stays below with ``share`` (``low``: above), each life weighing one, by finitely many lives.
 
-    A value of a life that has not ended is known only to be exceeded. Infinite when nothing can be said.
+    ``lives``: how many teach in all, where these are only those at hand (None: these). A value of a life that has not
+    ended is known only to be exceeded. Infinite when nothing can be said.
     """
-    lives = len(np.unique(unit[ended]))
+    lives = lives or len(np.unique(unit[ended]))
     corrected = min(1.0, share * (1.0 + 1.0 / lives)) if lives else 1.0
     if not lives:
         return -math.inf if low else math.inf

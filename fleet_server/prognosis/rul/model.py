@@ -91,8 +91,8 @@ class RulModel:
         features = FeatureModel.fit(usable, with_age=settings.with_age, seed=settings.seed)
         often = failed.mean() >= ENDED_SHARE
         learnt = thinned(usable, RUL_ROWS) if often else usable.pick(np.flatnonzero(failed).tolist())
-        rows = Training.of(learnt, features, settings.seed)
-        similarity = rows.similarity(settings, MAX_LIBRARY if often else SHOWN_LIBRARY)
+        rows = Training.of(learnt, features, settings)
+        similarity = rows.similarity(MAX_LIBRARY if often else SHOWN_LIBRARY)
         lifetimes = rows.lifetimes(settings, similarity, progress) if often else None
         span = float(np.median([unit.times[-1] - unit.times[0] for unit in usable if len(unit) > 1]))
         longer = () if often else tuple(share * span for share in CURVE_SHARES)
@@ -189,8 +189,12 @@ class RulModel:
         share = self.lifetimes.similar_share
         mean = self.lifetimes.mean.predict(features)
         if share > 0.0:
-            mean = (1.0 - share) * mean + share * self._capped(self.similarity.remaining_at(answers))
-        return quantiles, self._capped(np.maximum(mean, 0.0)), p_fail
+            mean = (1.0 - share) * mean + share * self._restricted(self.similarity.remaining_at(answers))
+        return quantiles, self._restricted(np.maximum(mean, 0.0)), p_fail
+
+    def _restricted(self, mean: Floats) -> Floats:
+        limit = self.lifetimes.limit if self.lifetimes else None
+        return mean if limit is None else np.minimum(mean, limit)
 
     def _capped(self, values: Floats) -> Floats:
         return values if self.settings.cap is None else np.minimum(values, self.settings.cap)

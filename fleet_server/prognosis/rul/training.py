@@ -16,7 +16,7 @@ import numpy as np
 
 from fleet_core.errors import BadConfig
 from fleet_server.prognosis.rul.blend import blend_weight
-from fleet_server.prognosis.rul.boosting import Boosted, fit_boosted
+from fleet_server.prognosis.rul.boosting import Boosted, Question, fit_boosted
 from fleet_server.prognosis.rul.conformal import Conformal, fit_conformal
 from fleet_server.prognosis.rul.curve import SHARES
 from fleet_server.prognosis.rul.features import FeatureModel
@@ -26,10 +26,15 @@ from fleet_server.prognosis.rul.lives import life_weights
 from fleet_server.prognosis.rul.similarity import MAX_LIBRARY, Similarity, fit_similarity
 
 FOLDS = 5
+WAYS = 2
+"""So many times the units are folded anew."""
 LEAVE_ONE_OUT = 8
 """Up to so many failed units, each is a fold of its own."""
 BLEND_ROWS = 8_000
 HAZARD_ROWS = 100_000
+RESTRICTED_LIVES = 20
+RESTRICTED_SHARE = 0.6
+"""From so many failed units on, the mean counts remaining life up to this share of their typical life."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -37,6 +42,8 @@ Progress = Callable[[int, int, str], None]
 @dataclass(frozen=True)
 class RulSettings:
     """``horizons`` and ``cap`` in the unit of the times; ``level`` of the interval p10..p90.
+
+    ``whole_mean``: the mean is of the whole remaining life, instead of a restricted mean (see ``Lifetimes.limit``).
 
     Raises:
         BadConfig: a setting out of bounds.
@@ -47,6 +54,7 @@ class RulSettings:
     horizons: tuple[float, ...] = (24.0, 72.0, 720.0)
     cap: float | None = None
     level: float = 0.8
+    whole_mean: bool = False
 
     def __post_init__(self) -> None:
         if not self.horizons or len(self.horizons) > 20 or not all(0 < h < math.inf for h in self.horizons):
@@ -63,8 +71,13 @@ class RulSettings:
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """What stands behind a remaining life: trees for the mean and for each of SHARES, the blend, the calibration."""
+    """What stands behind a remaining life: trees for the mean and for each of SHARES, the blend, the calibration.
 
+    ``limit``: the mean is a restricted one, of the remaining life as far as here (None: of all of it). Early in life
+    nothing tells a long life from a longer one, and the mean of all of it follows the longest.
+    """
+
+    limit: float | None
     mean: Boosted
     quantiles: tuple[Boosted, ...]
     similar_share: float
@@ -73,7 +86,10 @@ class Lifetimes:
 
 @dataclass(frozen=True)
 class Training:
-    """Rows of the units that teach: ``table`` (n, features), truths and owners (n,), ``fold`` (n,) by unit."""
+    """Rows of the units that teach: ``table`` (n, features), truths and owners (n,), ``folds`` (n, ways) by unit.
+
+    ``limit``: see ``Lifetimes``.
+    """
 
     units: Histories
     model: FeatureModel
@@ -83,10 +99,11 @@ class Training:
     row: Ints
     weight: Floats
     ended: np.ndarray
-    fold: Ints
+    folds: Ints
+    limit: float | None
 
     @classmethod
-    def of(cls, units: Histories, model: FeatureModel, seed: int) -> Training:
+    def of(cls, units: Histories, model: FeatureModel, settings: RulSettings) -> Training:
         """All rows of ``units``; failed and censored units are spread evenly over the folds."""
         lengths = [len(unit) for unit in units]
         unit = np.repeat(np.arange(len(units)), lengths).astype(np.int64)
@@ -100,19 +117,21 @@ class Training:
             np.concatenate([np.arange(length) for length in lengths]).astype(np.int64),
             life_weights(unit),
             failed[unit],
-            _folds(failed, seed)[unit],
+            _folds(failed, settings.seed)[unit],
+            _limit(units, settings),
         )
 
-    def target(self, cap: float | None) -> Floats:
-        """(n,) truth as far as the cap."""
-        return self.remaining if cap is None else np.minimum(self.remaining, cap)
+    @property
+    def restricted(self) -> Floats:
+        """(n,) truth as far as the limit."""
+        return self.remaining if self.limit is None else np.minimum(self.remaining, self.limit)
 
-    def similarity(self, settings: RulSettings, most: int = MAX_LIBRARY) -> Similarity:
+    def similarity(self, most: int = MAX_LIBRARY) -> Similarity:
         """The library of lives that failed, of at most ``most`` moments."""
         kinds = (":ewma", ":gone", *(f":mean{window}" for window in self.model.windows))
         inputs = [i for i, name in enumerate(self.model.names) if name.endswith(kinds) or name == "age"]
         inputs = inputs or list(range(len(self.model.names)))
-        known, target = self.ended, self.target(settings.cap)
+        known, target = self.ended, self.restricted
         return fit_similarity(
             self.table[known],
             target[known],
@@ -128,28 +147,28 @@ class Training:
 
     def lifetimes(self, settings: RulSettings, similarity: Similarity, progress: Progress) -> Lifetimes:
         """Trees on the rows of failed units; blend and calibration from what they say out of fold."""
-        known, target = self.ended, self.target(settings.cap)
-        total, done = (int(self.fold.max()) + 1) * (1 + len(SHARES)), 0
+        known = self.ended
+        total, done = (int(self.folds.max()) + 1) * self.folds.shape[1] * (1 + len(SHARES)), 0
 
         def step() -> None:
             nonlocal done
             done += 1
             progress(done, total, "trees")
 
-        def trees(truth: Floats, quantile: float | None) -> Boosted:
-            each = (self.table[known], truth[known], self.weight[known], self.fold[known])
-            return fit_boosted(*each, seed=settings.seed, quantile=quantile, step=step)
-
-        mean = trees(target, None)
         low, high = (1.0 - settings.level) / 2.0, (1.0 + settings.level) / 2.0
-        quantiles = tuple(trees(self.remaining, share) for share in (low, 0.5, high))
-        said = [np.maximum(each.out_of_fold(self.table, self.fold), 0.0) for each in quantiles]
+        truth = self.remaining[known]
+        questions = [Question(self.restricted[known]), *(Question(truth, share) for share in (low, 0.5, high))]
+        mean, *quantiles = fit_boosted(
+            self.table[known], questions, self.weight[known], self.folds[known], seed=settings.seed, step=step
+        )
+        said = [np.maximum(each.out_of_fold(self.table, self.folds), 0.0) for each in quantiles]
         ordered = np.sort(np.stack(said, axis=1), axis=1)
         early, middle, late = ordered.T
         conformal = fit_conformal(
             early, middle, late, self.remaining, self.unit, settings.level, failed=np.asarray(self.ended)
         )
-        return Lifetimes(mean, quantiles, self._similar_share(settings, similarity, mean), conformal)
+        share = self._similar_share(settings, similarity, mean)
+        return Lifetimes(self.limit, mean, tuple(quantiles), share, conformal)
 
     def _similar_share(self, settings: RulSettings, similarity: Similarity, mean: Boosted) -> float:
         rows = np.flatnonzero(self.ended)
@@ -157,22 +176,32 @@ class Training:
             rows = np.sort(np.random.default_rng(settings.seed).choice(rows, BLEND_ROWS, replace=False))
         moments = similarity.describe(self.table, self.row)[rows]
         similar = similarity.remaining_at(similarity.ask(moments, exclude=self.unit[rows]))
-        if settings.cap is not None:
-            similar = np.minimum(similar, settings.cap)
-        own = mean.out_of_fold(self.table[rows], self.fold[rows])
-        return blend_weight(own, similar, self.target(settings.cap)[rows], self.weight[rows])
+        if self.limit is not None:
+            similar = np.minimum(similar, self.limit)
+        own = mean.out_of_fold(self.table[rows], self.folds[rows])
+        return blend_weight(own, similar, self.restricted[rows], self.weight[rows])
 
 
 def _folds(failed: np.ndarray, seed: int) -> Ints:
-    """(units,) fold of each unit, failed and censored ones spread evenly."""
+    """(units, ways) fold of each unit, failed and censored ones spread evenly."""
     ended = int(failed.sum())
-    count = ended if ended <= LEAVE_ONE_OUT else FOLDS
+    alone = ended <= LEAVE_ONE_OUT
+    count, ways = (ended, 1) if alone else (FOLDS, WAYS)
     rng = np.random.default_rng([seed, 7])
-    fold = np.empty(len(failed), dtype=np.int64)
-    for kind in (True, False):
-        members = rng.permutation(np.flatnonzero(failed == kind))
-        fold[members] = np.arange(len(members)) % count
-    return fold
+    folds = np.empty((len(failed), ways), dtype=np.int64)
+    for way in range(ways):
+        for kind in (True, False):
+            members = rng.permutation(np.flatnonzero(failed == kind))
+            folds[members, way] = np.arange(len(members)) % count
+    return folds
+
+
+def _limit(units: Histories, settings: RulSettings) -> float | None:
+    """As far as where the mean counts: see ``Lifetimes``."""
+    if settings.cap is not None or settings.whole_mean:
+        return settings.cap
+    lives = [float(unit.times[-1] - unit.times[0]) for unit in units if unit.failed]
+    return RESTRICTED_SHARE * float(np.median(lives)) if len(lives) >= RESTRICTED_LIVES else None
 
 
 def thinned(histories: Histories, most: int) -> Histories:
