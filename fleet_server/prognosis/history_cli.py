@@ -52,9 +52,9 @@ def import_files(
 
     A file that cannot be read is refused with its reason, the others are imported, and the exit code is 2.
     """
-    if layout and layout not in READERS:
+    chosen = next((each for each in READERS if each == layout), None)
+    if layout and chosen is None:
         raise _failed(f"--format {layout}: use {', '.join(READERS)}")
-    chosen: Format | None = layout or None  # type: ignore[assignment] # checked above
     histories = _read(files, chosen, cycle_hours, frozenset(exclude or ()))
     try:
         work = _import_all(histories, None) if dry_run else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,10 +27,10 @@ class History:
     rows_skipped: int = 0
     units_refused: int = 0
 
-    def add(self, unit: str, **fields: object) -> None:
+    def add(self, unit: str, **fields: Any) -> None:
         """Add one unit, or note why it is refused."""
         try:
-            self.trajectories.append(Trajectory(unit_serial=unit, **fields))  # type: ignore[arg-type] # checked there
+            self.trajectories.append(Trajectory(unit_serial=unit, **fields))
         except BadInput as error:
             self.refuse(unit, str(error))
 

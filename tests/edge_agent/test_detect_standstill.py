@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,8 +49,8 @@ def play(detection: AssetDetection, values: np.ndarray, start: int = 0, block: i
     return events
 
 
-def learnt(values: np.ndarray | None = None, **kinds: object) -> AssetDetection:
-    detection = build_detection(asset(**kinds), SETTINGS)  # type: ignore[arg-type]  # kinds are asset's own
+def learnt(values: np.ndarray | None = None, **kinds: Any) -> AssetDetection:
+    detection = build_detection(asset(**kinds), SETTINGS)
     play(detection, rows(200) if values is None else values)
     return detection
 

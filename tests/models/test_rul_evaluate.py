@@ -111,7 +111,6 @@ def test_turbofan_tables_and_floors(cuts: Cuts) -> None:
 
 
 def test_pictures_and_report_are_written(cuts: Cuts, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     outcomes = [
         Outcome(Task("cmapss", "FD001", "test"), cuts),
         Outcome(Task("cmapss", "FD001", "cross-validation"), cuts),
