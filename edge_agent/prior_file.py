@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edge_agent.detection.class_prior import prior_from_json
 from edge_agent.files import read_bounded
 from fleet_core.errors import BadConfig
 
@@ -27,8 +28,6 @@ def with_prior(detection: Mapping[str, Any], base_dir: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from edge_agent.detection.prior import prior_from_json  # brings numpy along, which not everyone needs
-
     try:
         content = read_bounded(path, MAX_PRIOR_BYTES)
         if content is None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_agent.detection.prior import ClassPrior, prior_from_json, prior_to_json
+from edge_agent.detection.class_prior import ClassPrior, prior_from_json, prior_to_json
 from edge_agent.detection.recording import Summary, open_recording
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.files import replacing

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.detection.prior import LEVEL_ROWS, ChannelPrior, ComponentPrior, levels
+from edge_agent.detection.class_prior import ChannelPrior, ComponentPrior
+from edge_agent.detection.prior import LEVEL_ROWS, levels
 from fleet_core.errors import BadInput
 
 Floats = npt.NDArray[np.float64]
