@@ -23,7 +23,7 @@ from edge_agent.detection.baseline import FloatArray, IntArray
 from edge_agent.detection.health import ChannelHealth
 from edge_agent.detection.learn import HealthyModel, Judged
 from edge_agent.detection.plane import Plane
-from edge_agent.detection.plane_settings import PlaneSettings
+from edge_agent.detection.plane_settings import Course, PlaneSettings
 from edge_agent.detection.recursion import CHUNK
 from edge_agent.detection.settings import DetectionSettings
 from fleet_core.telemetry import DetectionState
@@ -177,22 +177,39 @@ class ComponentJudge:
         channels, deviation = fast.channels, self.fast.judged.deviation
         # while the slow plane learns, the state decides which rows it learns from
         together = self.slow.model is not None or self.tracker.quiet(float(fast.believed.max()))
-        crept = self._creeping(times_us, rows, regimes) if together else np.empty((2, count))
-        if together and self.tracker.quiet(max(float(fast.believed.max()), float(crept[1].max()))):
-            self.tracker.raise_ticks = self.fast.model.raise_ticks
-            self.tracker.calm()
-            shown, held = np.maximum(fast.evidence, crept[0]), np.maximum(fast.believed, crept[1])
-            self.evidence = float(shown[-1])
-            yield Segment(0, times_us, rows, held, shown, channels, deviation, [])
+        crept = self._creeping(times_us, rows, regimes) if together else np.empty((2, 0))
+        if not together:
+            yield from self._one_by_one(times_us, rows, regimes, fast, before.raise_ticks)
             return
+        shown, held = np.maximum(fast.evidence, crept[0]), np.maximum(fast.believed, crept[1])
+        news = np.append(np.flatnonzero(held >= self._settings.watch), count)
         self.tracker.raise_ticks = before.raise_ticks
-        for row in range(count):
-            one = slice(row, row + 1)
-            if not together:
-                crept[:, one] = self._creeping(times_us[one], rows[one], regimes[one])
-            if row == count - 1:  # a new fit is in force from the last row on
+        row = 0
+        while row < count:
+            stop = int(news[np.searchsorted(news, row)]) if self.tracker.quiet(float(held[row])) else row + 1
+            if stop == count:  # a new fit is in force from the last row on
                 self.tracker.raise_ticks = self.fast.model.raise_ticks
-            shown, held = np.maximum(fast.evidence[one], crept[0, one]), np.maximum(fast.believed[one], crept[1, one])
+            each = slice(row, stop)
+            self.evidence = float(shown[stop - 1])
+            passed = self.tracker.take(float(held[row]))
+            yield Segment(
+                row, times_us[each], rows[each], held[each], shown[each], channels[each], deviation[each], passed
+            )
+            row = stop
+
+    def _one_by_one(
+        self, times_us: IntArray, rows: FloatArray, regimes: FloatArray, fast: Course, raise_ticks: int
+    ) -> Iterator[Segment]:
+        """Judge rows whose state decides, row by row, what the slow plane learns."""
+        assert self.fast.judged is not None and self.fast.model is not None
+        channels, deviation = fast.channels, self.fast.judged.deviation
+        self.tracker.raise_ticks = raise_ticks
+        for row in range(len(rows)):
+            one = slice(row, row + 1)
+            crept = self._creeping(times_us[one], rows[one], regimes[one])
+            if row == len(rows) - 1:
+                self.tracker.raise_ticks = self.fast.model.raise_ticks
+            shown, held = np.maximum(fast.evidence[one], crept[0]), np.maximum(fast.believed[one], crept[1])
             self.evidence = float(shown[0])
             passed = self.tracker.take(float(held[0]))
             yield Segment(row, times_us[one], rows[one], held, shown, channels[one], deviation[one], passed)
