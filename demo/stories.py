@@ -164,9 +164,9 @@ def play_hand_over(stack: Stack, story: HandOver, tell: Tell) -> dict[str, Any]:
     with stack.console("engineer") as console:
         follower = Follower(stack, console, story, tell)
         case = follower.wait(f"an escalation ({story.reason})", lambda case: bool(_open_escalations(case)))
+        escalation = _open_escalations(case)[0]
         time.sleep(4 * POLL_S)  # an announcement that should not be sent gets the time to be sent
         case = follower.wait("the case", lambda case: True)
-    escalation = _open_escalations(case)[0]
     announcements = [mail for mail in distinct(_mails_of(stack, case)) if _purpose(mail) == "announcement"]
     return {
         "name": story.name,

@@ -84,6 +84,7 @@ class DeviceLink:
 
     async def receive(self) -> Event:
         """The next event, in order. Raises Retryable or BadConfig once the queue is empty and the link has failed."""
+        await asyncio.sleep(0)  # a long stored past must not keep the loop from reading the port and answering
         while not self._session.events:
             if self._failure is not None:
                 raise self._failure

@@ -1,9 +1,12 @@
 """The device's side of the conversation: what firmware must do, as a reference. Pure: bytes, records and times in.
 
 A record (a row of samples, or a waveform) is kept until the host confirms it: it waits in the ``backlog`` while
-nobody listens, and in ``pending`` between being sent and being confirmed. A host that starts, or one not heard for
-``host_silence_s``, turns what is pending into backlog again. Stored records go first, live ones follow, so a stream
-is always in order of time. The backlog is bounded; its overflow is declared to the host (``Lost``), oldest first.
+nobody listens, and in ``pending`` between being sent and being confirmed. A host that starts turns what is pending
+into backlog again. Stored records go first, live ones follow, so a stream is always in order of time. The backlog is
+bounded; its overflow is declared to the host (``Lost``), oldest first.
+
+A host not heard for ``host_silence_s`` is sent nothing until it asks for the time again: it was only busy, knows
+where each stream stands and takes up there. A host that is new does not know, and starts.
 
 Like any UART, the output is a bounded buffer: what does not fit is lost, its sequence number is not.
 """
@@ -77,6 +80,7 @@ class DeviceEndpoint:
         self.describe = describe
         self.live = False
         self.counters: Counter[str] = Counter()
+        self._paused = False
         self._carry_out = carry_out
         self._backlog_limit = backlog_limit
         self._host_silence_s = host_silence_s
@@ -106,6 +110,7 @@ class DeviceEndpoint:
             elif isinstance(message, TimeRequest):
                 if frame.boot == self.hello.boot:
                     self._confirm(message.confirmed)
+                    self._resume()
                 self._send(Stream.CONTROL, TimeReply(message.id, now_ticks, self._upcoming()))
             else:
                 self.counters["unexpected_message"] += 1
@@ -130,8 +135,7 @@ class DeviceEndpoint:
     def poll(self, now_s: float) -> None:
         """Notice that the host has gone; send what is stored as far as there is room."""
         if self.live and now_s - self._heard_s > self._host_silence_s:
-            self.live = False
-            self._recall()
+            self.live, self._paused = False, True
         if self.live and self._overflow is not None:
             self._backlog.appendleft(self._overflow)
             self._overflow = None
@@ -162,14 +166,19 @@ class DeviceEndpoint:
                 return
             case CommandKind.START:
                 self._recall()
-                self.live = True
+                self.live, self._paused = True, False
                 since_ticks = min((_ticks(record) for record in self._backlog), default=now_ticks)
             case CommandKind.STOP:
-                self.live = False
+                self.live = self._paused = False
                 self._recall()
             case _:
                 status = self._carry_out(command.kind, command.argument)
         self._send(Stream.CONTROL, Ack(command.id, status, self._upcoming(), since_ticks))
+
+    def _resume(self) -> None:
+        if self._paused:
+            self.live, self._paused = True, False
+            self.counters["resumed"] += 1
 
     def _confirm(self, confirmed: tuple[int, ...]) -> None:
         for stream, upto in zip(DATA_STREAMS, confirmed, strict=True):

@@ -51,6 +51,8 @@ class Policy(BaseModel):
     """How soon a case that is only watched is judged again, as its vitals arrive; old cases less often."""
     patience_h: float = Field(48.0, gt=0, le=2160)
     """How long a device may insist while its indicator stays healthy before a person is asked."""
+    vitals_wait_h: float = Field(4.0, ge=0, le=168)
+    """How long vitals may be on their way (after an outage the finding overtakes them) before a person is asked."""
     escalation_due_h: dict[str, float] = {"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}
     retry_attempts: int = Field(default=8, ge=1, le=50)
     retry_first_s: float = Field(default=0.5, gt=0, le=3600)
@@ -121,6 +123,9 @@ def judge(
         if prognosis["abstain_code"] == "healthy_level":
             text = f"{prognosis['reason']} The device saw it early; it is judged again as its vitals arrive"
             return Judgement(verdict=Verdict.WATCH, reason="too_early", text=text)
+    if prognosis["abstained"] and prognosis["abstain_code"] == "stale" and watched_h < policy.vitals_wait_h:
+        text = f"{prognosis['reason']} What the device has since stored is on its way; it is judged again as it arrives"
+        return Judgement(verdict=Verdict.WATCH, reason="vitals_awaited", text=text)
     if prognosis["abstained"]:
         return Judgement(verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis['reason']}")
     likely_mode, share = prognosis["failure_mode"], _largest_share(prognosis["mode_share"])

@@ -198,6 +198,38 @@ def test_what_happens_while_nobody_listens_is_kept() -> None:
     assert not bench.losses()
 
 
+@pytest.mark.parametrize("busy_s", [2, 4, 40])
+def test_a_host_that_was_busy_goes_on_where_it_was(busy_s: int) -> None:
+    """Busy beyond the device's patience, the line's bytes waiting for it: nothing stalls, is lost or comes twice."""
+    bench = Bench()
+    bench.run(2)
+    waiting = bytearray()
+    for second in range(2, 2 + busy_s):
+        bench.device.record(row(second))
+        bench.now_s += 1
+        bench.device.poll(bench.now_s)
+        while frame := bench.device.take_frame():
+            waiting += frame[1]
+    bench.host.feed(bytes(waiting), STORY_US + round(bench.now_s * 1e6), bench.now_s)
+    bench.consume()
+    bench.run(3)
+    bench.device.record(row(100))
+    bench.run(2)
+    assert bench.seconds() == [*range(2, 2 + busy_s), 100]
+    assert not bench.losses()
+    assert bench.device.counters["resumed"] == (busy_s > 3)
+
+
+def test_a_device_that_was_stopped_waits_for_start() -> None:
+    bench = Bench()
+    bench.run(2)
+    bench.host.command(CommandKind.STOP)
+    bench.run(6)
+    bench.device.record(row(6))
+    bench.run(6)
+    assert not bench.seconds() and not bench.device.live
+
+
 def test_what_the_host_did_not_confirm_comes_again() -> None:
     bench = Bench(confirming=False)
     bench.run(2)

@@ -62,6 +62,8 @@ def test_what_a_prognosis_leads_to(
     [
         ("healthy_level", 1.0, "", Verdict.WATCH, "too_early"),
         ("healthy_level", 49.0, "", Verdict.ASK, "abstained"),
+        ("stale", 1.0, "", Verdict.WATCH, "vitals_awaited"),
+        ("stale", 4.5, "", Verdict.ASK, "abstained"),
         ("no_comparison", 1.0, "", Verdict.ASK, "abstained"),
         ("no_comparison", 1.0, "FS-000007", Verdict.WATCH, "related_case"),
         ("no_comparison", 49.0, "FS-000007", Verdict.ASK, "abstained"),

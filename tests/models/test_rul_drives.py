@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -78,14 +77,12 @@ def test_another_table_is_refused():
         evaluate_histories(histories)
 
 
-@pytest.mark.skipif(not os.environ.get("FORESTALL_DATA"), reason="FORESTALL_DATA names no recorded data")
 @pytest.mark.data
 @pytest.mark.timeout(900)
-def test_recorded_drives():
-    folder = Path(os.environ["FORESTALL_DATA"])
-    if not (folder / FILE).exists():
+def test_recorded_drives(recorded_data: Path):
+    if not (recorded_data / FILE).exists():
         pytest.skip("no recorded drives in FORESTALL_DATA")
-    found = evaluate_drives(folder)
+    found = evaluate_drives(recorded_data)
     for split in ("time_split", "other_drives"):
         assert found[split]["skill"] > 0
         assert found[split]["lift_top1"] > 15
