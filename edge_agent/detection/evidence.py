@@ -86,7 +86,7 @@ def track(course: Course, segment: Segment, state: DetectionState, settings: Det
     course.ticks_since += len(segment.times_us)
     calm = np.flatnonzero(segment.shown < settings.watch / 2)
     if calm.size or not course.calm_us:
-        course.calm_us = int(segment.times_us[calm[-1] if calm.size else -1])
+        course.calm_us = int(segment.times_us[calm[-1] if calm.size else 0])
     if state in (DetectionState.HEALTHY, DetectionState.LEARNING):
         course.finding_id = ""
 

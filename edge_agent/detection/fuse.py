@@ -11,6 +11,8 @@ flicker, hysteresis against chatter.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import overload
 
@@ -131,6 +133,24 @@ class StateTracker:
             self.state = advance(self.state, signal)
             passed.append(self.state)
         return passed
+
+    def steady(self, evidence: Sequence[float]) -> int:
+        """Take ticks as long as the state stays; how many were taken. None while an alarm stands."""
+        if self.state not in (DetectionState.HEALTHY, DetectionState.WATCH):
+            return 0
+        for count, each in enumerate(evidence):
+            if self._moves(each):
+                return count
+            self.take(each)
+        return len(evidence)
+
+    def _moves(self, evidence: float) -> bool:
+        """Would this tick move the state?"""
+        above = TRANSITIONS[self.state, Signal.RAISED]
+        if evidence >= self._levels[above]:
+            return self._above[above] + 1 >= self.raise_ticks
+        level = self._levels.get(self.state, -math.inf)
+        return evidence < level * self._settings.release and self._below[self.state] + 1 >= self._settings.release_ticks
 
     def quiet(self, evidence: float) -> bool:
         """Is this evidence, in the present state, no news at all?"""

@@ -35,7 +35,7 @@ ALARMS = (DetectionState.DEGRADING, DetectionState.CRITICAL)
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Rows judged together: all of them quiet, or a single one.
+    """Rows judged together: one state all along, or a single row.
 
     ``evidence`` (n,) is what the state follows, ``shown`` (n,) what the score tells (on trial the first is held below
     the alarm); ``channels`` and ``deviation`` (n, channels) where it comes from, None while learning; ``passed`` the
@@ -182,20 +182,32 @@ class ComponentJudge:
             yield from self._one_by_one(times_us, rows, regimes, fast, before.raise_ticks)
             return
         shown, held = np.maximum(fast.evidence, crept[0]), np.maximum(fast.believed, crept[1])
-        news = np.append(np.flatnonzero(held >= self._settings.watch), count)
         self.tracker.raise_ticks = before.raise_ticks
         row = 0
         while row < count:
-            stop = int(news[np.searchsorted(news, row)]) if self.tracker.quiet(float(held[row])) else row + 1
-            if stop == count:  # a new fit is in force from the last row on
+            stop = row + self._steady(held[row : count - 1])
+            passed: list[DetectionState] = []
+            if stop == count - 1:  # a new fit is in force from the last row on
                 self.tracker.raise_ticks = self.fast.model.raise_ticks
+                stop += self._steady(held[stop:])
+            if stop == row:
+                stop += 1
+                passed = self.tracker.take(float(held[row]))
             each = slice(row, stop)
             self.evidence = float(shown[stop - 1])
-            passed = self.tracker.take(float(held[row]))
             yield Segment(
                 row, times_us[each], rows[each], held[each], shown[each], channels[each], deviation[each], passed
             )
             row = stop
+
+    def _steady(self, held: FloatArray) -> int:
+        """How many of these rows, from the first on, leave the state as it is; they are taken."""
+        if not len(held):
+            return 0
+        if self.tracker.quiet(float(held.max())):
+            self.tracker.calm()
+            return len(held)
+        return self.tracker.steady(held.tolist())
 
     def _one_by_one(
         self, times_us: IntArray, rows: FloatArray, regimes: FloatArray, fast: Course, raise_ticks: int

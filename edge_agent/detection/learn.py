@@ -48,6 +48,12 @@ class Judged:
     channels: FloatArray
     deviation: FloatArray
 
+    def first(self, count: int) -> Judged:
+        """The first rows of it."""
+        if count == len(self.evidence):
+            return self
+        return Judged(self.evidence[:count], self.detectors[:count], self.channels[:count], self.deviation[:count])
+
 
 class HealthyModel:
     """What healthy is for one component: baseline, detectors, thresholds. Pure; detectors carry the memory."""

@@ -13,8 +13,8 @@ healthy model, follows healthy drift while nothing is suspicious, and accumulate
   deviation that grows is a fault and is let through; one that stands still is the new normal and is learnt anew, twice
   at most.
 
-Blocks in which nothing happens, nearly all of them, are judged at once; a block in which something does is judged again
-row by row, so that blocks of any size give the same states.
+A block is judged at once and remembered stretch by stretch, each of rows that are all quiet or all suspicious; where
+something changes how rows are judged (a fit, more room, a trial) it ends. So blocks of any size give the same states.
 """
 
 from __future__ import annotations
@@ -74,31 +74,55 @@ class Plane(Learner):
             count = max(1, min(count, int(np.searchsorted(times_us, grown_us))))
         rows, regimes, times_us = rows[:count], regimes[:count], times_us[:count]
         lagged = lag(regimes, self._lagged) if self._regimes else regimes
-        one_by_one = self._trial is not None or (self.evidence >= SPOILED_BY and self._on_probation())
-        if not one_by_one:
-            memories = self.model.memories()
-            judged = self.model.run(rows, regimes, lagged, times_us)
-            course = self._accumulate(judged)
-            together = self._alike(course, times_us)
-            if together == count:
-                self._since_fit += count
-                self._alarm_rows = 0
-                return self._done(judged, course, rows, regimes, lagged, times_us)
-            self.model.take_memories(memories)
-            count = max(1, together)
-            one_by_one = not together
-        if one_by_one:
-            count = 1
-        rows, regimes, lagged, times_us = rows[:count], regimes[:count], lagged[:count], times_us[:count]
+        if self._alone:
+            return self._single(rows[:1], regimes[:1], lagged[:1], times_us[:1])
+        model, memories = self.model, self.model.memories()
+        judged = model.run(rows, regimes, lagged, times_us)
+        course = self._accumulate(judged)
+        believed = self._stretches(course, rows, regimes, times_us)
+        done = len(believed)
+        if done < count and model is self.model:
+            model.take_memories(memories)
+            if not done:
+                return self._single(rows[:1], regimes[:1], lagged[:1], times_us[:1])
+            model.run(rows[:done], regimes[:done], lagged[:done], times_us[:done])  # for its memories
+        return self._judged(judged, course, believed, lagged)
+
+    @property
+    def _alone(self) -> bool:
+        """Must rows be judged one by one?"""
+        return self._trial is not None or (self.evidence >= SPOILED_BY and self._on_probation())
+
+    def _stretches(
+        self, course: FloatArray, rows: FloatArray, regimes: FloatArray, times_us: IntArray
+    ) -> FloatArray:
+        """Take what was judged by one model, stretch by stretch, until something changes how rows are judged; what of
+        the evidence of these rows is believed (fewer rows out than in)."""
+        assert self.model is not None
+        model, gain, believed, start = self.model, self.model.gain, [course[:0]], 0
+        while start < len(course) and not self._alone and self.model is model and model.gain == gain:
+            most = min(len(course), start + self._rows_to_refit())
+            together = self._alike(course[start:most], times_us[start:most])
+            if not together:
+                break
+            each = slice(start, start + together)
+            self._since_fit += together
+            believed.append(self._take(course[each], rows[each], regimes[each], times_us[each]))
+            start += together
+        return np.concatenate(believed)
+
+    def _single(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> Course:
+        """Judge a row that must be judged alone."""
+        assert self.model is not None
         judged = self.model.run(rows, regimes, lagged, times_us)
         course = self._accumulate(judged)
-        self._since_fit += count
-        if one_by_one:
-            self.evidence = float(course[-1])
-            self._probation(rows, regimes, times_us, judged)
-            if not self._since_fit:  # learnt anew
-                course = np.array([0.0])
-        return self._done(judged, course, rows, regimes, lagged, times_us)
+        self._since_fit += 1
+        self.evidence = float(course[-1])
+        self._probation(rows, regimes, times_us, judged)
+        if not self._since_fit:  # learnt anew
+            course = np.array([0.0])
+        believed = self._take(course, rows, regimes, times_us)
+        return self._judged(judged, course, believed, lagged)
 
     def _on_probation(self) -> bool:
         return self._own.probation and self._since_fit < self._period and self._relearns < MAX_RELEARNS
@@ -129,25 +153,23 @@ class Plane(Learner):
         course: FloatArray = self._smoother.run(np.array([[self.evidence]]), judged.evidence[:, None])[:, 0, 0]
         return course
 
-    def _done(
-        self,
-        judged: Judged,
-        course: FloatArray,
-        rows: FloatArray,
-        regimes: FloatArray,
-        lagged: FloatArray,
-        times_us: IntArray,
-    ) -> Course:
-        self.judged = judged
+    def _take(self, course: FloatArray, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> FloatArray:
+        """Remember rows that go together; what of their evidence is believed (n,)."""
         self.evidence = float(course[-1])
         self._now_us = int(times_us[-1])
-        if self._regimes:
-            self._lagged = lagged[-1]
         in_episode = bool(self._episode_us)
         if self._trial is None:
             self._collect(rows, regimes, times_us, float(course.max()))
         in_episode |= bool(self._episode_us)
-        return Course(course, self._believed(course, times_us, in_episode), judged.channels)
+        return self._believed(course, times_us, in_episode)
+
+    def _judged(self, judged: Judged, course: FloatArray, believed: FloatArray, lagged: FloatArray) -> Course:
+        """The answer for the first rows of what was judged, those whose evidence is believed or not."""
+        count = len(believed)
+        self.judged = judged.first(count)
+        if self._regimes:
+            self._lagged = lagged[count - 1]
+        return Course(course[:count], believed, self.judged.channels)
 
     def _believed(self, course: FloatArray, times_us: IntArray, in_episode: bool) -> FloatArray:
         """The evidence (n,) that may raise an alarm: all of it, but for what is on trial or still to prove itself."""
