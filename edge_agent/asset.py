@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +29,9 @@ from fleet_core.births import DeviceBirth
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_core.schema import Schema
-from fleet_core.telemetry import BatchClass, Finding, Sample, Waveform, now_us
+from fleet_core.telemetry import BatchClass, DetectionState, Finding, Sample, StateChange, Waveform, now_us
 
+_RESTLESS = {DetectionState.HEALTHY, DetectionState.WATCH}
 log = logging.getLogger(__name__)
 
 MAX_SNAPSHOT_BYTES = 64 << 20
@@ -229,7 +230,7 @@ class AssetWorker:
         if outcome.events:
             await self._announce(outcome.events, historical)
 
-    async def _announce(self, events: Iterable[Event], historical: bool) -> None:
+    async def _announce(self, events: Sequence[Event], historical: bool) -> None:
         drafts: list[Draft] = []
         bursts: dict[str, Waveform] = {}
         for event in events:
@@ -243,7 +244,8 @@ class AssetWorker:
         for waveform in bursts.values():
             drafts += waveform_drafts(self.device_id, self._schema, waveform, historical)
         await self._commit(drafts)
-        self.save()
+        if not all(_to_and_fro(event) for event in events):
+            self.save()
 
     def _evidence(self, finding: Finding) -> list[Waveform]:
         """The last waveforms of the finding's component, once per revision."""
@@ -290,3 +292,9 @@ class AssetWorker:
             return self._config.description
         self._serials = {component.slot: component.serial for component in told.components}
         return told
+
+
+def _to_and_fro(event: Event) -> bool:
+    """Is it a step between healthy and watch? These are frequent, and told again after a crash at worst: the regular
+    saving is often enough for them, and a snapshot of weeks is megabytes of flash."""
+    return isinstance(event, StateChange) and {event.previous, event.state} == _RESTLESS

@@ -11,8 +11,6 @@ flicker, hysteresis against chatter.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import overload
 
@@ -26,6 +24,7 @@ from fleet_core.telemetry import DetectionState
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+UNALARMED = (DetectionState.HEALTHY, DetectionState.WATCH)
 EVIDENCE_LIMIT = 16.0
 """Evidence is bounded, so that recovery takes ticks and not days."""
 
@@ -134,23 +133,25 @@ class StateTracker:
             passed.append(self.state)
         return passed
 
-    def steady(self, evidence: Sequence[float]) -> int:
-        """Take ticks as long as the state stays; how many were taken. None while an alarm stands."""
-        if self.state not in (DetectionState.HEALTHY, DetectionState.WATCH):
+    def steady(self, evidence: FloatArray) -> int:
+        """Take ticks (n,) as long as the state stays; how many were taken. None while an alarm stands."""
+        if self.state not in UNALARMED:
             return 0
-        for count, each in enumerate(evidence):
-            if self._moves(each):
-                return count
-            self.take(each)
-        return len(evidence)
-
-    def _moves(self, evidence: float) -> bool:
-        """Would this tick move the state?"""
-        above = TRANSITIONS[self.state, Signal.RAISED]
-        if evidence >= self._levels[above]:
-            return self._above[above] + 1 >= self.raise_ticks
-        level = self._levels.get(self.state, -math.inf)
-        return evidence < level * self._settings.release and self._below[self.state] + 1 >= self._settings.release_ticks
+        levels = np.array([*self._levels.values()])
+        counted = np.concatenate((evidence[:, None] >= levels, evidence[:, None] < levels * self._settings.release), 1)
+        healthy = self.state is DetectionState.HEALTHY
+        if healthy:
+            counted &= (evidence >= self._settings.watch)[:, None]  # quiet ticks calm every counter
+        index = np.arange(len(evidence))[:, None]
+        last = np.maximum.accumulate(np.where(counted, -1, index), axis=0)
+        counters = index - last + np.where(last < 0, self.counters(), 0)
+        moves = counters[:, 0 if healthy else 1] >= self.raise_ticks
+        if not healthy:
+            moves |= counters[:, len(levels)] >= self._settings.release_ticks
+        steady = int(moves.argmax()) if moves.any() else len(moves)
+        if steady:
+            self.load(self.state, counters[steady - 1].tolist())
+        return steady
 
     def quiet(self, evidence: float) -> bool:
         """Is this evidence, in the present state, no news at all?"""

@@ -10,7 +10,6 @@ Pure and deterministic; blocks of any size give the same states; ``state``/``loa
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,8 +144,8 @@ class ComponentJudge:
                     todo = todo[: int(np.flatnonzero(np.diff(todo) > 1)[0]) + 1]
                 each = slice(start, stop) if len(todo) == len(checked) else start + todo
                 model = self.fast.model
-                for segment in self._judge(times_us[each], checked[todo], regimes[each]):
-                    yield dataclasses.replace(segment, start=start + int(todo[segment.start]))
+                for segment in self._judge(start + int(todo[0]), times_us[each], checked[todo], regimes[each]):
+                    yield segment
                     done += len(segment.times_us)
                 if self.fast.model is not model and done < len(places):
                     # what is stuck or wild in the rows to come is for the new fit to say
@@ -157,21 +156,21 @@ class ComponentJudge:
                     break
             start = stop
 
-    def _judge(self, times_us: IntArray, rows: FloatArray, regimes: FloatArray) -> Iterator[Segment]:
-        """Judge as many of the rows as go together."""
+    def _judge(self, start: int, times_us: IntArray, rows: FloatArray, regimes: FloatArray) -> Iterator[Segment]:
+        """Judge as many of the rows, of which the first stands at ``start`` in its block, as go together."""
         before = self.fast.model
         fast = self.fast.run(rows, regimes, times_us)
         count = len(fast.evidence)
         times_us, rows, regimes = times_us[:count], rows[:count], regimes[:count]
         if self.fast.model is not None and self.fast.model is not before:
             self.health.learnt(*self.fast.range)
+        passed: list[DetectionState] = []
         if before is None:
-            passed = []
             if self.fast.model is not None:
                 self.tracker.learned()
                 passed = [self.tracker.state]
             quiet = np.zeros(count)
-            yield Segment(0, times_us, rows, quiet, quiet, None, None, passed)
+            yield Segment(start, times_us, rows, quiet, quiet, None, None, passed)
             return
         assert self.fast.judged is not None and self.fast.model is not None
         channels, deviation = fast.channels, self.fast.judged.deviation
@@ -179,14 +178,14 @@ class ComponentJudge:
         together = self.slow.model is not None or self.tracker.quiet(float(fast.believed.max()))
         crept = self._creeping(times_us, rows, regimes) if together else np.empty((2, 0))
         if not together:
-            yield from self._one_by_one(times_us, rows, regimes, fast, before.raise_ticks)
+            yield from self._one_by_one(start, times_us, rows, regimes, fast, before.raise_ticks)
             return
         shown, held = np.maximum(fast.evidence, crept[0]), np.maximum(fast.believed, crept[1])
         self.tracker.raise_ticks = before.raise_ticks
         row = 0
         while row < count:
             stop = row + self._steady(held[row : count - 1])
-            passed: list[DetectionState] = []
+            passed = []
             if stop == count - 1:  # a new fit is in force from the last row on
                 self.tracker.raise_ticks = self.fast.model.raise_ticks
                 stop += self._steady(held[stop:])
@@ -195,9 +194,8 @@ class ComponentJudge:
                 passed = self.tracker.take(float(held[row]))
             each = slice(row, stop)
             self.evidence = float(shown[stop - 1])
-            yield Segment(
-                row, times_us[each], rows[each], held[each], shown[each], channels[each], deviation[each], passed
-            )
+            told = (held[each], shown[each], channels[each], deviation[each])
+            yield Segment(start + row, times_us[each], rows[each], *told, passed)
             row = stop
 
     def _steady(self, held: FloatArray) -> int:
@@ -207,10 +205,10 @@ class ComponentJudge:
         if self.tracker.quiet(float(held.max())):
             self.tracker.calm()
             return len(held)
-        return self.tracker.steady(held.tolist())
+        return self.tracker.steady(held)
 
     def _one_by_one(
-        self, times_us: IntArray, rows: FloatArray, regimes: FloatArray, fast: Course, raise_ticks: int
+        self, start: int, times_us: IntArray, rows: FloatArray, regimes: FloatArray, fast: Course, raise_ticks: int
     ) -> Iterator[Segment]:
         """Judge rows whose state decides, row by row, what the slow plane learns."""
         assert self.fast.judged is not None and self.fast.model is not None
@@ -224,7 +222,7 @@ class ComponentJudge:
             shown, held = np.maximum(fast.evidence[one], crept[0]), np.maximum(fast.believed[one], crept[1])
             self.evidence = float(shown[0])
             passed = self.tracker.take(float(held[0]))
-            yield Segment(row, times_us[one], rows[one], held, shown, channels[one], deviation[one], passed)
+            yield Segment(start + row, times_us[one], rows[one], held, shown, channels[one], deviation[one], passed)
 
     def _creeping(self, times_us: IntArray, rows: FloatArray, regimes: FloatArray) -> FloatArray:
         """The slow plane's evidence, and what of it is believed (2, n), at each row: of the last complete mean."""
@@ -289,6 +287,8 @@ def _means(rows: FloatArray, width: int) -> FloatArray:
     creeps.
     """
     parts = rows.reshape(len(rows) // width, width, rows.shape[1])
+    if width >= LEAST_TRIMMED and np.isfinite(rows).all():
+        return (parts.sum(axis=1) - parts.max(axis=1) - parts.min(axis=1)) / (width - 2)
     seen = ~np.isnan(parts)
     counts = seen.sum(axis=1)
     trimmed = counts >= LEAST_TRIMMED

@@ -35,7 +35,8 @@ FALL_SHARE = 1 / 3
 """A vibration that falls has run in or is asked less; a sensor that came loose still shows, by falling far."""
 GROUP_TICKS = 8
 GROUP_US = 480_000_000
-"""Quiet live ticks are judged together, at most so many over at most so long; what jumps is judged at once."""
+"""Live ticks are judged together, at most so many over at most so long; at once while an alarm stands or when one
+jumps."""
 MAX_TOLD_REASON = 256
 
 
@@ -95,7 +96,7 @@ class Slot:
         if (
             len(self._waiting) < GROUP_TICKS
             and frame.time_us - first_us < GROUP_US
-            and self._state is DetectionState.HEALTHY
+            and self._state in fuse.UNALARMED
             and not self.judge.health.jumped(first_row, frame.row)
         ):
             return []
