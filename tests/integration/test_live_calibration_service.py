@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from support.browser import NOW, bearer, client, seeded
 from support.calibration import Place, add_case, forecast, live_lives
-from support.database import drop_database, new_database, settings_for
+from support.database import add_robots, drop_database, new_database, settings_for
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadInput
@@ -39,25 +39,11 @@ COHORT = Cohort("bearing", "robot", MODEL_VERSION)
 def database(fresh_database: str) -> str:
     """Sixty robots, each with a bearing."""
     with psycopg.connect(fresh_database, options="-c search_path=fleet,public") as conn:
-        conn.execute("CREATE TABLE samples_test PARTITION OF samples DEFAULT")
-        conn.execute("INSERT INTO tenant (tenant_id, name, jurisdiction) VALUES ('acme', 'Acme', 'NL')")
-        conn.execute(
-            "INSERT INTO site (site_id, tenant_id, name, region, jurisdiction, time_zone)"
-            " VALUES ('site-1', 'acme', 'Here', 'west', 'NL', 'Europe/Amsterdam')"
-        )
-        conn.execute(
-            "INSERT INTO agent (agent_id, tenant_id, site_id, registered_at) VALUES ('agent-1', 'acme', 'site-1', %s)",
-            (START,),
-        )
+        add_robots(conn, [place.asset_id for place in PLACES], START)
         conn.execute(
             "INSERT INTO person (person_id, name, email, role) VALUES ('owner', 'O', 'o@example.org', 'case_owner')"
         )
         for place in PLACES:
-            conn.execute(
-                "INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial)"
-                " VALUES (%s, 'acme', 'site-1', 'agent-1', 'R', 'robot', 'AMR', %s)",
-                (place.asset_id, f"S-{place.asset_id}"),
-            )
             conn.execute(
                 "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from)"
                 " VALUES ('acme', %s, 'bearing', 'bearing', %s, %s)",

@@ -13,7 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from support.database import settings_for
+from support.database import add_robots, settings_for
 from typer.testing import CliRunner
 
 from fleet_core.clock import SimulatedClock
@@ -42,22 +42,7 @@ ASSET = {"asset_id": "robot-1", "tenant_id": "acme", "asset_class": "robot"}
 def database(fresh_database: str) -> str:
     """A tenant with one robot whose bearing has worn for 60 of 120 hours, and a simulated library."""
     with psycopg.connect(fresh_database, options="-c search_path=fleet,public") as conn:
-        conn.execute("CREATE TABLE IF NOT EXISTS samples_test PARTITION OF samples DEFAULT")
-        conn.execute("INSERT INTO tenant (tenant_id, name, jurisdiction) VALUES ('acme', 'Acme', 'NL')")
-        conn.execute(
-            "INSERT INTO site (site_id, tenant_id, name, region, jurisdiction, time_zone)"
-            " VALUES ('site-1', 'acme', 'Here', 'west', 'NL', 'Europe/Amsterdam')"
-        )
-        conn.execute(
-            "INSERT INTO agent (agent_id, tenant_id, site_id, registered_at) VALUES ('agent-1', 'acme', 'site-1', %s)",
-            (START,),
-        )
-        for asset in ("robot-1", "robot-2"):
-            conn.execute(
-                "INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial)"
-                " VALUES (%s, 'acme', 'site-1', 'agent-1', %s, 'robot', 'AMR', %s)",
-                (asset, asset, f"S-{asset}"),
-            )
+        add_robots(conn, ["robot-1", "robot-2"], START)
         conn.execute(
             "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from)"
             " VALUES ('acme', 'robot-1', 'drive_bearing', 'bearing', 'BRG-1', %s)",

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -72,3 +73,23 @@ def drop_database(postgres_dsn: str, dsn: str) -> None:
 def settings_for(dsn: str, **parts: object) -> Settings:
     """Settings of a test server on ``dsn``; ``parts`` are further sections."""
     return Settings(database=Database(dsn=dsn), **parts)  # type: ignore[arg-type] # sections are checked by pydantic
+
+
+def add_robots(conn: psycopg.Connection, asset_ids: Iterable[str], registered_at: datetime) -> None:
+    """A tenant ``acme`` with one site and one agent, these robots, and room for samples of any time."""
+    conn.execute("CREATE TABLE samples_test PARTITION OF samples DEFAULT")
+    conn.execute("INSERT INTO tenant (tenant_id, name, jurisdiction) VALUES ('acme', 'Acme', 'NL')")
+    conn.execute(
+        "INSERT INTO site (site_id, tenant_id, name, region, jurisdiction, time_zone)"
+        " VALUES ('site-1', 'acme', 'Here', 'west', 'NL', 'Europe/Amsterdam')"
+    )
+    conn.execute(
+        "INSERT INTO agent (agent_id, tenant_id, site_id, registered_at) VALUES ('agent-1', 'acme', 'site-1', %s)",
+        (registered_at,),
+    )
+    for asset_id in asset_ids:
+        conn.execute(
+            "INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial)"
+            " VALUES (%s, 'acme', 'site-1', 'agent-1', %s, 'robot', 'AMR', %s)",
+            (asset_id, asset_id, f"S-{asset_id}"),
+        )
