@@ -93,9 +93,7 @@ class Plane(Learner):
         """Must rows be judged one by one?"""
         return self._trial is not None or (self.evidence >= SPOILED_BY and self._on_probation())
 
-    def _stretches(
-        self, course: FloatArray, rows: FloatArray, regimes: FloatArray, times_us: IntArray
-    ) -> FloatArray:
+    def _stretches(self, course: FloatArray, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> FloatArray:
         """Take what was judged by one model, stretch by stretch, until something changes how rows are judged; what of
         the evidence of these rows is believed (fewer rows out than in)."""
         assert self.model is not None

@@ -16,6 +16,8 @@ FloatArray = NDArray[np.float64]
 FEW_STRETCHES = 1.0
 CHUNK = 64
 """Rows handled at once: small enough that no power of a decay over- or underflows, large enough to be cheap."""
+KEPT_COUNTS = 16
+"""Matrices for as many rows or fewer are kept: live ticks come in such groups."""
 
 
 class Smoother:
@@ -24,7 +26,6 @@ class Smoother:
     def __init__(self, weights: tuple[float, ...]) -> None:
         self.weights = weights
         self._column: FloatArray = np.array(weights)[:, None]
-        self._mix, self._decay = _matrices(weights)
 
     def zeros(self, channels: int) -> FloatArray:
         return np.zeros((len(self.weights), channels))
@@ -36,22 +37,32 @@ class Smoother:
         parts = []
         for start in range(0, len(rows), CHUNK):
             chunk = rows[start : start + CHUNK]
-            count = len(chunk)
-            part = self._mix[:, :count, :count] @ chunk
-            part += self._decay[:, :count] * memory[:, None, :]
-            memory = part[:, -1]
-            parts.append(part.transpose(1, 0, 2))
+            mix, decay = _matrices(self.weights, len(chunk))
+            part = (mix @ chunk).reshape(len(chunk), len(self.weights), -1)  # one product for all weights
+            part += decay * memory
+            memory = part[-1]
+            parts.append(part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-@lru_cache(maxsize=64)
-def _matrices(weights: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
-    """Mix (weights, CHUNK, CHUNK) of a block's own rows, and decay (weights, CHUNK, 1) of the memory before it."""
-    keep = 1.0 - np.array(weights)[:, None, None]
-    steps = np.arange(CHUNK)
-    age = steps[:, None] - steps[None, :]
-    mix = np.where(age >= 0, keep ** np.maximum(age, 0), 0.0) * np.array(weights)[:, None, None]
-    return mix, keep ** (steps[None, :, None] + 1.0)
+def _matrices(weights: tuple[float, ...], count: int) -> tuple[FloatArray, FloatArray]:
+    """Mix (count * weights, count) of so many rows themselves, and decay (count, weights, 1) of the memory before."""
+    if count <= KEPT_COUNTS:
+        return _built(weights, count)
+    mix, decay = _built(weights, CHUNK)
+    if count == CHUNK:
+        return mix, decay
+    part = mix.reshape(CHUNK, len(weights), CHUNK)[:count, :, :count]
+    return part.reshape(count * len(weights), count), decay[:count]
+
+
+@lru_cache(maxsize=256)
+def _built(weights: tuple[float, ...], count: int) -> tuple[FloatArray, FloatArray]:
+    share = np.array(weights)
+    steps = np.arange(count)
+    age = (steps[:, None] - steps[None, :])[:, None, :]
+    mix = np.where(age >= 0, (1 - share)[:, None] ** np.maximum(age, 0), 0.0) * share[:, None]
+    return mix.reshape(count * len(weights), count), ((1 - share) ** (steps[:, None] + 1.0))[:, :, None]
 
 
 def leaking_sums(memory: FloatArray, pushes: FloatArray, keep: float) -> FloatArray:

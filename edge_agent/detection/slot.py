@@ -33,10 +33,11 @@ from fleet_core.telemetry import DetectionState, Finding, StateChange
 
 FALL_SHARE = 1 / 3
 """A vibration that falls has run in or is asked less; a sensor that came loose still shows, by falling far."""
-GROUP_TICKS = 8
-GROUP_US = 480_000_000
-"""Live ticks are judged together, at most so many over at most so long; at once while an alarm stands or when one
-jumps."""
+GROUP_TICKS = 16
+GROUP_US = 900_000_000
+GROUP_STEP_US = 120_000_000
+"""Live ticks that are close are judged together, at most so many over at most so long; at once while an alarm stands,
+when one jumps, and where ticks are rare."""
 MAX_TOLD_REASON = 256
 
 
@@ -75,6 +76,7 @@ class Slot:
         min_tick_us = int(self._settings.least_tick_s * 1_000_000)
         self.aligner = Aligner(channels, min_tick_us)
         self._waiting: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self._ticked_us = 0
         self.judge.forget()
         self._state = self.judge.tracker.state
         self.course = Course(np.zeros(channels), np.zeros(channels))
@@ -93,8 +95,10 @@ class Slot:
         """Judge a tick, or keep it for a few more: while all is quiet they are judged together, for less effort."""
         self._waiting.append((frame.time_us, frame.row, regime.copy()))
         first_us, first_row, _ = self._waiting[0]
+        step_us, self._ticked_us = frame.time_us - self._ticked_us, frame.time_us
         if (
             len(self._waiting) < GROUP_TICKS
+            and step_us <= GROUP_STEP_US
             and frame.time_us - first_us < GROUP_US
             and self._state in fuse.UNALARMED
             and not self.judge.health.jumped(first_row, frame.row)

@@ -66,6 +66,7 @@ def states(axis: Any, case: Case, scale: TimeScale) -> None:
     edges = np.flatnonzero(np.diff(ticks.states.astype(int))) + 1
     begins = [int(ticks.first_us[i]) for i in (0, *edges)]
     low, high = float(scale.place(start)), float(scale.place(stop))
+    high = high if high > low else low + 1
     for index, (begin, end) in enumerate(zip(begins, [*begins[1:], int(ticks.last_us[-1])], strict=True)):
         code = int(ticks.states[0 if index == 0 else edges[index - 1]])
         left, right = max(low, float(scale.place(begin))), min(high, float(scale.place(end)))
