@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.acquisition._headers import DELIMITERS, MAX_PREAMBLE_LINES, find_header, find_parts, joined
 from edge_agent.acquisition._times import (
     RELATIVE_EPOCH_S,
+    clock_s,
     day_comes_first,
     is_ambiguous,
     is_clock,
@@ -33,10 +35,13 @@ MAX_ARCHIVE_BYTES = 4 * 1024**3
 HEAD_ROWS = 200
 MAX_SHOWN = 80
 COUNTED_STEP_S = 1.0
-DELIMITERS = (";", ",", "\t", "|")
+EARLIEST_WRITTEN_US = 1
+"""Recordings may be older than what a device's clock may say: since 1970."""
+DAY_S = 86_400.0
 
 _TIME_NAMES = ("time", "timestamp", "datetime", "date", "date_time", "ts", "t", "zeit", "datum", "zeitstempel")
-_TIME_WORDS = ("time", "timestamp", "datetime", "elapsed", "epoch", "seconds")
+_TIME_WORDS = ("time", "timestamp", "datetime", "elapsed", "epoch", "seconds", "datenum")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:(?:,\d{3})+\.\d*|(?:\.\d{3})+,\d*)\Z")
 _TRUTH = {"true": 1.0, "false": 0.0}
 _MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
 
@@ -64,7 +69,10 @@ class BadRow:
 class Table:
     """A delimited file's shape. ``time_column`` (None: there is none) and ``columns`` (the numeric ones) index
     ``header``. With ``step_s`` rows are counted that many seconds apart and no written time is read. ``clock_column``
-    holds the time of day where the time column holds dates only; ``day_first`` settles dates such as 05/01/2026."""
+    holds the time of day where the time column holds dates only; ``day_first`` settles dates such as 05/01/2026.
+    ``part_columns`` hold year, month, day and perhaps hour, minute and second, where no column holds the whole time;
+    ``clock_only``: times of day, which begin anew each midnight. ``header_line`` (1-based): lines before it are not
+    the table's."""
 
     path: Path
     delimiter: str
@@ -75,6 +83,9 @@ class Table:
     step_s: float | None = None
     clock_column: int | None = None
     day_first: bool = False
+    part_columns: tuple[int, ...] = ()
+    clock_only: bool = False
+    header_line: int = 1
 
     def rows(self) -> Iterator[Row | BadRow]:
         """The rows in the file's order. A missing or unreadable value is NaN; a row without a time is bad."""
@@ -93,28 +104,50 @@ class Table:
 
     def _timed(self) -> Iterator[tuple[int, list[str], str, int] | BadRow]:
         """Line, cells, time as written and in microseconds of each row."""
-        last = max(-1 if each is None else each for each in (self.time_column, self.clock_column))
-        for number, (line, cells) in enumerate(_lines(self.path, self.delimiter)):
+        last = max(-1 if each is None else each for each in (self.time_column, self.clock_column, *self.part_columns))
+        days = _Days()
+        for number, (line, cells) in enumerate(_lines(self.path, self.delimiter, self.header_line)):
             try:
                 if len(cells) <= last or any(cell.strip() for cell in cells[len(self.header) :]):
                     raise BadInput("cells", f"{len(cells)} cells, expected {len(self.header)}")
-                text, time_us = self._time(number, cells)
+                text, time_us = self._time(number, cells, days)
             except BadInput as error:
                 yield BadRow(line, str(error), self.delimiter.join(cells)[:MAX_SHOWN])
                 continue
             yield line, cells, text, time_us
 
-    def _time(self, number: int, cells: Sequence[str]) -> tuple[str, int]:
+    def _time(self, number: int, cells: Sequence[str], days: _Days) -> tuple[str, int]:
         """The time of the row with this number, as written and in microseconds. Raises BadInput."""
         text = cells[self.time_column].strip() if self.time_column is not None else ""
         if self.clock_column is not None:
             text = f"{text} {cells[self.clock_column].strip()}"
+        if self.part_columns:
+            text = joined([_cell(cells, index) for index in self.part_columns])
+        if self.step_s is None and self.clock_only:
+            return text, days.time_us(text)
         if self.step_s is None:
             return text, _cell_time_us(text, self.delimiter, self.day_first)
         time_us = round((RELATIVE_EPOCH_S + number * self.step_s) * 1e6)
         if time_us > LATEST_US:
             raise BadInput("time", "more rows than steps of this size can be counted")
         return text or f"{number * self.step_s:.10g}", time_us
+
+
+@dataclass(slots=True)
+class _Days:
+    """Counts the days of a column that holds times of day only: a fall by more than half a day is a midnight."""
+
+    day: int = 0
+    last_s: float = 0.0
+
+    def time_us(self, text: str) -> int:
+        """Microseconds of the next time of day. Raises BadInput."""
+        if not is_clock(text):
+            raise BadInput("time", f"{text[:40]!r} is not a time of day, as the others are")
+        second = clock_s(text)
+        self.day += second < self.last_s - DAY_S / 2
+        self.last_s = second
+        return round((RELATIVE_EPOCH_S // DAY_S * DAY_S + self.day * DAY_S + second) * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +168,22 @@ def open_table(path: Path, time_column: str = "", step_s: float | None = None, t
     """
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            first = file.readline(MAX_LINE)
+            header_line, first = find_header([file.readline(MAX_LINE) for _ in range(MAX_PREAMBLE_LINES)])
     except OSError as error:
         raise BadInput("file", f"{path}: {error.strerror or error}") from None
     delimiter = max(DELIMITERS, key=first.count)
-    header = tuple(cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), []))
+    header = tuple(cell.strip() for cell in next(csv.reader([first.replace("\x00", "")], delimiter=delimiter), []))
     timeless = timeless or step_s is not None
     if len(header) > MAX_COLUMNS:
         raise BadInput("header", f"{path}: {len(header)} columns, at most {MAX_COLUMNS} can be read")
     if len(header) < (1 if timeless else 2):
         raise BadInput("header", f"{path}: expected a header with a time column and vitals, delimited by , ; tab or |")
-    head = [cells for _, (_, cells) in zip(range(HEAD_ROWS), _lines(path, delimiter), strict=False)]
+    head = [cells for _, (_, cells) in zip(range(HEAD_ROWS), _lines(path, delimiter, header_line), strict=False)]
     if not head:
         raise BadInput("empty", f"{path}: no rows below the header")
     time_index = _find_time(path, header, head, time_column, delimiter)
-    if time_index is None:
+    parts = find_parts(header) if time_index is None and step_s is None else ()
+    if time_index is None and not parts:
         if not timeless:
             there = ", ".join(header)[:300]
             raise BadInput("time_column", f"{path}: no time column found; name it; there are: {there}")
@@ -160,11 +194,12 @@ def open_table(path: Path, time_column: str = "", step_s: float | None = None, t
     dates = [_cell(row, time_index) for row in head] if time_index is not None else []
     day_first = False
     if any(map(is_ambiguous, dates)):  # then all of them are asked: the days may pass the twelfth late
-        day_first = day_comes_first(_cell(cells, time_index) for _, cells in _lines(path, delimiter))
-    others = [i for i in range(len(header)) if i not in (time_index, clock_index)]
+        day_first = day_comes_first(_cell(cells, time_index) for _, cells in _lines(path, delimiter, header_line))
+    clock_only = 2 * sum(map(is_clock, dates)) > len(dates)
+    others = [i for i in range(len(header)) if i not in (time_index, clock_index, *parts)]
     numeric = [i for i in others if _is_numeric(head, i, delimiter)]
     text = [i for i in others if i not in numeric]
-    shape = tuple(numeric), tuple(text), step_s, clock_index, day_first
+    shape = tuple(numeric), tuple(text), step_s, clock_index, day_first, parts, clock_only, header_line
     return Table(path, delimiter, header, time_index, *shape)
 
 
@@ -196,7 +231,8 @@ def open_snapshots(path: Path) -> Snapshots:
 def parse_number(text: str, delimiter: str = ",") -> float:
     """A cell as a number; NaN when it is missing or not one. ``true`` is 1.
 
-    A decimal comma is read where no comma delimits.
+    A decimal comma is read where no comma delimits; where points and commas stand in one number, the last is the
+    decimal one and the others part thousands.
     """
     try:
         return float(text)
@@ -204,6 +240,9 @@ def parse_number(text: str, delimiter: str = ",") -> float:
         text = text.strip()
     if text.lower() in _TRUTH:
         return _TRUTH[text.lower()]
+    if _THOUSANDS.match(text):
+        point = max(text.rfind(","), text.rfind("."))
+        return float(re.sub("[.,]", "", text[:point]) + "." + text[point + 1 :])
     if delimiter != "," and text.count(",") == 1:
         try:
             return float(text.replace(",", "."))
@@ -214,13 +253,14 @@ def parse_number(text: str, delimiter: str = ",") -> float:
 
 def _cell_time_us(text: str, delimiter: str, day_first: bool = False) -> int:
     """The time in a cell; seconds may have a decimal comma where no comma delimits. Raises BadInput."""
-    return parse_time_us(text if delimiter == "," else text.replace(",", "."), day_first)
+    return parse_time_us(text if delimiter == "," else text.replace(",", "."), day_first, EARLIEST_WRITTEN_US)
 
 
-def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, delimiter: str, header_line: int = 1) -> Iterator[tuple[int, list[str]]]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        file.readline(MAX_LINE)
-        line = 1
+        for _ in range(header_line):
+            file.readline(MAX_LINE)
+        line = header_line
         while text := file.readline(MAX_LINE):
             line += 1
             if text.strip():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import EARLIEST_US, LATEST_US, now_us
@@ -18,26 +18,37 @@ RELATIVE_EPOCH_S = 1_600_000_000
 """Where a recording whose times only count from its own start is placed: times must be believable."""
 MAX_TIME = 64
 
-_CLOCK = r"(?:(?:[ T,]|, )[ ]*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([AaPp])[Mm])?)?\Z"
+_CLOCK = r"(?:(?:[ T,:]|, )[ ]*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([AaPp])[Mm])?)?\Z"
 _DOTTED = re.compile(r"(\d{4})\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\.(\d\d?)\Z")
-_DOTTED_DAY_FIRST = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})" + _CLOCK)
+_DOTTED_DAY_FIRST = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4}|\d\d)" + _CLOCK)
 _YEAR_FIRST = re.compile(r"(\d{4})[/-](\d\d?)[/-](\d\d?)" + _CLOCK)
 _EITHER_FIRST = re.compile(r"(\d\d?)([/-])(\d\d?)\2(\d{4}|(?<=/)\d\d)" + _CLOCK)
 _MONTH_NAMED = re.compile(r"(\d\d?)[ /-]([A-Za-z]{3})[a-z]*[ /-](\d{4})" + _CLOCK)
+_MONTH_LEADS = re.compile(r"([A-Za-z]{3})[a-z]*\.? +(\d\d?),? +(\d{4})" + _CLOCK)
+_YEAR_LAST = re.compile(r"([A-Za-z]{3} +\d\d?)( \d\d?:\d\d:\d\d)( \d{4})\Z")
+_MONTHLY = re.compile(r"(\d{4})[/-](\d\d)\Z")
 _DIGITS = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?\Z")
 _CLOCK_ALONE = re.compile(r"\d\d?:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: ?[AaPp][Mm])?\Z")
-_ZONE_WORD = re.compile(r" ?(?:UTC|GMT)\Z")
+_WEEKDAY = re.compile(r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? +")
+_ZONE = re.compile(
+    r"(?<=\d) ?(?:(?P<word>Z|UTC|GMT|[ECMP][SD]T|CET|CEST|MEZ|MESZ)|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d))?"
+    r"(?:\[[\w/+-]+\])?\Z"
+)
+_AMERICAN = (("E", -5), ("C", -6), ("M", -7), ("P", -8))
+_ZONE_HOURS = {"CET": 1, "MEZ": 1, "CEST": 2, "MESZ": 2}
+_ZONE_HOURS |= {f"{name}{kind}T": hours + (kind == "D") for name, hours in _AMERICAN for kind in "SD"}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _UNITS = ((1e6, 4e9), (1e3, 4e12), (1.0, 4e15), (1e-3, 4e18))
 """Microseconds in a unit, and the largest count of it that is an epoch: s, ms, us, ns."""
 
 
-def parse_time_us(text: str, day_first: bool = False) -> int:
+def parse_time_us(text: str, day_first: bool = False, earliest_us: int = EARLIEST_US) -> int:
     """A time as written in a recording. Raises BadInput.
 
     ISO 8601, ``2026/01/05 10:32[:39[.5]]``, ``12.02.2004 10:32[:39]``, ``02/12/2004 10:32 [AM]`` (``day_first``:
-    ``12/02/2004``), ``05-Jan-2026``, ``2004.02.12.10.32.39``, ``20260105103239``, or a number: an epoch in s, ms, us
-    or ns by its size, or seconds from the recording's start. A time without a zone is UTC.
+    ``12/02/2004``), ``05-Jan-2026``, ``[Mon] Jan 5[,] 2026``, ``2004.02.12.10.32.39``, ``20260105103239``, or a number:
+    an epoch in s, ms, us or ns by its size, or seconds from the recording's start. A time without a zone is UTC.
+    ``earliest_us``: what is written before it is not believed.
     """
     if len(text) > MAX_TIME:
         raise BadInput("time", f"{text[:40]!r} is not a time")
@@ -47,10 +58,10 @@ def parse_time_us(text: str, day_first: bool = False) -> int:
         try:
             time_us = _epoch_us(float(text))
         except ValueError:
-            time_us = now_us(_written(_ZONE_WORD.sub("", text), day_first))
+            time_us = now_us(_written(text, day_first))
     else:
         time_us = now_us(moment)
-    if not EARLIEST_US <= time_us <= LATEST_US:
+    if not earliest_us <= time_us <= LATEST_US:
         raise BadInput("time", f"{text[:40]!r} is not a believable time")
     return time_us
 
@@ -58,6 +69,11 @@ def parse_time_us(text: str, day_first: bool = False) -> int:
 def is_clock(text: str) -> bool:
     """Is this a time of day without a date?"""
     return len(text) <= MAX_TIME and _CLOCK_ALONE.match(text.strip()) is not None
+
+
+def clock_s(text: str) -> float:
+    """Seconds of the day of a time of day without a date (``is_clock``). Raises BadInput."""
+    return parse_time_us(f"2020-01-01 {text.strip()}") / 1e6 % 86_400.0
 
 
 def is_ambiguous(text: str) -> bool:
@@ -113,23 +129,45 @@ def _epoch_us(number: float) -> int:
 
 def _written(text: str, day_first: bool) -> datetime:
     try:
-        if found := _DOTTED_DAY_FIRST.match(text):
-            return _moment(found[3], found[2], found[1], found.groups()[3:])
-        if found := _DOTTED.match(text):
-            return _moment(found[1], found[2], found[3], (*found.groups()[3:], None, None))
-        if found := _YEAR_FIRST.match(text):
-            return _moment(found[1], found[2], found[3], found.groups()[3:])
-        if found := _EITHER_FIRST.match(text):
-            # a number above 12 is no month, whatever was decided
-            day_first = int(found[1]) > 12 or (day_first and int(found[3]) <= 12)
-            day, month = (found[1], found[3]) if day_first else (found[3], found[1])
-            return _moment(found[4] if len(found[4]) == 4 else "20" + found[4], month, day, found.groups()[4:])
-        if found := _MONTH_NAMED.match(text):
-            return _moment(found[3], _MONTHS.index(found[2].lower()) + 1, found[1], found.groups()[3:])
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = _not_iso(_WEEKDAY.sub("", text, count=1), day_first)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise BadInput("time", f"{text[:40]!r} is not a time") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _not_iso(text: str, day_first: bool) -> datetime:
+    """Raises ValueError."""
+    zone = _ZONE.search(text)
+    ahead = timedelta()
+    if zone is not None and ":" in text[: zone.start()]:
+        text = text[: zone.start()]
+        hours = int(zone["hours"] or 0) + int(zone["minutes"] or 0) / 60
+        ahead = timedelta(hours=-hours if zone["sign"] == "-" else hours + _ZONE_HOURS.get(zone["word"] or "", 0))
+    text = _YEAR_LAST.sub(r"\1\3\2", text)
+    if found := _DOTTED_DAY_FIRST.match(text):
+        moment = _moment(found[3], found[2], found[1], found.groups()[3:])
+    elif found := _DOTTED.match(text):
+        moment = _moment(found[1], found[2], found[3], (*found.groups()[3:], None, None))
+    elif found := _YEAR_FIRST.match(text):
+        moment = _moment(found[1], found[2], found[3], found.groups()[3:])
+    elif found := _EITHER_FIRST.match(text):
+        # a number above 12 is no month, whatever was decided
+        day_first = int(found[1]) > 12 or (day_first and int(found[3]) <= 12)
+        day, month = (found[1], found[3]) if day_first else (found[3], found[1])
+        moment = _moment(found[4], month, day, found.groups()[4:])
+    elif found := _MONTH_NAMED.match(text):
+        moment = _moment(found[3], _MONTHS.index(found[2].lower()) + 1, found[1], found.groups()[3:])
+    elif found := _MONTHLY.match(text):
+        moment = _moment(found[1], found[2], "1", (None,) * 5)
+    elif found := _MONTH_LEADS.match(text):
+        moment = _moment(found[3], _MONTHS.index(found[1].lower()) + 1, found[2], found.groups()[3:])
+    else:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment - ahead
 
 
 def _moment(year: str, month: str | int, day: str, clock: tuple[str | None, ...]) -> datetime:
@@ -140,4 +178,6 @@ def _moment(year: str, month: str | int, day: str, clock: tuple[str | None, ...]
             raise ValueError("no such hour")
         hour = hour % 12 + (12 if clock[4] in "Pp" else 0)
     fraction_us = int((clock[3] or "").ljust(6, "0")[:6])
-    return datetime(int(year), int(month), int(day), hour, minute, second, fraction_us, UTC)
+    return datetime(
+        int(year if len(year) == 4 else "20" + year), int(month), int(day), hour, minute, second, fraction_us, UTC
+    )

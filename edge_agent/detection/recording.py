@@ -34,7 +34,10 @@ IntArray = NDArray[np.int64]
 
 BLOCK_ROWS = 64
 MAX_VITALS = 60
-LABEL_NAMES = ("anomaly", "changepoint", "label", "labels", "is_anomaly", "target", "ground_truth")
+LABEL_NAMES = (
+    *("anomaly", "changepoint", "label", "labels", "is_anomaly", "target", "ground_truth", "outlier", "is_outlier"),
+    *("fault", "is_fault", "faulty", "failure", "is_failure", "failed", "attack", "machine_status"),
+)
 INDEX_NAMES = ("", "index", "unnamed: 0", "row", "row_number", "snapshot", "id")
 CLOCK_NAMES = ("year", "month", "day", "weekday", "hour", "minute", "second", "millisecond", "microsecond")
 MAX_STEP_S = 86_400.0
@@ -47,6 +50,8 @@ UNSORTED_SHARE = 0.1
 """Above this share of rows older than the one before, a file is unsorted and not a clock set back."""
 MAX_SORTED_CELLS = 50_000_000
 HEAD_ROWS = 200
+LEAST_COUNTED = 24
+"""A column that rises by one in so many first rows counts them."""
 
 
 @dataclass
@@ -95,7 +100,7 @@ def open_recording(args: argparse.Namespace, settings: DetectionSettings, summar
     if args.step_s is not None and not 0 < args.step_s <= MAX_STEP_S:
         raise BadConfig(f"--step-s must be above 0 and at most {MAX_STEP_S:g}")
     table = open_table(args.file, args.time_column, args.step_s, timeless=True)
-    if table.time_column is None and args.step_s is None:
+    if table.step_s is not None and args.step_s is None:
         say(f"no time column found: rows are counted, {table.step_s:g} s apart (else --time-column or --step-s)")
     times_us = table.times_us()
     order = _order(times_us, len(table.columns)) if args.step_s is None else None
@@ -108,7 +113,10 @@ def open_recording(args: argparse.Namespace, settings: DetectionSettings, summar
 
 def _is_short(times_us: IntArray, settings: DetectionSettings) -> bool:
     """Would the hours to learn from take half the recording or more? Not asked where rows alone end learning."""
+    # gaps are not recorded: ten hours of minutes stay ten hours though they were taken over two weeks
     span_us = float(times_us.max() - times_us.min()) if len(times_us) else 0.0
+    usual_us = float(np.median(np.abs(np.diff(times_us)))) if len(times_us) > 1 else 0.0
+    span_us = min(span_us, usual_us * (len(times_us) - 1)) if usual_us else span_us
     if not 0.0 < span_us < SHORT_SPANS * settings.learn_span_h * US_PER_HOUR:
         return False
     return settings.learn_span_h * US_PER_HOUR * (len(times_us) - 1) / span_us <= BRISK * settings.learn_ticks_at_most
@@ -213,6 +221,7 @@ def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summa
     for index in table.text_columns:
         summary.left_out[table.header[index]] = "text"
     chosen: list[int] = []
+    counting = _counting(table)
     for index in table.columns:
         name = table.header[index]
         if name in excluded:
@@ -226,6 +235,8 @@ def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summa
             summary.left_out[name] = "a row number by its name; --columns to judge it"
         elif name.lower() in CLOCK_NAMES:
             summary.left_out[name] = "a part of the time by its name; --columns to judge it"
+        elif index in counting:
+            summary.left_out[name] = "it counts the rows; --columns to judge it"
         else:
             chosen.append(index)
     if not chosen or (wanted and len(chosen) > MAX_VITALS):
@@ -240,6 +251,15 @@ def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summa
                 )
         chosen = [index for index in chosen if index in busiest]
     return chosen
+
+
+def _counting(table: Table) -> set[int]:
+    """Columns that rise by one from row to row, as row numbers do whatever their name."""
+    head = [row.values for row in itertools.islice(table.rows(), HEAD_ROWS) if not isinstance(row, BadRow)]
+    if len(head) < LEAST_COUNTED:
+        return set()
+    steady = (np.diff(np.array(head), axis=0) == 1.0).all(axis=0)
+    return {index for index, counts in zip(table.columns, steady.tolist(), strict=True) if counts}
 
 
 def _busiest(table: Table, chosen: list[int]) -> set[int]:

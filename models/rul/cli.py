@@ -19,8 +19,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from fleet_core.errors import ForestallError
+from fleet_core.errors import BadConfig, BadInput, ForestallError
 from fleet_server.prognosis.rul.bundle import Columns, load_bundle, save_bundle
+from fleet_server.prognosis.rul.histories import Histories
 from fleet_server.prognosis.rul.model import Forecast, RulModel, RulSettings
 from fleet_server.prognosis.rul.model import Progress as Step
 from fleet_server.prognosis.rul.tables import Notes, read_table
@@ -36,9 +37,9 @@ def _root() -> None:
 
 @rul_app.command("fit")
 def fit(
-    train: Annotated[Path, typer.Argument(help="CSV (, or ;, .gz) of past lives: a row per unit and time.")],
+    train: Annotated[Path, typer.Argument(help="CSV (, ; tab or |, .gz) of past lives: a row per unit and time.")],
     unit: Annotated[str, typer.Option(help="Column that names the unit.")],
-    time: Annotated[str, typer.Option(help="Column of the time or count of cycles.")],
+    time: Annotated[str, typer.Option(help="Column of the time: hours, cycles, or dates (counted in hours).")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
     failed: Annotated[str, typer.Option(help="Column that says 1 where a unit failed; without: all failed.")] = "",
     cap: Annotated[float | None, typer.Option(help="Say no remaining life above this.")] = None,
@@ -57,7 +58,7 @@ def fit(
         left_out = tuple(name.strip() for name in ignore.split(",") if name.strip())
         step(0, 0, "reading")
         histories, notes = read_table(train, unit, time, failed or None, ignore=left_out)
-        model = RulModel.fit(histories, settings, step)
+        model = _learnt(histories, settings, step, notes)
         digest = save_bundle(out, model, Columns(unit, time, failed or None, notes.categories))
     report = {
         "bundle": str(out),
@@ -88,6 +89,8 @@ def predict(
 ) -> None:
     """Forecast each unit of a table at its last row."""
     with _errors(), _bar() as step:
+        if out.exists() and test.exists() and out.samefile(test):
+            raise BadConfig(f"--out {out} is the table that is read; name another file")
         model, columns = load_bundle(bundle)
         step(0, 0, "reading")
         histories, notes = read_table(
@@ -103,6 +106,17 @@ def predict(
         rows += [{"unit": name, "abstained": why} for name, why in notes.refused.items()]
         _write(out, rows, model.settings.horizons)
     _tell(_summary(out, rows, notes), as_json)
+
+
+def _learnt(histories: Histories, settings: RulSettings, step: Step, notes: Notes) -> RulModel:
+    """The model; a refusal tells what was read, which is where the reason often lies."""
+    try:
+        return RulModel.fit(histories, settings, step)
+    except BadInput as error:
+        failed = sum(each.failed for each in histories)
+        read = f"{len(histories)} units were read, {failed} of them failed"
+        said = str(error).removeprefix(f"{error.reason}: ")
+        raise BadInput(error.reason, "; ".join([said, read, *notes.messages[:2]])) from None
 
 
 def _row(name: str, forecast: Forecast) -> dict[str, Any]:
@@ -177,7 +191,9 @@ def _errors() -> Iterator[None]:
 
 @contextmanager
 def _bar() -> Iterator[Step]:
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # a log gets no bar, nor the blank line that one leaves behind
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         line = bar.add_task("working", total=None)
 
         def step(done: int, total: int, what: str) -> None:

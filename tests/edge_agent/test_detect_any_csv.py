@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.acquisition._tables import Row, open_table
+from edge_agent.acquisition._tables import BadRow, Row, open_table, parse_number
 from edge_agent.acquisition._times import day_comes_first, parse_time_us
 from edge_agent.detection import offline
 from fleet_core.errors import BadInput
@@ -94,6 +95,14 @@ WRITINGS = {
     "dashes": written("%d-%m-%Y %H:%M"),
     "month's name": written("%d-%b-%Y %H:%M:%S"),
     "digits": written("%Y%m%d%H%M%S"),
+    "month's name leads": written("%b %d %Y %H:%M:%S"),
+    "weekday": written("%a %b %d %H:%M:%S %Y"),
+    "mail": written("%a %d %b %Y %H:%M:%S +0000"),
+    "web log": written("%d/%b/%Y:%H:%M:%S +0000"),
+    "short dotted year": written("%d.%m.%y %H:%M"),
+    "winter in New York": [f"{each - timedelta(hours=5):%Y-%m-%d %H:%M:%S} EST" for each in MINUTES],
+    "summer in Berlin": [f"{each + timedelta(hours=2):%d.%m.%Y %H:%M:%S} CEST" for each in MINUTES],
+    "named zone": [f"{each - timedelta(hours=3):%Y-%m-%dT%H:%M:%S}-03:00[America/Recife]" for each in MINUTES],
     **{
         f"epoch {unit}": [str(now_us(each) * factor // 1_000_000) for each in MINUTES]
         for unit, factor in (("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000))
@@ -122,13 +131,65 @@ def test_seconds_from_the_beginning(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "header"), [("%Y-%m-%d,%H:%M:%S", ("Date", "Time")), ("%d.%m.%Y,%H:%M", ("Datum", "Uhrzeit"))]
+    ("form", "header"),
+    [
+        ("%Y-%m-%d,%H:%M:%S", ("Date", "Time")),
+        ("%d.%m.%Y,%H:%M", ("Datum", "Uhrzeit")),
+        ("%Y,%m,%d,%H,%M", ("year", "month", "day", "hour", "minute")),
+    ],
 )
-def test_date_and_time_of_day_in_two_columns(tmp_path: Path, form: str, header: tuple[str, str]) -> None:
+def test_dates_and_times_in_several_columns(tmp_path: Path, form: str, header: tuple[str, ...]) -> None:
     path = tmp_path / "in.csv"
     path.write_text(table(written(form), header=(*header, "a", "b")))
     found = open_table(path)
     assert (found.times_us() == [now_us(each) for each in MINUTES]).all() and not found.text_columns
+
+
+def test_times_of_day_alone_go_on_over_midnight(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(table(f"{each + timedelta(hours=20):%H:%M:%S}" for each in MINUTES))
+    found = open_table(path)
+    assert set(np.diff(found.times_us())) == {60_000_000} and found.clock_only
+    path.write_text(path.read_text().replace("20:01:00", "soon"))
+    assert "not a time of day" in next(row.reason for row in open_table(path).rows() if isinstance(row, BadRow))
+
+
+def test_dates_of_the_last_century_and_months_alone(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(table(f"{1980 + i // 12}-{i % 12 + 1:02d}" for i in range(200)))
+    times_us = open_table(path).times_us()
+    assert len(times_us) == 200 and times_us[0] == now_us(datetime(1980, 1, 1, tzinfo=UTC))
+
+
+PREAMBLES = ["# logger 3\n# unit degC\n", "Machine 7\n\n", "\n\n", "sep={}\n", "# a{0} b{0} c\n"]
+
+
+@pytest.mark.parametrize("before", PREAMBLES)
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_what_stands_before_the_header_is_passed_over(tmp_path: Path, before: str, delimiter: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(before.format(delimiter) + table(WRITINGS["iso"], delimiter=delimiter))
+    found = open_table(path)
+    rows = list(found.rows())
+    assert found.header == ("time", "v0", "v1") and len(rows) == ROWS
+    assert isinstance(rows[0], Row) and path.read_text().splitlines()[rows[0].line - 1].startswith(
+        "2026-01-05T00:00:00"
+    )
+
+
+@pytest.mark.parametrize("text", ["value\n1.5\n2.5\n", "value\n1,5\n2,5\n", "#time,a\n0,1\n1,2\n", "time,a\n0,x\n"])
+def test_a_header_in_the_first_line_stays_the_header(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(text)
+    assert open_table(path, timeless=True).header_line == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter", "number"),
+    [("1,020.5", ",", 1020.5), ("1.020,5", ";", 1020.5), ("-1,234,567.", ",", -1234567.0), ("1,5", ";", 1.5)],
+)
+def test_parted_thousands(text: str, delimiter: str, number: float) -> None:
+    assert parse_number(text, delimiter) == number and math.isnan(parse_number("1,5", ","))
 
 
 @pytest.mark.parametrize(("form", "expected"), [("%d/%m/%Y", True), ("%m/%d/%Y", False), ("%m-%d-%Y", False)])
@@ -177,6 +238,22 @@ def test_text_columns_are_left_out_and_named(run: Callable[..., Run]) -> None:
     noted = [f"{line},{'note' if i == 0 else 'fine'}" for i, line in enumerate(lines)]
     found = run("\n".join(noted))
     assert found.summary["left_out"] == {"note": "text"} and "left out: column 'note' (text)" in found.words
+
+
+def test_labels_and_columns_that_count_the_rows_are_left_out_and_named(run: Callable[..., Run]) -> None:
+    lines = table(WRITINGS["iso"]).splitlines()
+    more = [
+        f"{line},{'sample_no,is_fault' if i == 0 else f'{i + 70},{int(i > FAULT)}'}" for i, line in enumerate(lines)
+    ]
+    found = run("\n".join(more))
+    assert set(found.summary["left_out"]) == {"sample_no", "is_fault"} and found.summary["vitals"] == ["v0", "v1"]
+    assert run("\n".join(more), "--columns", "sample_no,v0").summary["vitals"] == ["v0", "sample_no"]
+
+
+def test_gaps_of_days_do_not_make_a_short_recording_long(run: Callable[..., Run]) -> None:
+    times = [each + timedelta(days=3 * (i > 200) + 9 * (i > 230)) for i, each in enumerate(MINUTES)]
+    found = run(table(times))
+    assert "less than 48 h" in found.words and FAULT <= found.first_alarm() < FAULT + 60
 
 
 @pytest.mark.parametrize("channels", [1, 60])
@@ -273,7 +350,7 @@ def test_a_hundred_rows_are_too_few_and_that_is_said(run: Callable[..., Run]) ->
     ("content", "complaint"),
     [
         ("time," + ",".join(f"v{i}" for i in range(600)) + "\n0" + ",1" * 600, "at most 512"),
-        ("time,a\n" + "00:00:10,1\n" * 5, "is not a time"),
+        ("time,a\n" + "soon,1\n" * 5, "is not a time"),
         ("time,a\n" + "2026-01-05,5.1 C\n" * 5, "numeric columns"),
         (bytes(range(256)) * 20, "numeric columns"),
     ],

@@ -133,6 +133,12 @@ def test_a_recording_that_ends_while_learning_says_so(calm: Path, capsys: pytest
     assert "calm.csv: no finding, what is healthy is still being learnt" in said and "not learnt yet" in said
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_single_row_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("time,a,b\n2026-01-05,1,2\n")
+    assert explain(tmp_path / "one.csv", "--out", tmp_path / "one.svg") == 0
+
+
 def test_a_calm_recording_says_so(calm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explain(calm) == 0
     assert "calm.csv: no finding. The evidence was highest" in capsys.readouterr().out

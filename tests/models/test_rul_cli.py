@@ -49,6 +49,9 @@ def test_fit_then_predict(tmp_path: Path) -> None:
         assert ":" in row["neighbours"]
         assert row["abstained"] == ""
     assert rows[4]["mean"] == ""
+    test = str(tmp_path / "test.csv")
+    told = run(app, ["rul", "predict", str(tmp_path / "bundle"), test, "--out", test])
+    assert told.exit_code == 2 and "name another file" in told.stderr
 
 
 def test_refusals_are_one_line_with_the_mend(tmp_path: Path) -> None:
@@ -57,6 +60,7 @@ def test_refusals_are_one_line_with_the_mend(tmp_path: Path) -> None:
     cases = [
         ([*base, "motor"], "--unit"),
         ([*base, "engine"], "needs two"),
+        ([*base, "engine"], "1 units were read, 1 of them failed"),
         ([*base, "engine", "--horizons", "soon"], "--horizons"),
         ([*base, "engine", "--cap", "-1"], "cap"),
         (["rul", "predict", str(tmp_path), str(tmp_path / "train.csv"), "--out", "x.csv"], "fit it anew"),
@@ -65,4 +69,4 @@ def test_refusals_are_one_line_with_the_mend(tmp_path: Path) -> None:
         told = CliRunner().invoke(app, arguments)
         assert told.exit_code == 2, told.output
         assert mend in told.stderr
-        assert len(told.stderr.strip().splitlines()) == 1
+        assert len(told.stderr.splitlines()) == 1

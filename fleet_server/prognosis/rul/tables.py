@@ -1,10 +1,10 @@
-"""Histories from a table: one row per unit and time, ``,`` or ``;`` between fields, gzipped when it ends in .gz.
+"""Histories from a table: one row per unit and time, fields between ``,`` ``;`` tab or ``|``, gzipped if named .gz.
 
 Input is hostile. Rows without a unit or a readable time, with another number of fields, or that repeat a time of their
 unit are dropped and counted (of repeated times the later row counts); rows out of order are put in order and counted; a
 unit without any good row is refused by name. Text columns of few values become codes, others are ignored and said so.
-An unreadable number in a number column is a missing reading, counted. Only a table that cannot be understood at all is
-an error, which says what to do.
+An unreadable number in a number column is a missing reading, counted. Dates are counted in hours. Only a table that
+cannot be understood at all is an error, which says what to do.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TextIO, cast
 import numpy as np
 
 from fleet_core.errors import BadInput
+from fleet_server.prognosis.rul.cells import BLANK, hours, number, truth
 from fleet_server.prognosis.rul.histories import Floats, Histories, Unit
 from fleet_server.prognosis.rul.regimes import Ints
 
@@ -32,8 +33,8 @@ MAX_FIELD_CHARS = 4096
 MAX_CATEGORIES = 256
 TEXT_SHARE = 0.1
 """A column with a larger share of fields that are no number is text."""
-YES = frozenset(("1", "1.0", "true", "yes", "t"))
-BLANK = frozenset(("", "nan", "na", "null", "none"))
+SEPARATORS = (",", ";", "\t", "|")
+SHOWN = 3
 BLOCK_ROWS = 8192
 """Rows held as text at once."""
 
@@ -47,11 +48,20 @@ class _Column:
 
     distinct: tuple[str, ...]
     codes: Ints
+    decimal_comma: bool = False
 
     @property
     def numbers(self) -> Floats:
-        """(n,) NaN for everything that is no number or is infinite."""
-        return np.array([_number(text) for text in self.distinct])[self.codes]
+        """(n,) NaN for everything that is no number or is beyond all readings."""
+        return np.array([number(text, self.decimal_comma) for text in self.distinct])[self.codes]
+
+    @property
+    def times(self) -> tuple[Floats, bool]:
+        """(n,) numbers, and False; or hours since 1970 where more are dates than numbers, and True. NaN: neither."""
+        dates = np.array([hours(text) for text in self.distinct])[self.codes]
+        numbers = self.numbers
+        dated = int(np.isfinite(dates).sum()) > int(np.isfinite(numbers).sum())
+        return (dates, True) if dated else (numbers, False)
 
     @property
     def keys(self) -> tuple[tuple[str, ...], Ints]:
@@ -72,11 +82,12 @@ class Notes:
     ignored: dict[str, str] = field(default_factory=dict)
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def messages(self) -> tuple[str, ...]:
         """One line per thing noticed."""
-        lines = [f"{count} rows dropped: {why}" for why, count in self.dropped.items()]
+        lines = [*self.remarks, *(f"{count} rows dropped: {why}" for why, count in self.dropped.items())]
         lines += [f"{self.unordered_units} units had rows out of order: put in order"] * bool(self.unordered_units)
         lines += [
             f"column {name}: {count} fields unreadable, taken as missing" for name, count in self.unreadable.items()
@@ -112,15 +123,29 @@ def read_table(
     notes = Notes()
     header, columns = _columns(path, notes)
     names = _others(path, header, unit, time, failed)
-    times = columns[header.index(time)].numbers
+    times, dated = columns[header.index(time)].times
+    if dated:
+        notes.remarks.append(f"column {time} holds dates: all answers are in hours")
     keys, key = columns[header.index(unit)].keys
     good = np.isfinite(times) & np.array([bool(name) for name in keys], dtype=bool)[key]
     if not good.all():
         notes.drop("no unit or no readable time", int((~good).sum()))
+    if channels is None and not good.any():
+        shown = ", ".join(columns[header.index(time)].distinct[:SHOWN])
+        raise BadInput(
+            "rows",
+            f"{path}: no row has a unit and a time; column {time} should hold numbers or dates "
+            f"(2026-01-31[ 12:30]), and holds {shown[:80]}",
+        )
+    _note_likeness(keys, unit, notes)
     wanted = [name for name in names if name not in ignore] if channels is None else list(channels)
     absent = [name for name in wanted if name not in header and name not in optional]
     if absent:
-        raise BadInput("columns", f"{path} has no column {', '.join(absent[:5])} that the model was trained with")
+        raise BadInput(
+            "columns",
+            f"{path} has no column {', '.join(absent[:5])} that the model was trained with; "
+            f"it has {', '.join(header[:30])}; where it was not recorded, add it with empty fields",
+        )
     series: dict[str, Floats] = {}
     for name in wanted:
         if name not in header:
@@ -132,7 +157,7 @@ def read_table(
             series[name] = numbers
     if not series:
         raise BadInput("columns", f"{path}: no column of numbers beside {unit} and {time}")
-    flags = None if failed is None else _says_yes(columns[header.index(failed)])
+    flags = None if failed is None else _says_yes(path, failed, columns[header.index(failed)], notes)
     del columns
     values = np.column_stack(list(series.values()))
     return Histories(tuple(_units(keys, key, times, values, flags, good, notes)), tuple(series)), notes
@@ -141,9 +166,10 @@ def read_table(
 def _columns(path: Path, notes: Notes) -> tuple[list[str], list[_Column]]:
     """The header and the columns."""
     try:
-        with _text(path) as lines:
+        encoding = _encoding(path, notes)
+        with _text(path, encoding) as lines:
             first = lines.readline(MAX_FIELD_CHARS * 16)
-            separator = ";" if first.count(";") > first.count(",") else ","
+            separator = max(SEPARATORS, key=first.count)
             header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
             if len(header) < 2 or len(header) > MAX_COLUMNS:
                 raise BadInput(
@@ -152,7 +178,7 @@ def _columns(path: Path, notes: Notes) -> tuple[list[str], list[_Column]]:
             if len(set(header)) != len(header):
                 raise BadInput("columns", f"{path}: two columns have one name; rename one")
             rows = _good_rows(csv.reader(lines, delimiter=separator), len(header), notes, path)
-            columns = _coded(rows, len(header))
+            columns = _coded(rows, len(header), separator != ",")
     except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise BadInput("file", f"{path} cannot be read as a table: {error}") from None
     if not len(columns[0].codes):
@@ -160,7 +186,7 @@ def _columns(path: Path, notes: Notes) -> tuple[list[str], list[_Column]]:
     return header, columns
 
 
-def _coded(rows: Iterator[list[str]], width: int) -> list[_Column]:
+def _coded(rows: Iterator[list[str]], width: int, decimal_comma: bool) -> list[_Column]:
     """The columns of rows of ``width`` fields."""
     places: list[defaultdict[str, int]] = [defaultdict() for _ in range(width)]
     for place in places:
@@ -169,13 +195,30 @@ def _coded(rows: Iterator[list[str]], width: int) -> list[_Column]:
     while block := list(islice(rows, BLOCK_ROWS)):
         for place, parts, texts in zip(places, codes, zip(*block, strict=True), strict=True):
             parts.append(np.fromiter(map(place.__getitem__, texts), dtype=np.int32, count=len(texts)))
-    return [_Column(tuple(place), np.concatenate(parts)) for place, parts in zip(places, codes, strict=True)]
+    return [
+        _Column(tuple(place), np.concatenate(parts), decimal_comma) for place, parts in zip(places, codes, strict=True)
+    ]
 
 
-def _text(path: Path) -> TextIO:
+def _text(path: Path, encoding: str) -> TextIO:
     if path.suffix == ".gz":
-        return cast("TextIO", gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
-    return path.open(encoding="utf-8-sig", newline="")
+        return cast("TextIO", gzip.open(path, "rt", encoding=encoding, newline=""))
+    return path.open(encoding=encoding, newline="")
+
+
+def _encoding(path: Path, notes: Notes) -> str:
+    """UTF-8; UTF-16 where its mark says so; Latin-1 where the text is neither, which is noted."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
+        if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            return "utf-16"
+    try:
+        with _text(path, "utf-8-sig") as lines:
+            while lines.read(2**20):
+                pass
+    except UnicodeDecodeError:
+        notes.remarks.append("the table is not UTF-8: read as Latin-1")
+        return "latin-1"
+    return "utf-8-sig"
 
 
 def _good_rows(reader: Iterator[list[str]], width: int, notes: Notes, path: Path) -> Iterator[list[str]]:
@@ -203,17 +246,29 @@ def _others(path: Path, header: list[str], unit: str, time: str, failed: str | N
     return [name for name in header if name and name not in (unit, time, failed)]
 
 
-def _says_yes(column: _Column) -> np.ndarray:
-    return np.array([text.strip().lower() in YES for text in column.distinct], dtype=bool)[column.codes]
+def _note_likeness(keys: Sequence[str], unit: str, notes: Notes) -> None:
+    """Names that are one number written in two ways are two units; that may not be what was meant."""
+    names: dict[float, str] = {}
+    for name in keys:
+        value = number(name)
+        if math.isfinite(value) and names.setdefault(value, name) != name:
+            notes.remarks.append(f"column {unit} holds {names[value]} and {name}: taken as two units")
+            return
 
 
-def _number(text: str) -> float:
-    """The number, NaN for everything that is none or is infinite."""
-    try:
-        value = float(text)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+def _says_yes(path: Path, name: str, column: _Column, notes: Notes) -> np.ndarray:
+    """(n,) whether the unit failed. Words that say neither are noted as no; numbers but 0 and 1, or many: BadInput."""
+    said = [truth(text, column.decimal_comma) for text in column.distinct]
+    strange = [place for place, word in enumerate(said) if word is None]
+    if strange:
+        total = int(np.isin(column.codes, strange).sum())
+        texts = [column.distinct[place].strip()[:40] for place in strange]
+        coded_otherwise = any(math.isfinite(number(text, column.decimal_comma)) for text in texts)
+        if coded_otherwise or total > TEXT_SHARE * len(column.codes):
+            words = ", ".join(texts[:SHOWN])
+            raise BadInput("failed", f"{path}: column {name} (--failed) holds {words}; it should say 1 or 0, yes or no")
+        notes.remarks.append(f"column {name}: {total} fields say neither yes nor no, such as {texts[0]}: taken as no")
+    return np.array([word is True for word in said], dtype=bool)[column.codes]
 
 
 def _numbers(name: str, column: _Column, known: tuple[str, ...] | None, notes: Notes) -> Floats | None:
