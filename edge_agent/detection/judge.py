@@ -95,7 +95,7 @@ class ComponentJudge:
             beyond_seen=1.05,
             alone=1.0,
             probation=False,
-            stand_h=9.0,
+            stand_h=16.0,
         )
         self.fast = Plane(channels, itself, fast, settings, fall_share)
         self.slow = Plane(channels, itself, slow, settings, fall_share)

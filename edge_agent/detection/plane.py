@@ -183,7 +183,8 @@ class Plane(Learner):
         elif self.young and in_episode and not self._convicted:
             held = course < self._own.far_beyond * alarm
         else:
-            held = (times_us - since_us < self._own.stand_h * US_PER_HOUR) & (course < CLEARLY_BEYOND * alarm)
+            short = (CLEARLY_BEYOND * alarm - course) / ((CLEARLY_BEYOND - 1) * alarm)
+            held = times_us - since_us < self._own.stand_h * US_PER_HOUR * short
         return np.where(held, np.minimum(course, 0.99 * alarm), course)
 
     def _collect(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray, highest: float) -> None:

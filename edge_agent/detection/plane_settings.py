@@ -28,7 +28,8 @@ class PlaneSettings:
     up to ``keeps_rows`` later. ``young_days``: how long a plane that sees days is young; while it is, only evidence
     ``far_beyond`` the limit is believed at once. ``beyond_seen``: no limit of such a plane lies below so many times
     what healthy rows reached. ``alone``: see ``fuse.between``. ``probation``: is a step soon after learning put on
-    trial? ``stand_h``: how long evidence that is not clearly beyond the limit must stand.
+    trial? ``stand_h``: how long evidence must stand that is at the limit; the further beyond, the shorter, and where
+    it is clearly beyond, not at all.
     """
 
     detectors: Tables

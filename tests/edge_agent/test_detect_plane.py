@@ -184,6 +184,17 @@ def test_evidence_must_stand_where_that_is_asked() -> None:
     assert (both[1][1][held] < 1).all() and np.array_equal(both[1][1][~over], both[0][1][~over])
 
 
+def test_the_further_beyond_the_limit_the_shorter_must_evidence_stand() -> None:
+    rows, stood = noise(500), []
+    for step in (1.3, 1.5, 1.7):
+        rows[200:, 0] = rows[:200, 0].mean() + step
+        evidence, believed = play(plane(probation=False, stand_h=60 / 3600), rows, SECOND_US)
+        over, alarm = (int(np.flatnonzero(each[200:] >= 1)[0]) for each in (evidence, believed))
+        assert evidence[200 + alarm] < CLEARLY_BEYOND and (believed[200 + over : 200 + alarm] < 1).all()
+        stood.append(alarm - over)
+    assert 60 > stood[0] > stood[1] > stood[2] > 0
+
+
 @pytest.mark.parametrize("stop", [30, 60, 85, 100, 130, 170])
 def test_a_state_carries_everything_over_a_restart(stop: int) -> None:
     rows = noise(260)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_core.errors import BadInput
+from fleet_server.prognosis.rul.boosting import Boosted
 from fleet_server.prognosis.rul.conformal import Conformal, fit_conformal
-from fleet_server.prognosis.rul.lives import student
+from fleet_server.prognosis.rul.lives import independent_lives, quantile_of_lives, student
 
 
 def _lives(seed: int, lives: int, rows: int = 40) -> tuple[np.ndarray, ...]:
@@ -49,6 +50,65 @@ def test_holds_over_all_and_in_each_third_of_life() -> None:
     means = np.mean(thirds, axis=0)
     assert np.abs(means[3:] - 0.8).max() < 0.06, means  # the phase as it is predicted: promised
     assert np.abs(means[:3] - 0.8).max() < 0.1, means  # the true one, never known: near it
+
+
+def test_holds_at_the_very_end_where_errors_shrink() -> None:
+    rng = np.random.default_rng(12)
+
+    def rows(lives: int) -> tuple[np.ndarray, ...]:
+        unit = np.repeat(np.arange(lives), 100)
+        remaining = np.tile(np.arange(100.0), lives)
+        middle = np.maximum(remaining * np.exp(0.3 * rng.standard_normal(lives))[unit] + rng.normal(0, 1, len(unit)), 0)
+        return middle * 0.9, middle, middle * 1.1, remaining, unit
+
+    made = fit_conformal(*rows(100))
+    assert made is not None
+    low, middle, high, remaining, _ = rows(2000)
+    low, high = made.apply(low, middle, high)
+    order = np.argsort(middle)[: len(middle) // 20]
+    inside = ((low <= remaining) & (remaining <= high))[order]
+    assert inside.mean() == pytest.approx(0.8, abs=0.07)
+
+
+def test_variance_that_a_forecast_will_not_have_is_not_promised_for() -> None:
+    held: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(5):
+        low, middle, high, remaining, unit, _ = _lives(seed, 100)
+        middle = middle + 30.0
+        remaining = remaining + 30.0
+        noise = 0.12 * middle
+        noisy = middle + noise * np.random.default_rng(seed).standard_normal(len(middle))
+        for told in (False, True):
+            made = fit_conformal(
+                noisy - 1, noisy, noisy + 1, remaining, unit, excess=noise**2 if told else np.zeros(len(unit))
+            )
+            assert made is not None
+            _, fresh, _, truth, _, _ = _lives(1000 + seed, 400)
+            low, high = made.apply(fresh + 29, fresh + 30, fresh + 31)
+            held[told].append(float(((low <= truth + 30) & (truth + 30 <= high)).mean()))
+    assert np.mean(held[False]) > 0.9
+    assert np.mean(held[True]) == pytest.approx(0.8, abs=0.06)
+
+
+def test_excess_is_what_averaging_over_all_members_takes_away() -> None:
+    many = Boosted(("",) * 10)
+    ways = np.array([[4.0, 6.0], [5.0, 5.0]])
+    np.testing.assert_allclose(many.excess(ways), [2.0 * (1 / 2 - 1 / 10), 0.0])
+    np.testing.assert_array_equal(many.excess(ways[:, :1]), 0.0)
+
+
+def test_lives_count_as_one_row_where_their_rows_agree_and_for_more_where_not() -> None:
+    rng = np.random.default_rng(0)
+    unit, ended = np.repeat(np.arange(60), 10), np.ones(600, dtype=bool)
+    alike = np.repeat(rng.standard_normal(60), 10)
+    assert independent_lives(alike, unit, ended, 0.9, 60) == pytest.approx(60, abs=1.5)
+    apart = rng.standard_normal(600)
+    for low in (False, True):
+        assert 300 < independent_lives(apart, unit, ended, 0.9, 60, low=low) < 1200
+    assert independent_lives(apart, unit, ~ended, 0.9, 60) == 60
+    assert independent_lives(apart, np.zeros(600, dtype=int), ended, 0.9, 60) == 60
+    plain = quantile_of_lives(apart, unit, ended, 0.9)
+    assert quantile_of_lives(apart, unit, ended, 0.9, lives=math.inf) <= plain
 
 
 @pytest.mark.parametrize(
@@ -155,6 +215,10 @@ def test_refuses_what_it_cannot_use() -> None:
         fit_conformal(rows[0][1:], *rows[1:])
     with pytest.raises(BadInput, match="finite"):
         fit_conformal(np.full(len(rows[0]), np.nan), *rows[1:])
+    with pytest.raises(BadInput, match="finite"):
+        fit_conformal(*rows, excess=np.full(len(rows[0]), np.inf))
+    with pytest.raises(BadInput, match="one entry"):
+        fit_conformal(*rows, excess=np.zeros(3))
     with pytest.raises(BadInput, match="level"):
         fit_conformal(*rows, level=1.0)
 

@@ -4,7 +4,8 @@ Asked about a training row, the members that never saw its unit answer (out of f
 them, averaged. So calibration, blend and forecast rest on the same models, and nothing is fitted twice. The units are
 folded several times over, so that an answer out of fold is an average as well: a lone member errs more than all, and
 what is calibrated on it promises too much room. Members are kept as LightGBM's own text and read back from it before
-the first use: a saved model answers with the same bits.
+the first use: a saved model answers with the same bits. How far the ways of folding disagree about a row tells how much
+of its error a forecast, an average of many more members, will not have (:meth:`Boosted.excess`).
 """
 
 from __future__ import annotations
@@ -61,14 +62,28 @@ class Boosted:
 
     def out_of_fold(self, features: Floats, folds: Ints) -> Floats:
         """(n,) mean answer to each row by the members that did not see its unit; ``folds`` (n, ways)."""
-        answers = np.zeros(len(features))
-        ways = folds.shape[1]
-        count = len(self.members) // ways
+        return np.asarray(self.ways_out_of_fold(features, folds).mean(axis=1))
+
+    def ways_out_of_fold(self, features: Floats, folds: Ints) -> Floats:
+        """(n, ways) answer to each row, in each way of folding, by the member that did not see its unit."""
+        answers = np.zeros(folds.shape)
+        count = len(self.members) // folds.shape[1]
         for index in range(len(self.members)):
-            held = folds[:, index // count] == index % count
+            way = index // count
+            held = folds[:, way] == index % count
             if held.any():
-                answers[held] += self.member(index, features[held]) / ways
+                answers[held, way] = self.member(index, features[held])
         return answers
+
+    def excess(self, ways: Floats) -> Floats:
+        """(n,) variance that the mean of ``ways`` (n, ways) has above that of :meth:`predict`; 0 where one way is all.
+
+        Members err by something they share and something of their own, of which an average of k keeps one k-th.
+        """
+        count = ways.shape[1]
+        if count < 2:
+            return np.zeros(len(ways))
+        return np.asarray(ways.var(axis=1, ddof=1) * (1.0 / count - 1.0 / len(self.members)))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 Rows of one life are not independent, lives are. So each life weighs one however many rows it has (pooled distribution
 functions, Dunn, Wasserman and Ramdas 2022), and the finite-sample correction counts lives, not rows: all lives that
-teach, for each knot would pay for its own anew. How far a truth lies from the predicted median is measured in
-half-widths of the raw interval; the early and the late end are corrected on their own, by the phase of life. The true
-phase is not known when one predicts, the predicted median is: corrections are fitted around knots of it, each from the
-lives nearest, and interpolated between.
+teach, for each knot would pay for its own anew, and for more where the rows of a life do not all miss together (the
+design effect, :func:`~fleet_server.prognosis.rul.lives.independent_lives`). How far a truth lies from the predicted
+median is measured in half-widths of the raw interval; the early and the late end are corrected on their own, by the
+phase of life. The true phase is not known when one predicts, the predicted median is: corrections are fitted around
+knots of it, each from the lives nearest, and interpolated between.
+
+What is calibrated on must err as what is forecast will. Answers out of fold are averages over few models, forecasts
+over many, which err less: ``excess`` is the variance between the two, and errors shrink by its share in each phase.
 
 Raw widths of quantile trees are noisy, and a noisy scale makes calibrated intervals wider. So the scale is a mix of a
 row's own half-width and the one typical of its phase; how far the own width is trusted is chosen by the pinball loss on
@@ -31,23 +35,32 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet_core.errors import BadInput
+from fleet_server.prognosis.rul.forecast_rows import ForecastRows
 from fleet_server.prognosis.rul.histories import Floats
-from fleet_server.prognosis.rul.lives import Flags, Units, life_weights, pinball, quantile_of_lives, student
+from fleet_server.prognosis.rul.lives import (
+    Flags,
+    Units,
+    independent_lives,
+    life_weights,
+    pinball,
+    quantile_of_lives,
+    student,
+)
 
-KNOT_SHARES = (0.02, 0.06, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
+KNOT_SHARES = (0.005, 0.01, 0.02, 0.04, 0.06, 0.09, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
 """Where knots lie among the predicted medians; denser near the end of life, where every day counts."""
 WINDOW_SHARE = 0.1
+"""A knot's window holds this share of the rows; near either edge twice what lies beyond the knot, to stay symmetric:
+errors shrink towards the end of life, and a window that reaches into one direction only would be too wide there."""
 LOCAL_LIVES = 40
 """A knot draws on at least this many lives' worth of rows, so that its correction is not one life's whim."""
 TRUSTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LIVES_TO_CHOOSE = 20
 """Fewer lives do not choose how far raw widths are trusted; then by half."""
-MAX_ROWS = 20_000
-"""More rows than this are thinned evenly within each life."""
 
 _FOLDS = 4
-_SMALLEST_SHARE = 0.02
 _FARTHEST = 20.0
+_LEAST_CALM = 0.5  # however much of the errors seems to be variance that averaging takes away
 _LEAST_LIFE = 0.2
 _LISTS = ("knots", "typical_early", "typical_late", "early", "late")
 
@@ -77,7 +90,7 @@ class Conformal:
 
         A row with a NaN stays without an answer (NaN).
         """
-        rows = _Rows.of(low, middle, high, self.floor)
+        rows = ForecastRows.of(low, middle, high, self.floor)
         scale_early, scale_late = rows.scales(self.trust, *(self._at(rows.middle, each) for each in _LISTS[1:3]))
         early, late = (self._at(rows.middle, each) for each in _LISTS[3:])
         low = np.minimum(np.maximum(rows.middle - early * scale_early, 0.0), rows.middle)
@@ -125,28 +138,32 @@ def fit_conformal(
     unit: Units,
     level: float = 0.8,
     failed: Flags | None = None,
+    excess: Floats | None = None,
 ) -> Conformal | None:
     """Calibrate from out-of-fold quantiles; None when fewer than two lives ended (nothing can be promised).
 
     ``low``, ``middle``, ``high``, ``remaining`` (n,) in time units, ``unit`` (n,) which life a row belongs to,
-    ``failed`` (n,) false where ``remaining`` is only a lower bound (default: all failed).
+    ``failed`` (n,) false where ``remaining`` is only a lower bound (default: all failed). ``excess`` (n,) variance that
+    ``middle`` has here and will not have in a forecast, which is averaged over more models (default: none).
 
     Raises:
         BadInput: ``shape``, ``not_finite`` or ``level``.
     """
     unit = np.asarray(unit, dtype=np.int64)
     ended = np.ones(len(unit), dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
-    if not len(low) == len(middle) == len(high) == len(remaining) == len(unit) == len(ended):
-        raise BadInput("shape", "low, middle, high, remaining, unit and failed must have one entry a row")
-    if not all(np.isfinite(each).all() for each in (low, middle, high, remaining)):
-        raise BadInput("not_finite", "out-of-fold quantiles and remaining lives must be finite")
+    excess = np.zeros(len(unit)) if excess is None else np.asarray(excess, dtype=float)
+    given = (low, middle, high, remaining, excess)
+    if not all(len(each) == len(unit) == len(ended) for each in given):
+        raise BadInput("shape", "low, middle, high, remaining, unit, failed and excess must have one entry a row")
+    if not all(np.isfinite(each).all() for each in given):
+        raise BadInput("not_finite", "out-of-fold quantiles, remaining lives and excess must be finite")
     if not 0.0 < level < 1.0:
         raise BadInput("level", f"{level} is not within 0..1")
     lives = np.unique(unit[ended])
     if len(lives) < 2:
         return None
     floor = float(max(0.05 * np.median(np.abs(high - low)), 1e-9))
-    rows = _Rows.of(low, middle, high, floor, remaining, unit, ended).thinned()
+    rows = ForecastRows.of(low, middle, high, floor, remaining, unit, ended, excess).thinned()
     if math.ceil((len(lives) + 1) * _tail(level)) > len(lives):
         return _few(rows, level)
     if len(lives) < LIVES_TO_CHOOSE:
@@ -154,66 +171,7 @@ def fit_conformal(
     return _phases(rows, level, min(TRUSTS, key=lambda trust: _held_out_loss(rows, level, trust)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows (n,): the median, half-widths of the raw interval on both sides (floored), and what came."""
-
-    middle: Floats
-    half_early: Floats
-    half_late: Floats
-    floor: float
-    remaining: Floats
-    unit: Units
-    ended: Flags
-
-    @classmethod
-    def of(
-        cls,
-        low: Floats,
-        middle: Floats,
-        high: Floats,
-        floor: float,
-        remaining: Floats | None = None,
-        unit: Units | None = None,
-        ended: Flags | None = None,
-    ) -> _Rows:
-        """From raw quantiles, which may be crossed or negative; without truths when these are to be predicted."""
-        raw = np.column_stack((low, middle, high)).astype(float)
-        raw[np.isnan(raw).any(axis=1)] = np.nan
-        low, middle, high = np.sort(np.maximum(raw, 0.0), axis=1).T
-        least = np.maximum(floor, _SMALLEST_SHARE * middle)
-        empty = np.zeros(0)
-        return cls(
-            middle,
-            np.maximum(middle - low, least),
-            np.maximum(high - middle, least),
-            floor,
-            empty if remaining is None else np.asarray(remaining, dtype=float),
-            empty.astype(np.int64) if unit is None else unit,
-            empty.astype(bool) if ended is None else ended,
-        )
-
-    def pick(self, rows: Flags | npt.NDArray[np.intp]) -> _Rows:
-        arrays = (self.middle[rows], self.half_early[rows], self.half_late[rows])
-        return _Rows(*arrays, self.floor, self.remaining[rows], self.unit[rows], self.ended[rows])
-
-    def thinned(self) -> _Rows:
-        """At most about MAX_ROWS, evenly within each life, never fewer than its last row."""
-        stride = -(-len(self.middle) // MAX_ROWS)
-        if stride == 1:
-            return self
-        order = np.argsort(self.unit, kind="stable")
-        _, counts = np.unique(self.unit, return_counts=True)
-        from_end = np.concatenate([np.arange(count)[::-1] for count in counts])
-        return self.pick(np.sort(order[from_end % stride == 0]))
-
-    def scales(self, trust: float, typical_early: Floats, typical_late: Floats) -> tuple[Floats, Floats]:
-        """Half-widths to measure by, (n,) early and late."""
-        own, usual = trust, 1.0 - trust
-        return own * self.half_early + usual * typical_early, own * self.half_late + usual * typical_late
-
-
-def _phases(rows: _Rows, level: float, trust: float) -> Conformal:
+def _phases(rows: ForecastRows, level: float, trust: float) -> Conformal:
     """Corrections by phase; the lives must be many enough for two sides."""
     knots = _knots(rows)
     near = [_nearest(rows, knot) for knot in knots]
@@ -226,8 +184,9 @@ def _phases(rows: _Rows, level: float, trust: float) -> Conformal:
     lives = len(np.unique(rows.unit[rows.ended]))
 
     def reach(scale: Floats, at: npt.NDArray[np.intp], low: bool) -> float:
-        values = off[at] / scale[at]
-        return quantile_of_lives(values, rows.unit[at], rows.ended[at], _tail(level), low=low, lives=lives)
+        at_hand = (_calm(rows, at) * off[at] / scale[at], rows.unit[at], rows.ended[at], _tail(level))
+        told = independent_lives(*at_hand, lives, low=low) if lives >= LIVES_TO_CHOOSE else lives
+        return quantile_of_lives(*at_hand, low=low, lives=told)
 
     early = [-reach(scales[0], at, True) for at in near]
     late = [reach(scales[1], at, False) for at in near]
@@ -235,7 +194,16 @@ def _phases(rows: _Rows, level: float, trust: float) -> Conformal:
     return Conformal(level, lives, "phases", rows.floor, trust, *(tuple(each.tolist()) for each in lists))
 
 
-def _few(rows: _Rows, level: float) -> Conformal:
+def _calm(rows: ForecastRows, at: npt.NDArray[np.intp]) -> float:
+    """How large errors of forecasts are beside those ``at`` rows: root mean squares, without the excess variance."""
+    ended = at[rows.ended[at]]
+    weights = life_weights(rows.unit[ended])
+    power = float((weights * (rows.remaining[ended] - rows.middle[ended]) ** 2).sum())
+    excess = float((weights * rows.excess[ended]).sum())
+    return max(math.sqrt(max(1.0 - excess / power, 0.0)), _LEAST_CALM) if power > 0.0 else 1.0
+
+
+def _few(rows: ForecastRows, level: float) -> Conformal:
     """One correction for both ends and all phases: conformal while the lives suffice, else normal and wider."""
     rows = rows.pick(rows.ended)
     lives = np.unique(rows.unit)
@@ -255,7 +223,7 @@ def _few(rows: _Rows, level: float) -> Conformal:
     return Conformal(level, len(lives), basis, rows.floor, 0.0, knots, scale, scale, ends, ends)
 
 
-def _held_out_loss(rows: _Rows, level: float, trust: float) -> float:
+def _held_out_loss(rows: ForecastRows, level: float, trust: float) -> float:
     """Pinball loss of both ends on lives held out, each life weighing one; relative to the median, phases alike."""
     _, number = np.unique(rows.unit, return_inverse=True)
     losses = np.empty(0)
@@ -272,7 +240,7 @@ def _held_out_loss(rows: _Rows, level: float, trust: float) -> float:
     return float(losses.sum())
 
 
-def _knots(rows: _Rows) -> Floats:
+def _knots(rows: ForecastRows) -> Floats:
     """Predicted medians around which corrections are fitted: by shares of the rows, each life weighing one."""
     weights = life_weights(rows.unit)
     order = np.argsort(rows.middle, kind="stable")
@@ -281,11 +249,13 @@ def _knots(rows: _Rows) -> Floats:
     return np.unique(np.round(rows.middle[order][np.minimum(places, len(order) - 1)], 6))
 
 
-def _nearest(rows: _Rows, knot: float) -> npt.NDArray[np.intp]:
+def _nearest(rows: ForecastRows, knot: float) -> npt.NDArray[np.intp]:
     """The rows nearest to the knot: WINDOW_SHARE of all, and of LOCAL_LIVES lives that ended (or all)."""
     order = np.argsort(np.abs(rows.middle - knot), kind="stable")
     weights = life_weights(rows.unit)[order]
-    enough = int(np.searchsorted(np.cumsum(weights), weights.sum() * WINDOW_SHARE)) + 1
+    below = float(weights[rows.middle[order] <= knot].sum() / weights.sum())
+    share = min(WINDOW_SHARE, 2.0 * below, 2.0 * (1.0 - below))
+    enough = int(np.searchsorted(np.cumsum(weights), weights.sum() * share)) + 1
     places = np.flatnonzero(rows.ended[order])
     _, first = np.unique(rows.unit[order][places], return_index=True)
     lives = int(places[np.sort(first)[min(LOCAL_LIVES, len(first)) - 1]]) + 1

@@ -22,12 +22,12 @@ def life_weights(unit: Units) -> Floats:
 
 
 def quantile_of_lives(
-    values: Floats, unit: Units, ended: Flags, share: float, *, low: bool = False, lives: int | None = None
+    values: Floats, unit: Units, ended: Flags, share: float, *, low: bool = False, lives: float | None = None
 ) -> float:
     """What the next life stays below with ``share`` (``low``: above), each life weighing one, by finitely many lives.
 
-    ``lives``: how many teach in all, where these are only those at hand (None: these). A value of a life that has not
-    ended is known only to be exceeded. Infinite when nothing can be said.
+    ``lives``: how many teach in all, where these are only those at hand (None: these; may be a fraction, or infinite).
+    A value of a life that has not ended is known only to be exceeded. Infinite when nothing can be said.
     """
     lives = lives or len(np.unique(unit[ended]))
     corrected = min(1.0, share * (1.0 + 1.0 / lives)) if lives else 1.0
@@ -39,6 +39,27 @@ def quantile_of_lives(
         return float(distinct[min(place, len(distinct) - 1)])
     place = int(np.searchsorted(1.0 - beyond, corrected - 1e-9))
     return float(distinct[place]) if place < len(distinct) else math.inf
+
+
+def independent_lives(
+    values: Floats, unit: Units, ended: Flags, share: float, lives: int, *, low: bool = False
+) -> float:
+    """How many lives of one row each would tell as much about a quantile as ``lives`` of several rows do.
+
+    As many where all rows of a life lie on the same side of the quantile, more where they do not: ``lives`` times the
+    variance between lives of one row, over that between the shares of their rows that lie beyond (the design effect of
+    sampling by clusters).
+    """
+    values, unit = values[ended], unit[ended]
+    if not len(unit):
+        return float(lives)
+    edge = quantile_of_lives(values, unit, np.ones(len(unit), dtype=bool), share, low=low, lives=math.inf)
+    _, inverse, counts = np.unique(unit, return_inverse=True, return_counts=True)
+    beyond = np.bincount(inverse, values < edge if low else values > edge) / counts
+    between = float(beyond.var(ddof=1)) if len(beyond) > 1 else 0.0
+    if between <= 0.0:
+        return float(lives)
+    return lives * max(1.0, float(beyond.mean() * (1.0 - beyond.mean())) / between)
 
 
 def pinball(off: Floats, share: float) -> Floats:

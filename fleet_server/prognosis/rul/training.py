@@ -161,11 +161,18 @@ class Training:
         mean, *quantiles = fit_boosted(
             self.table[known], questions, self.weight[known], self.folds[known], seed=settings.seed, step=step
         )
-        said = [np.maximum(each.out_of_fold(self.table, self.folds), 0.0) for each in quantiles]
-        ordered = np.sort(np.stack(said, axis=1), axis=1)
+        said = [each.ways_out_of_fold(self.table, self.folds) for each in quantiles]
+        ordered = np.sort(np.stack([np.maximum(each.mean(axis=1), 0.0) for each in said], axis=1), axis=1)
         early, middle, late = ordered.T
         conformal = fit_conformal(
-            early, middle, late, self.remaining, self.unit, settings.level, failed=np.asarray(self.ended)
+            early,
+            middle,
+            late,
+            self.remaining,
+            self.unit,
+            settings.level,
+            failed=np.asarray(self.ended),
+            excess=quantiles[1].excess(said[1]),
         )
         share = self._similar_share(settings, similarity, mean)
         return Lifetimes(self.limit, mean, tuple(quantiles), share, conformal)
