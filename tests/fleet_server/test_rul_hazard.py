@@ -210,3 +210,14 @@ def test_without_its_channel_or_any_watched_time_it_is_refused():
     histories = interval_units(30)
     with pytest.raises(BadInput, match="channel"):
         IntervalHazard.fit(histories, "tstart", HORIZONS)
+
+
+def test_some_failures_still_tell_units_apart():
+    features, times, unit, end, failed = cohort(200, seed=6)
+    failed = failed & (unit < 32)  # enough to learn a score from, too few for a curve of bins
+    made = fit_hazard(features, times, unit, end, failed, (50.0,), seed=1)
+    soon = len(np.unique(unit[failed & (end - times <= 50.0)]))
+    assert 12 <= soon < 20 and made.models[0].boosters
+    said = made.p_fail(features)[:, 0]
+    assert said[features[:, 0] > 1.0].mean() > 2.0 * said[features[:, 0] < 0.0].mean()
+    assert said.mean() == pytest.approx((failed & (end - times <= 50.0)).mean(), rel=0.5)

@@ -40,6 +40,7 @@ MAX_ROUNDS = 200
 _PATIENCE = 20
 _MAX_BINS = 20
 _MIN_BIN_UNITS = 10
+_SHIFTED_KNOTS = 11
 _FORMAT = 1
 _SETTINGS: dict[str, Any] = {
     "objective": "poisson",
@@ -236,6 +237,8 @@ def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit
     order = np.argsort(score, kind="stable")
     event = (failed & (remaining <= horizon))[order]
     bins = int(np.clip(_units(unit[order][event]) // _MIN_BIN_UNITS, 1, _MAX_BINS))
+    if bins == 1:
+        return _shifted_curve(score, weight, _share_failed(remaining, failed, weight, horizon))
     # The order runs from low to high risk, a bin ends when its share of the failures is reached.
     number = np.minimum(np.ceil(np.cumsum(event) * bins / event.sum() - 1e-9).astype(int) - 1, bins - 1).clip(0)
     scores, odds, counts = [], [], []
@@ -249,6 +252,20 @@ def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit
     level = _ascending(np.array(odds), np.array(counts))
     knots = np.maximum.accumulate(np.array(scores))
     return Curve(tuple(knots.tolist()), tuple(np.log(level / (1.0 - level)).tolist()))
+
+
+def _shifted_curve(score: Floats, weight: Floats, share: float) -> Curve:
+    """Scores as they are, a log of expected failures, but shifted so that on average ``share`` fails: too few units
+    failed to learn another curve from, and one level for all would deny what the scores tell apart."""
+    low, high = -30.0, 30.0
+    while high - low > 1e-6:
+        shift = (low + high) / 2.0
+        expected = np.average(-np.expm1(-np.exp(score + shift)), weights=weight)
+        low, high = (shift, high) if expected < share else (low, shift)
+    knots = np.unique(np.quantile(score, np.linspace(0.0, 1.0, _SHIFTED_KNOTS)))
+    edge = 0.5 / (score.size + 1.0)
+    chance = np.clip(-np.expm1(-np.exp(knots + high)), edge, 1.0 - edge)
+    return Curve(tuple(knots.tolist()), tuple(np.log(chance / (1.0 - chance)).tolist()))
 
 
 def _level_curve(rows: _Rows, horizon: float) -> Curve:
