@@ -73,9 +73,11 @@ class Aligner:
         in_step = self._times.count(last_us) == self._channels and len(self._fast) == self._channels
         if not in_step or time_us <= last_us or any(self._counts) or not self._waited(time_us):
             return None
-        step = float(time_us - last_us)
-        self._periods = [each + 0.1 * (min(step, 4 * each) - each) if each else step for each in self._periods]
-        self._weights = [COUNT_DECAY * each + 1 for each in self._weights]
+        step, weight = float(time_us - last_us), self._weights[0]
+        if self._periods.count(step) != self._channels:  # else the steps below would leave them as they are
+            self._periods = [each + 0.1 * (min(step, 4 * each) - each) if each else step for each in self._periods]
+        if COUNT_DECAY * weight + 1 != weight or self._weights.count(weight) != self._channels:
+            self._weights = [COUNT_DECAY * each + 1 for each in self._weights]
         self._times = [time_us] * self._channels
         self._values = [value if math.isfinite(value) else math.nan for value in values]
         self._closed_us = self._newest_us = time_us

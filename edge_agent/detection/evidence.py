@@ -81,7 +81,7 @@ def track(course: Course, segment: Segment, state: DetectionState, settings: Det
     """Follow the deviations; remember when all was last calm (the onset of what comes after it)."""
     if segment.deviation is None:
         return
-    means = _COURSE.run(np.stack((course.fast, course.slow)), segment.deviation)[-1]
+    means = _COURSE.run(np.array((course.fast, course.slow)), segment.deviation)[-1]
     course.fast, course.slow = means[0], means[1]
     course.ticks_since += len(segment.times_us)
     calm = np.flatnonzero(segment.shown < settings.watch / 2)

@@ -78,7 +78,7 @@ def between(ratios: FloatArray, alone: float, first: IntArray | None = None) -> 
     """Detectors' ratios (n, detectors) joined into one (n,): the mean of the three highest (of all, when fewer), or the
     share ``alone`` of the highest of the ``first`` ones (indices; None: of all) where that is more."""
     highest = ratios if ratios.shape[1] <= AGREEING else np.partition(ratios, -AGREEING, axis=1)[:, -AGREEING:]
-    joined: FloatArray = highest.mean(axis=1)
+    joined: FloatArray = highest.sum(axis=1) / max(1, highest.shape[1])
     firsts = ratios if first is None else ratios[:, first]
     return np.maximum(joined, alone * firsts.max(axis=1, initial=0.0))
 

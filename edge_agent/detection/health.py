@@ -40,6 +40,12 @@ class ChannelHealth:
         self.missing = np.zeros(channels, dtype=bool)
         self.stuck = np.zeros(channels, dtype=bool)
 
+    def copy(self) -> ChannelHealth:
+        """As it stands now; neither changes with the other, for nothing is changed in place."""
+        copied = object.__new__(ChannelHealth)
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def check(self, rows: FloatArray) -> FloatArray:
         """The rows (n, channels) with spikes held back and stuck channels made NaN, as missing ones are."""
         rows = self._without_spikes(rows)

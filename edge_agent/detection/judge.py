@@ -9,7 +9,6 @@ Pure and deterministic; blocks of any size give the same states; ``state``/``loa
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -134,7 +133,7 @@ class ComponentJudge:
         while start < len(rows):
             # row by row while learning: what is stuck is known from the row after the one learning ends at
             stop = start + (CHUNK if self.fast.model is not None else 1)
-            health = copy.copy(self.health)
+            health = self.health.copy()
             checked = self.health.check(rows[start:stop])
             places = np.flatnonzero(~np.isnan(checked).all(axis=1))
             done = 0

@@ -73,7 +73,8 @@ class HealthyModel:
         self.gain = gain
         self.raise_ticks = raise_ticks
         self._alone = alone
-        self._first = first_votes(detectors)
+        first = first_votes(detectors)
+        self._first = None if len(first) == len(detectors) else first
         self.names = tuple(detectors)
         self._typical = np.concatenate([thresholds[name].typical for name in self.names])
         self._per_unit = 1 / (np.concatenate([thresholds[name].limit for name in self.names]) - self._typical)

@@ -97,10 +97,14 @@ class Learner:
         return max(own.learn_rows, by_span if by_span <= own.longest_learn_rows else own.learn_rows)
 
     def _rows_to_refit(self) -> int:
-        if not len(self._rows):
+        kept = len(self._rows)
+        if not kept:
             return CHUNK
-        stops = (*(each * self._period for each in REFITS), self._own.keeps_rows)
-        return max(1, min((each for each in stops if each > len(self._rows)), default=CHUNK) - len(self._rows))
+        stop = self._own.keeps_rows if self._own.keeps_rows > kept else kept + CHUNK
+        for each in REFITS:
+            if each * self._period > kept:
+                return min(stop, each * self._period) - kept
+        return stop - kept
 
     def _fit(self, kept: Rows, why: str) -> None:
         rows, regimes, times_us = kept.tables()

@@ -22,7 +22,7 @@ from edge_agent.detection.trace import STATES, Learnt, Trace, load_trace
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState, Finding, MetricSpec, Waveform, check_name
 
-FLUSH_ROWS = 128
+FLUSH_ROWS = 256
 RECENT, WHOLE = 256, 384
 FITTED = re.compile(r" from \d+ rows$")
 """How a plane's note of a fit ends."""

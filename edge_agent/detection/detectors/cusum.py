@@ -55,7 +55,8 @@ class Cusum:
     def run(self, rows: FloatArray) -> FloatArray:
         sums = self._next(self.memory, np.minimum(np.maximum(rows, -PUSH_LIMIT), PUSH_LIMIT))
         self.memory = sums[-1]
-        return (sums / self._reach).max(axis=2).reshape(len(rows), -1)
+        ratios = sums / self._reach
+        return np.maximum(ratios[:, :, 0], ratios[:, :, 1]).reshape(len(rows), -1)
 
     def contributions(self) -> FloatArray:
         ratios: FloatArray = (self.memory / self._reach).max(axis=(0, 1))
