@@ -27,6 +27,8 @@ from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config
 
 FOLDS = 6
+KNOWN_VALUES = 128
+"""Of a channel that appeared in the later half of what is learnt from, so many values are needed to judge it."""
 NO_LIMIT = 6.0
 LEAST_GAIN = 0.8
 REMEMBERED = 4096
@@ -202,6 +204,7 @@ def learn(
     ``own``, ``fall_share``: see ``baseline.fit_baseline``. ``rate``: false alarms per row to calibrate to.
     ``alone``: see ``fuse.between``. ``beyond``: see ``calibrate.tail_threshold``.
     """
+    rows = _without_newcomers(rows)
     lagged = lag(regimes)
     detectors = build_detectors(tables, rows.shape[1])
     span_us = max(1, int(times_us[-1] - times_us[0]))
@@ -234,3 +237,10 @@ def learn(
         detector.memory = np.zeros_like(detector.memory)
         detector.run(healthy[-REMEMBERED:])
     return HealthyModel(baseline, detectors, thresholds, gain, raise_ticks, alone)
+
+
+def _without_newcomers(rows: FloatArray) -> FloatArray:
+    """Rows (n, channels) without the few values of a channel that has only just appeared: no limit is known for it."""
+    seen = np.isfinite(rows)
+    new = (seen.argmax(axis=0) > len(rows) // 2) & (seen.sum(axis=0) < KNOWN_VALUES)
+    return np.where(new, np.nan, rows) if new.any() else rows

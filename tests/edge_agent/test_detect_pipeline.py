@@ -260,3 +260,16 @@ def test_wrong_settings_are_named() -> None:
         build_detection(asset(), {"detectors": {"nosuch": {}}})
     with pytest.raises(BadConfig, match="learn_ticks"):
         build_detection(asset(), {"learn_ticks": 3})
+
+
+@pytest.mark.parametrize("appears", [250, 300])
+def test_a_channel_that_appears_late_is_no_fault(appears: int) -> None:
+    values = course(900, seed=8)
+    values[:appears, 1] = np.nan
+    detection = build_detection(asset(), {"learn_span_h": 0.0})
+    events: list[Event] = []
+    for start in range(0, len(values), 64):
+        times_us = START_US + (start + np.arange(len(values[start : start + 64]))) * TICK_US
+        block = detection.on_block([metric.name for metric in METRICS], times_us, values[start : start + 64])
+        events.extend(block.events)
+    assert not [event for event in events if event.state in ALARMS]
