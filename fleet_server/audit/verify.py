@@ -59,6 +59,8 @@ class Verdict:
 async def verify(conn: Connection, key: Ed25519PublicKey | None, checkpoint_file: Path | None) -> Verdict:
     """Check everything, in one snapshot. Without ``key`` signatures are not checked, only the tree."""
     verdict = Verdict()
+    # before the snapshot begins: what the file holds then is in it, however fast the log grows meanwhile
+    kept = _from_file(verdict, checkpoint_file)
     await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
     await conn.execute("SET LOCAL statement_timeout = 0")  # reads the whole log
     pending = await (await conn.execute(_SQL.count_pending)).fetchone()
@@ -68,7 +70,7 @@ async def verify(conn: Connection, key: Ed25519PublicKey | None, checkpoint_file
         Checkpoint(**{**row, "root_hash": bytes(row["root_hash"]), "signature": bytes(row["signature"])})
         for row in rows
     ]
-    expected = _expectations(verdict, checkpoints, _from_file(verdict, checkpoint_file), key)
+    expected = _expectations(verdict, checkpoints, kept, key)
     frontier = Frontier()
     async for row in conn.cursor().stream(_SQL.entries):
         _check_entry(verdict, row, frontier.size)

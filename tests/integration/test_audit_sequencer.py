@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -18,7 +19,7 @@ from support.database import drop_database, new_database, settings_for
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadInput
-from fleet_server.audit.checkpoint import load_key, new_key, read_lines
+from fleet_server.audit.checkpoint import Checkpoint, load_key, new_key, read_lines
 from fleet_server.audit.log import record
 from fleet_server.audit.sequencer import Sequencer, Tampered
 from fleet_server.audit.tree import verify_inclusion
@@ -86,6 +87,32 @@ async def test_an_honest_log_verifies(log: Log) -> None:
     verdict = await log.verify()
     assert verdict.verified, verdict.faults
     assert (verdict.entries, verdict.pending, verdict.checkpoints) == (9, 1, 4)
+
+
+async def test_a_log_that_grows_while_it_is_verified_is_honest(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sequencer, another process in life, signs more at the moment the checkpoint file is read."""
+    await log.write(3)
+    await log.sequence()
+
+    def signed_meanwhile() -> None:
+        async def one_more() -> None:
+            pool = await open_pool(settings_for(log.dsn), "worker", size=2)
+            elsewhere = replace(log, pool=pool)
+            await elsewhere.write(2)
+            await elsewhere.sequence()
+            await pool.close()
+
+        asyncio.run(one_more())
+
+    def read(path: Path) -> Iterable[Checkpoint]:
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(signed_meanwhile).result()
+        return read_lines(path)
+
+    monkeypatch.setattr("fleet_server.audit.verify.read_lines", read)
+    verdict = await log.verify()
+    assert verdict.verified, verdict.faults
+    assert verdict.entries == 5
 
 
 async def test_nobody_rewrites_history_through_the_front_door(log: Log) -> None:
