@@ -102,15 +102,12 @@ class StateTracker:
 
     def __init__(self, settings: DetectionSettings) -> None:
         self.state = DetectionState.LEARNING
-        self._levels = {
-            DetectionState.WATCH: settings.watch,
-            DetectionState.DEGRADING: settings.alarm,
-            DetectionState.CRITICAL: settings.critical,
-        }
-        self._settings = settings
+        self._watch = settings.watch
+        self._levels = np.array((settings.watch, settings.alarm, settings.critical))
+        self._releases = self._levels * settings.release
+        self._release_ticks = settings.release_ticks
         self.raise_ticks = settings.raise_ticks
-        self._above = dict.fromkeys(self._levels, 0)
-        self._below = dict.fromkeys(self._levels, 0)
+        self.calm()
 
     def learned(self) -> None:
         self.state = advance(self.state, Signal.LEARNED)
@@ -121,12 +118,7 @@ class StateTracker:
 
     def take(self, evidence: float) -> list[DetectionState]:
         """Take one tick's evidence; the states passed through, in order, the last being the present one."""
-        if self.quiet(evidence):
-            self.calm()
-            return []
-        for state, level in self._levels.items():
-            self._above[state] = self._above[state] + 1 if evidence >= level else 0
-            self._below[state] = self._below[state] + 1 if evidence < level * self._settings.release else 0
+        self._counters = self._counted(np.array([evidence]))[-1].tolist()
         passed: list[DetectionState] = []
         while (signal := self._signal()) is not None:
             self.state = advance(self.state, signal)
@@ -135,46 +127,60 @@ class StateTracker:
 
     def steady(self, evidence: FloatArray) -> int:
         """Take ticks (n,) as long as the state stays; how many were taken. None while an alarm stands."""
-        if self.state not in UNALARMED:
+        if not len(evidence) or self.state not in UNALARMED:
             return 0
-        levels = np.array([*self._levels.values()])
-        counted = np.concatenate((evidence[:, None] >= levels, evidence[:, None] < levels * self._settings.release), 1)
-        healthy = self.state is DetectionState.HEALTHY
-        if healthy:
-            counted &= (evidence >= self._settings.watch)[:, None]  # quiet ticks calm every counter
-        index = np.arange(len(evidence))[:, None]
-        last = np.maximum.accumulate(np.where(counted, -1, index), axis=0)
-        counters = index - last + np.where(last < 0, self.counters(), 0)
-        moves = counters[:, 0 if healthy else 1] >= self.raise_ticks
-        if not healthy:
-            moves |= counters[:, len(levels)] >= self._settings.release_ticks
+        if self.quiet(float(evidence.max())):
+            self.calm()
+            return len(evidence)
+        counted = self._counted(evidence)
+        raising, releasing = _PLACES[self.state]
+        moves = counted[:, raising] >= self.raise_ticks
+        if releasing is not None:
+            moves |= counted[:, releasing] >= self._release_ticks
         steady = int(moves.argmax()) if moves.any() else len(moves)
         if steady:
-            self.load(self.state, counters[steady - 1].tolist())
+            self._counters = counted[steady - 1].tolist()
         return steady
 
     def quiet(self, evidence: float) -> bool:
         """Is this evidence, in the present state, no news at all?"""
-        return self.state is DetectionState.HEALTHY and evidence < self._settings.watch
+        return self.state is DetectionState.HEALTHY and evidence < self._watch
 
     def calm(self) -> None:
         """What quiet ticks do to the counters."""
-        self._above = dict.fromkeys(self._levels, 0)
-        self._below = dict.fromkeys(self._levels, 0)
+        self._counters = [0] * 2 * len(self._levels)
 
     def counters(self) -> list[int]:
-        return [*self._above.values(), *self._below.values()]
+        """Ticks since the evidence was last below each level, then since it was last above what releases each."""
+        return list(self._counters)
 
     def load(self, state: str, counters: list[int]) -> None:
-        self.state = DetectionState(state)
-        count = len(self._levels)
-        self._above = dict(zip(self._levels, counters[:count], strict=True))
-        self._below = dict(zip(self._levels, counters[count:], strict=True))
+        self.state, self._counters = DetectionState(state), [int(each) for each in counters]
+
+    def _counted(self, evidence: FloatArray) -> IntArray:
+        """The counters (n, 2 * levels) after each tick (n,), were the state to stay."""
+        column = evidence[:, None]
+        counts = np.concatenate((column >= self._levels, column < self._releases), axis=1)
+        if self.state is DetectionState.HEALTHY:
+            counts &= column >= self._watch  # quiet ticks calm every counter
+        index = np.arange(len(evidence))[:, None]
+        last = np.maximum.accumulate(np.where(counts, -1, index), axis=0)
+        counted: IntArray = index - last + np.where(last < 0, self._counters, 0)
+        return counted
 
     def _signal(self) -> Signal | None:
-        above = TRANSITIONS.get((self.state, Signal.RAISED))
-        if above is not None and self._above[above] >= self.raise_ticks:
+        raising, releasing = _PLACES.get(self.state, (None, None))
+        if raising is not None and self._counters[raising] >= self.raise_ticks:
             return Signal.RAISED
-        if self.state in self._below and self._below[self.state] >= self._settings.release_ticks:
+        if releasing is not None and self._counters[releasing] >= self._release_ticks:
             return Signal.SUBSIDED
         return None
+
+
+_PLACES: dict[DetectionState, tuple[int | None, int | None]] = {
+    _STATE.HEALTHY: (0, None),
+    _STATE.WATCH: (1, 3),
+    _STATE.DEGRADING: (2, 4),
+    _STATE.CRITICAL: (None, 5),
+}
+"""Which counter raises a state, and which lets it subside."""

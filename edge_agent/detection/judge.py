@@ -183,11 +183,11 @@ class ComponentJudge:
         self.tracker.raise_ticks = before.raise_ticks
         row = 0
         while row < count:
-            stop = row + self._steady(held[row : count - 1])
+            stop = row + self.tracker.steady(held[row : count - 1])
             passed = []
             if stop == count - 1:  # a new fit is in force from the last row on
                 self.tracker.raise_ticks = self.fast.model.raise_ticks
-                stop += self._steady(held[stop:])
+                stop += self.tracker.steady(held[stop:])
             if stop == row:
                 stop += 1
                 passed = self.tracker.take(float(held[row]))
@@ -196,15 +196,6 @@ class ComponentJudge:
             told = (held[each], shown[each], channels[each], deviation[each])
             yield Segment(start + row, times_us[each], rows[each], *told, passed)
             row = stop
-
-    def _steady(self, held: FloatArray) -> int:
-        """How many of these rows, from the first on, leave the state as it is; they are taken."""
-        if not len(held):
-            return 0
-        if self.tracker.quiet(float(held.max())):
-            self.tracker.calm()
-            return len(held)
-        return self.tracker.steady(held)
 
     def _one_by_one(
         self, start: int, times_us: IntArray, rows: FloatArray, regimes: FloatArray, fast: Course, raise_ticks: int

@@ -221,7 +221,9 @@ def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summa
     for index in table.text_columns:
         summary.left_out[table.header[index]] = "text"
     chosen: list[int] = []
-    counting = _counting(table)
+    rows = [row.values for row in itertools.islice(table.rows(), HEAD_ROWS) if not isinstance(row, BadRow)]
+    head = np.array(rows).reshape(len(rows), len(table.columns))
+    counting = _counting(table, head)
     for index in table.columns:
         name = table.header[index]
         if name in excluded:
@@ -243,7 +245,7 @@ def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summa
         mend = "name fewer" if chosen else "numbers are written 1.5, or 1,5 where ; or tab delimits"
         raise BadInput("columns", f"{len(chosen)} numeric columns to judge, expected 1..{MAX_VITALS}; {mend}")
     if len(chosen) > MAX_VITALS:
-        busiest = _busiest(table, chosen)
+        busiest = _busiest(table, head, chosen)
         for index in chosen:
             if index not in busiest:
                 summary.left_out[table.header[index]] = (
@@ -253,19 +255,17 @@ def _choose(table: Table, wanted: list[str], excluded: list[str], summary: Summa
     return chosen
 
 
-def _counting(table: Table) -> set[int]:
-    """Columns that rise by one from row to row, as row numbers do whatever their name."""
-    head = [row.values for row in itertools.islice(table.rows(), HEAD_ROWS) if not isinstance(row, BadRow)]
+def _counting(table: Table, head: FloatArray) -> set[int]:
+    """Columns that rise by one from row to row of the first rows, as row numbers do whatever their name."""
     if len(head) < LEAST_COUNTED:
         return set()
-    steady = (np.diff(np.array(head), axis=0) == 1.0).all(axis=0)
+    steady = (np.diff(head, axis=0) == 1.0).all(axis=0)
     return {index for index, counts in zip(table.columns, steady.tolist(), strict=True) if counts}
 
 
-def _busiest(table: Table, chosen: list[int]) -> set[int]:
+def _busiest(table: Table, head: FloatArray, chosen: list[int]) -> set[int]:
     """Those columns whose first rows show the most different values: constants and flags tell the least."""
-    head = [row.values for row in itertools.islice(table.rows(), HEAD_ROWS) if not isinstance(row, BadRow)]
-    seen = {index: len({row[table.columns.index(index)] for row in head}) for index in chosen}
+    seen = {index: len(set(head[:, table.columns.index(index)].tolist())) for index in chosen}
     return set(sorted(chosen, key=lambda index: -seen[index])[:MAX_VITALS])
 
 

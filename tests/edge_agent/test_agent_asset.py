@@ -169,6 +169,16 @@ async def test_a_finding_travels_at_once_with_the_waveform_of_its_component(rig:
     assert [batch.batch_class for batch in await rig.batches()].count(waveform) == 2
 
 
+async def test_a_step_between_healthy_and_watch_writes_no_snapshot(rig: Rig) -> None:
+    await rig.worker.describe(ASSET)
+    snapshot = rig.folder / "detection" / "robot-17.snapshot"
+    for events, learned in (((STATE,), 0), ((STATE, FINDING), 2)):
+        rig.detection.next = Outcome(events=events)
+        await rig.worker.samples(samples(1))
+        assert int(snapshot.read_bytes()) == learned
+    assert len([batch for batch in await rig.batches() if batch.states]) == 2  # told all the same
+
+
 async def test_declared_maintenance_is_followed_and_kept_over_a_new_description(rig: Rig) -> None:
     await rig.worker.describe(ASSET)
     window, other = Window(T0, T0 + 1, "robot-17", "bearing"), Window(T0, T0 + 1, "robot-18", "bearing")

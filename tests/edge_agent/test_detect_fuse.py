@@ -117,3 +117,19 @@ def test_a_forgotten_component_learns() -> None:
     assert made.state is S.CRITICAL
     made.forget()
     assert made.state is S.LEARNING
+
+
+@given(st.lists(EVIDENCE, max_size=80), st.integers(1, 30), st.integers(1, 4))
+def test_ticks_taken_together_leave_what_they_leave_one_by_one(course: list[float], width: int, persists: int) -> None:
+    one, many = tracker(), tracker()
+    one.raise_ticks = many.raise_ticks = persists
+    start = 0
+    while start < len(course):
+        steady = many.steady(np.array(course[start : start + width]))
+        if not steady:
+            many.take(course[start])
+        taken = course[start : start + max(1, steady)]
+        passed = [state for evidence in taken for state in one.take(evidence)]
+        assert not steady or not passed
+        assert one.state is many.state and one.counters() == many.counters()
+        start += len(taken)

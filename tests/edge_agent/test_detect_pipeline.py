@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edge_agent.acquisition.api import AssetDescription
+from edge_agent.detection import snapshot
 from edge_agent.detection.api import AssetDetection, Event, Outcome
 from edge_agent.detection.evidence import SIGNATURE, in_words
 from edge_agent.detection.pipeline import build_detection
@@ -273,3 +274,15 @@ def test_a_channel_that_appears_late_is_no_fault(appears: int) -> None:
         block = detection.on_block([metric.name for metric in METRICS], times_us, values[start : start + 64])
         events.extend(block.events)
     assert not [event for event in events if event.state in ALARMS]
+
+
+@pytest.mark.parametrize(("step_s", "most"), [(60, 15), (119, 8), (600, 0)])
+def test_close_live_ticks_are_judged_in_groups_and_rare_ones_at_once(step_s: int, most: int) -> None:
+    detection = build_detection(asset(METRICS[:2]), {"learn_span_h": 0.0})
+    waiting = []
+    for index, row in enumerate(course(220, seed=3)):
+        times_us = START_US + index * step_s * 1_000_000
+        detection.on_samples([Sample(metric.name, times_us, float(row[i])) for i, metric in enumerate(METRICS[:2])])
+        waiting.append(len(snapshot.load(detection.snapshot())["slots"]["drive_bearing"]["waiting"]))
+    assert max(waiting[:140]) == 0  # learning
+    assert max(waiting[150:]) == most

@@ -164,26 +164,36 @@ def read_table(
 
 
 def _columns(path: Path, notes: Notes) -> tuple[list[str], list[_Column]]:
-    """The header and the columns."""
+    """The header and the columns: of UTF-8, of UTF-16 where its mark says so, else of Latin-1, which is noted."""
     try:
-        encoding = _encoding(path, notes)
-        with _text(path, encoding) as lines:
-            first = lines.readline(MAX_FIELD_CHARS * 16)
-            separator = max(SEPARATORS, key=first.count)
-            header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
-            if len(header) < 2 or len(header) > MAX_COLUMNS:
-                raise BadInput(
-                    "columns", f"{path}: {len(header)} columns; expected 2 to {MAX_COLUMNS}, named in line 1"
-                )
-            if len(set(header)) != len(header):
-                raise BadInput("columns", f"{path}: two columns have one name; rename one")
-            rows = _good_rows(csv.reader(lines, delimiter=separator), len(header), notes, path)
-            columns = _coded(rows, len(header), separator != ",")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
+            marked = raw.read(2) in (b"\xff\xfe", b"\xfe\xff")
+        try:
+            header, columns = _parsed(path, "utf-16" if marked else "utf-8-sig", notes)
+        except UnicodeDecodeError:
+            if marked:
+                raise
+            notes.dropped.clear()  # all is read anew
+            notes.remarks.append("the table is not UTF-8: read as Latin-1")
+            header, columns = _parsed(path, "latin-1", notes)
     except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise BadInput("file", f"{path} cannot be read as a table: {error}") from None
     if not len(columns[0].codes):
         raise BadInput("rows", f"{path} has no row of {len(header)} fields under its header")
     return header, columns
+
+
+def _parsed(path: Path, encoding: str, notes: Notes) -> tuple[list[str], list[_Column]]:
+    with _text(path, encoding) as lines:
+        first = lines.readline(MAX_FIELD_CHARS * 16)
+        separator = max(SEPARATORS, key=first.count)
+        header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+        if len(header) < 2 or len(header) > MAX_COLUMNS:
+            raise BadInput("columns", f"{path}: {len(header)} columns; expected 2 to {MAX_COLUMNS}, named in line 1")
+        if len(set(header)) != len(header):
+            raise BadInput("columns", f"{path}: two columns have one name; rename one")
+        rows = _good_rows(csv.reader(lines, delimiter=separator), len(header), notes, path)
+        return header, _coded(rows, len(header), separator != ",")
 
 
 def _coded(rows: Iterator[list[str]], width: int, decimal_comma: bool) -> list[_Column]:
@@ -204,21 +214,6 @@ def _text(path: Path, encoding: str) -> TextIO:
     if path.suffix == ".gz":
         return cast("TextIO", gzip.open(path, "rt", encoding=encoding, newline=""))
     return path.open(encoding=encoding, newline="")
-
-
-def _encoding(path: Path, notes: Notes) -> str:
-    """UTF-8; UTF-16 where its mark says so; Latin-1 where the text is neither, which is noted."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
-        if raw.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            return "utf-16"
-    try:
-        with _text(path, "utf-8-sig") as lines:
-            while lines.read(2**20):
-                pass
-    except UnicodeDecodeError:
-        notes.remarks.append("the table is not UTF-8: read as Latin-1")
-        return "latin-1"
-    return "utf-8-sig"
 
 
 def _good_rows(reader: Iterator[list[str]], width: int, notes: Notes, path: Path) -> Iterator[list[str]]:
