@@ -192,6 +192,24 @@ async def test_what_the_device_kept_while_the_agent_was_away_is_read_later() -> 
     assert all(b - a < 1.5 * PERIOD_US for a, b in pairwise(distinct))
 
 
+async def test_a_long_past_leaves_the_loop_its_turns() -> None:
+    """Else the port is not read, nor the device answered, for as long as the queue holds events."""
+    link, turns = DeviceLink(LinkSettings("unopened"), SystemClock()), 0
+    link._session.events.extend([Loss(Stream.SAMPLES, 1, 0, 1)] * 50)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(others())
+    for _ in range(50):
+        await link.receive()
+    running.cancel()
+    assert turns >= 49
+
+
 async def test_an_absent_hung_up_or_silent_device_is_retryable(tmp_path: Path) -> None:
     clock, sink = SystemClock(), Recorder()
     with pytest.raises(Retryable, match="No such file"):
