@@ -141,7 +141,11 @@ class Agent:
         for index, asset in enumerate(config.assets):
             first_alias = 1 + index * MAX_SCHEMA_METRICS
             worker = AssetWorker(
-                *(asset, first_alias, self._store, clock, config.state_dir),
+                config=asset,
+                first_alias=first_alias,
+                store=self._store,
+                clock=clock,
+                state_dir=config.state_dir,
                 build_detection=build_detection,
                 on_change=self._uplink.rebirth,
             )

@@ -145,9 +145,13 @@ class AssetWorker:
         """The asset's birth certificate as of now."""
         asset = self.description
         return DeviceBirth(
-            *(self.device_id, asset.asset_class, asset.model, asset.serial, asset.firmware),
-            asset.components,
-            self._schema,
+            device_id=self.device_id,
+            asset_class=asset.asset_class,
+            model=asset.model,
+            serial=asset.serial,
+            firmware=asset.firmware,
+            components=asset.components,
+            schema=self._schema,
         )
 
     def save(self) -> None:
@@ -207,7 +211,9 @@ class AssetWorker:
         self._declared = declared.for_device(self.device_id)
         log.info(
             "%s: %d maintenance window(s) and %d relearn(s) are declared",
-            *(self.device_id, len(self._declared.windows), len(self._declared.relearns)),
+            self.device_id,
+            len(self._declared.windows),
+            len(self._declared.relearns),
         )
         at_us = self.last_sample_us or now_us(self._clock.now())
         await self._take(self._guard(lambda: detection.declare(self._declared, at_us)), historical=False)

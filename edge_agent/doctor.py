@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edge_agent.config import AgentConfig, AssetConfig, UplinkConfig
 from edge_agent.host import time_quality
-from edge_agent.outbox_db import check_outbox
+from edge_agent.outbox import check_outbox
 from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config
 from fleet_core.telemetry import EARLIEST_US

@@ -87,8 +87,13 @@ def waveform_drafts(device_id: str, schema: Schema, waveform: Waveform, historic
             device_id,
             schema,
             waveform=WaveformFragment(
-                *(waveform.metric, waveform.time_us, waveform.sample_rate_hz, waveform.unit),
-                *(index, len(starts), values[start : start + DRAFT_FRAGMENT_SAMPLES]),
+                metric=waveform.metric,
+                time_us=waveform.time_us,
+                sample_rate_hz=waveform.sample_rate_hz,
+                unit=waveform.unit,
+                index=index,
+                count=len(starts),
+                values=values[start : start + DRAFT_FRAGMENT_SAMPLES],
             ),
             historical=historical,
         )

@@ -21,8 +21,7 @@ import aiomqtt
 
 from edge_agent.config import UplinkConfig
 from edge_agent.files import read_bounded, write_atomic
-from edge_agent.outbox import Leased, Outbox
-from edge_agent.outbox_db import OutboxUnavailable
+from edge_agent.outbox import Leased, Outbox, OutboxUnavailable
 from edge_agent.uplink.session import LANE_CLASSES, Backoff, Key, Lane, RebirthLimit, SendWindow
 from edge_agent.uplink.store import OutboxStore
 from fleet_core.batches import mark_historical, with_seq

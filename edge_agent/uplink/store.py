@@ -16,8 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
 from edge_agent.drafts import Draft
-from edge_agent.outbox import Appended, Outbox
-from edge_agent.outbox_db import OutboxUnavailable
+from edge_agent.outbox import Appended, Outbox, OutboxUnavailable
 
 log = logging.getLogger(__name__)
 

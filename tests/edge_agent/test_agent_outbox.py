@@ -13,12 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge_agent import outbox as outbox_module
-from edge_agent import outbox_room
 from edge_agent.drafts import Draft, gap_draft, waveform_drafts
-from edge_agent.outbox import Outbox
-from edge_agent.outbox_db import OutboxUnavailable, check_outbox
-from edge_agent.outbox_room import GAP_ROOM_BYTES
+from edge_agent.outbox import Outbox, OutboxUnavailable, check_outbox, room
+from edge_agent.outbox import outbox as outbox_module
+from edge_agent.outbox.room import GAP_ROOM_BYTES
 from fleet_core.batches import EMPTY_SCHEMA, FIRST_PREV, SampleColumn, Schema, batch_digest, batch_header, decode_batch
 from fleet_core.clock import SimulatedClock
 from fleet_core.sparkplug.session import coalesce
@@ -188,7 +186,7 @@ def test_undeliverable_batches_become_gaps(outbox: Outbox) -> None:
 
 
 def test_gap_rows_are_bounded(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_room, "MAX_GAP_ROWS", 5)
+    monkeypatch.setattr(room, "MAX_GAP_ROWS", 5)
     outbox.append([routine() for _ in range(40)])
     outbox.give_up([(outbox.outbox_id, n) for n in range(1, 41, 2)])
     assert outbox.stats().undeclared_gaps <= 5

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.drafts import gap_draft
-from edge_agent.outbox import Outbox
-from edge_agent.outbox_db import OutboxUnavailable
+from edge_agent.outbox import Outbox, OutboxUnavailable
 from edge_agent.uplink import store as store_module
 from edge_agent.uplink.store import OutboxStore
 from fleet_core.clock import SystemClock

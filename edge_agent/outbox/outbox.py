@@ -1,22 +1,7 @@
-"""The outbox: every batch is here, on disk, before it is published, until the server has stored it.
+"""The outbox itself: batches are appended, sent, settled, and declared lost. The package's front door says the rules.
 
-Format: one SQLite file (WAL, ``synchronous=FULL``), format 1.
-    meta     outbox_id, next_number, last_digest (of the hash chain), inode (a copied file is another outbox)
-    batches  id (order of appending), outbox_id + number (the key), class, device, digest, status, time range, body
-    schemas  those that batches may still name
-    gaps     losses not yet declared in a batch of their own
-Limits: bodies and 256 bytes of bookkeeping a row stay below the quota, of which 256 KiB are reserved for gap batches;
-at most 1,024 undeclared gap rows (then neighbours are merged). A reserve file of 512 KiB is given up when the disk is
-full, so that the loss can still be written down.
-
-Invariants
-* Numbers count up without holes; each number is held, stored, refused, or in a gap (declared or to be declared).
-* ``append`` is one transaction: all of its drafts are on disk when it returns, or none.
-* Eviction: stored batches first, then waveforms, routine vitals, findings, oldest first; a draft never evicts a
-  worthier class. An evicted gap batch gives its records back to the table: what was declared lost stays declared.
-
-Failure: ``OutboxUnavailable`` (Retryable) when the disk is full or fails; nothing was written then. A file that
-cannot be read is set aside and a new outbox, with a new id, begins. Not thread-safe: use from one thread.
+Not thread-safe: use from one thread. SQL stands beside the methods here, not in named files: the tables are private to
+this package, and a device installs no query loader.
 """
 
 from __future__ import annotations
@@ -30,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.drafts import Draft
-from edge_agent.outbox_db import OutboxUnavailable, fill_reserve, open_outbox
-from edge_agent.outbox_room import CLASSES, HELD, ROW_OVERHEAD_BYTES, STORED, WORTH, Room
+from edge_agent.outbox.file import OutboxUnavailable, fill_reserve, open_outbox
+from edge_agent.outbox.room import CLASSES, HELD, ROW_OVERHEAD_BYTES, STORED, WORTH, Room
 from fleet_core.batches import (
     EMPTY_SCHEMA,
     FIRST_PREV,
@@ -96,7 +81,7 @@ class OutboxStats:
 
 
 class Outbox:
-    """See the module. ``boot_id`` is stamped on every batch; ``keep_stored_s`` is domain time."""
+    """See the package. ``boot_id`` is stamped on every batch; ``keep_stored_s`` is domain time."""
 
     def __init__(
         self, path: Path, quota_bytes: int, clock: Clock, boot_id: str, *, keep_stored_s: float = 86_400.0
@@ -169,10 +154,24 @@ class Outbox:
         start_us, end_us = draft.time_range_us
         known = (schema.digest, draft.device_id, schema.to_json())
         self._db.execute("INSERT OR IGNORE INTO schemas VALUES (?, ?, ?)", known)
-        columns = "outbox_id, number, class, device_id, schema, digest, size, created_us, start_us, end_us, body"
-        row = (*(self.outbox_id, batch.number, worth, draft.device_id, schema.digest, digest, size), batch.created_us)
         self._db.execute(
-            f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, start_us, end_us, body)
+            "INSERT INTO batches"
+            " (outbox_id, number, class, device_id, schema, digest, size, created_us, start_us, end_us, body) VALUES"
+            " (:outbox_id, :number, :class, :device_id, :schema, :digest, :size, :created_us, :start_us, :end_us,"
+            " :body)",
+            {
+                "outbox_id": self.outbox_id,
+                "number": batch.number,
+                "class": worth,
+                "device_id": draft.device_id,
+                "schema": schema.digest,
+                "digest": digest,
+                "size": size,
+                "created_us": batch.created_us,
+                "start_us": start_us,
+                "end_us": end_us,
+                "body": body,
+            },
         )
         self._room.used_bytes += size
         self._next_number, self._last_digest = batch.number + 1, digest
@@ -185,10 +184,22 @@ class Outbox:
         Called when the server answers, so that rows coalesce as long as nobody listens. Raises OutboxUnavailable.
         """
         with self._transaction():
-            rows = self._db.execute("SELECT * FROM gaps ORDER BY id LIMIT ?", (MAX_GAPS,)).fetchall()
+            rows = self._db.execute(
+                "SELECT id, first, last, class, reason, start_us, end_us FROM gaps ORDER BY id LIMIT ?", (MAX_GAPS,)
+            ).fetchall()
             if not rows:
                 return 0
-            records = tuple(GapRecord(row[1], row[2], CLASSES[row[3]], *row[4:7]) for row in rows)
+            records = tuple(
+                GapRecord(
+                    first_batch=first,
+                    last_batch=last,
+                    batch_class=CLASSES[worth],
+                    reason=reason,
+                    start_us=start_us,
+                    end_us=end_us,
+                )
+                for _, first, last, worth, reason, start_us, end_us in rows
+            )
             appended = self._append_one(Draft(BatchClass.GAP, "", EMPTY_SCHEMA, gaps=records))
             if appended.number:
                 self._db.execute("DELETE FROM gaps WHERE id <= ?", (rows[-1][0],))
@@ -282,9 +293,13 @@ class Outbox:
         counts = dict(self._db.execute("SELECT status, COUNT(*) FROM batches GROUP BY status").fetchall())
         (gaps,) = self._db.execute("SELECT COUNT(*) FROM gaps").fetchone()
         return OutboxStats(
-            *(counts.get(HELD, 0), counts.get(STORED, 0), gaps, self._room.used_bytes, self.quota_bytes),
-            self._next_number,
-            self._room.evicted,
+            held=counts.get(HELD, 0),
+            stored=counts.get(STORED, 0),
+            undeclared_gaps=gaps,
+            used_bytes=self._room.used_bytes,
+            quota_bytes=self.quota_bytes,
+            next_number=self._next_number,
+            evicted=self._room.evicted,
         )
 
     def _forget_stored(self, at_us: int) -> None:

@@ -1,7 +1,8 @@
-"""Room in the outbox: what is evicted when, and how every loss is written down. Used inside a transaction.
+"""Room in the outbox: what is evicted when it is full, and how every loss is written down.
 
-Order of eviction: stored batches, then waveforms, routine vitals, findings, gaps, oldest first; a batch never evicts
-a worthier class. An evicted gap batch gives its records back to the table of gaps: what was declared lost stays so.
+Order of eviction: stored batches, then held waveforms, routine vitals, findings, gaps; the oldest first within each
+class. A batch never evicts a worthier class. An evicted gap batch gives its records back to the table of gaps: what was
+declared lost stays declared. Every method is called inside a transaction of the outbox.
 """
 
 from __future__ import annotations
@@ -85,11 +86,13 @@ class Room:
 
     def _merge_oldest_gaps(self) -> None:
         # Numbers between two merged ranges are claimed lost too; those that arrive count as stored all the same.
-        rows = self._db.execute("SELECT * FROM gaps ORDER BY first = 0, first LIMIT 2").fetchall()
-        first, last = min(row[1] for row in rows), max(row[2] for row in rows)
-        start_us, end_us = min(row[5] for row in rows), max(row[6] for row in rows)
+        (kept_id, *kept), (merged_id, *merged) = self._db.execute(
+            "SELECT id, first, last, start_us, end_us FROM gaps ORDER BY first = 0, first LIMIT 2"
+        ).fetchall()
+        first, last = min(kept[0], merged[0]), max(kept[1], merged[1])
+        start_us, end_us = min(kept[2], merged[2]), max(kept[3], merged[3])
         self._db.execute(
             "UPDATE gaps SET first = ?, last = ?, reason = 'coalesced', start_us = ?, end_us = ? WHERE id = ?",
-            (first, last, start_us, end_us, rows[0][0]),
+            (first, last, start_us, end_us, kept_id),
         )
-        self._db.execute("DELETE FROM gaps WHERE id = ?", (rows[1][0],))
+        self._db.execute("DELETE FROM gaps WHERE id = ?", (merged_id,))
