@@ -37,10 +37,6 @@ class Window:
     component: str = ""
     reason: str = ""
 
-    def is_about(self, device_id: str, component: str) -> bool:
-        """Does it cover this component?"""
-        return self.device_id in ("", device_id) and self.component in ("", component)
-
 
 @dataclass(frozen=True, slots=True)
 class Relearn:

@@ -13,7 +13,6 @@ from fleet_server.resolution import messages
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off, put_off_step
 from fleet_server.resolution.escalations import intend_message, person
 from fleet_server.resolution.metrics import CASES
-from fleet_server.resolution.planner import Span
 from fleet_server.resolution.playbooks import playbook
 from fleet_server.resolution.records import (
     CaseFile,
@@ -28,6 +27,7 @@ from fleet_server.resolution.records import (
 )
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import ActEvent, CaseEvent, CaseState, next_case_state
+from fleet_server.resolution.window_choice import Span
 from fleet_server.resolution.windows import engineers_for
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries

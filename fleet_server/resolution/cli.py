@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fleet_core.errors import ForestallError
-from fleet_server.resolution.records import case_name
+from fleet_server.resolution.names import case_label
 from fleet_server.settings import load_settings
 from fleet_server.store.pool import open_pool
 from fleet_server.store.sql import queries
@@ -37,8 +37,9 @@ def list_cases(
     for case in cases:
         flags = " ".join(name for name in ("escalated", "replanning") if case[name])
         deadline = f"{case['deadline_at']:%Y-%m-%d %H:%M}" if case["deadline_at"] else "-"
+        label = case_label(case["number"])
         typer.echo(
-            f"{case_name(case)}  {case['state']:<12} {case['asset_id']}/{case['slot']}  {case['failure_mode']}"
+            f"{label}  {case['state']:<12} {case['asset_id']}/{case['slot']}  {case['failure_mode']}"
             f"  deadline {deadline}  owner {case['owner']}  {flags} {case['waits_for']}".rstrip()
         )
     if not cases:
@@ -59,7 +60,7 @@ def show_case(
         typer.echo(_json(found))
         return
     row = found["case"]
-    typer.echo(f"{case_name(row)}  {row['state']}  {row['asset_id']}/{row['slot']}  {row['failure_mode']}")
+    typer.echo(f"{case_label(row['number'])}  {row['state']}  {row['asset_id']}/{row['slot']}  {row['failure_mode']}")
     typer.echo(f"  {row['impact']}")
     if row["waits_for"]:
         typer.echo(f"  waits for {row['waits_for']}")

@@ -21,10 +21,10 @@ from fleet_server.prognosis.live_calibration import score_case
 from fleet_server.resolution.jobs import defer_advance
 from fleet_server.resolution.maintenance import judge_again
 from fleet_server.resolution.metrics import CASES
+from fleet_server.resolution.names import case_label, work_order_label
 from fleet_server.resolution.records import (
     NotFound,
     Row,
-    case_name,
     change_case,
     jsonb,
     load_case,
@@ -101,7 +101,9 @@ async def start_work_order(conn: Connection, clock: Clock, actor: str, work_orde
     state = next_case_state(CaseState(case["state"]), CaseEvent.START)
     await conn.execute(_sql.start_order, {"work_order_id": order["work_order_id"]})
     case = await wake(conn, clock, case, state=state, waits_for="the engineer's report")
-    await note(conn, clock, case, "work_started", f"Work order WO-{order['number']:06d} started", actor=actor)
+    await note(
+        conn, clock, case, "work_started", f"Work order {work_order_label(order['number'])} started", actor=actor
+    )
 
 
 async def complete_work_order(
@@ -143,10 +145,8 @@ async def set_maintenance(
     conn: Connection, clock: Clock, actor: str, asset_id: str, until: datetime | None, note_text: str = ""
 ) -> None:
     """Until then the asset's findings are recorded but not judged; None ends it."""
-    changed = await conn.execute(
-        "UPDATE asset SET maintenance_until = %s, maintenance_note = %s WHERE asset_id = %s RETURNING tenant_id",
-        (until, note_text[:MAX_NOTE], asset_id),
-    )
+    values = {"asset_id": asset_id, "until": until, "note": note_text[:MAX_NOTE]}
+    changed = await conn.execute(_sql.set_maintenance, values)
     row = await changed.fetchone()
     if row is None:
         raise NotFound(f"there is no asset {asset_id}")
@@ -158,18 +158,13 @@ async def set_maintenance(
 
 async def set_observe_only(conn: Connection, clock: Clock, actor: str, tenant_id: str, on: bool) -> None:
     """Stop, or allow again, every automatic act for a tenant. What waited continues when it is lifted."""
-    changed = await conn.execute(
-        "UPDATE tenant SET observe_only = %s WHERE tenant_id = %s RETURNING tenant_id", (on, tenant_id)
-    )
+    changed = await conn.execute(_sql.set_observe_only, {"tenant_id": tenant_id, "on": on})
     if await changed.fetchone() is None:
         raise NotFound(f"there is no tenant {tenant_id}")
     await _record(conn, clock, tenant_id, actor, "tenant.observe_only", f"tenant:{tenant_id}", {"on": on})
     cases = await (await conn.execute(_sql.paused_cases_of_tenant, {"tenant_id": tenant_id})).fetchall()
     for row in cases:
-        await conn.execute(
-            "UPDATE repair_case SET next_at = %s, version = version + 1 WHERE case_id = %s",
-            (clock.now(), row["case_id"]),
-        )
+        await conn.execute(_sql.look_now, {"case_id": row["case_id"], "now": clock.now()})
         await defer_advance(conn, row["case_id"])
 
 
@@ -211,7 +206,7 @@ async def _swap(conn: Connection, case: Row, report: WorkReport, now: datetime) 
     if old is None:  # nothing is registered there, or the device has reported the new part already
         return
     part_no = case["plan"].get("part", {}).get("part_no", old["part_no"])
-    serial = report.new_serial or f"unrecorded-{case_name(case)}"
+    serial = report.new_serial or f"unrecorded-{case_label(case['number'])}"
     values = {**where, "tenant_id": old["tenant_id"], "component_type": old["component_type"]}
     # what the device said last stays known: a device that only repeats it, not knowing of the swap, brings no news
     values["reported_serial"] = old["reported_serial"] or old["serial"]
@@ -220,13 +215,12 @@ async def _swap(conn: Connection, case: Row, report: WorkReport, now: datetime) 
 
 async def _order_and_case(conn: Connection, work_order_id: uuid.UUID | str) -> tuple[Row, Row]:
     """Both rows, the case's first, as every other writer takes them."""
-    found = await (
-        await conn.execute("SELECT case_id FROM work_order WHERE work_order_id = %s", (work_order_id,))
-    ).fetchone()
+    where = {"work_order_id": work_order_id}
+    found = await (await conn.execute(_sql.case_of_work_order, where)).fetchone()
     if found is None:
         raise NotFound(f"there is no work order {work_order_id}")
     case = await lock_case(conn, found["case_id"])
-    order = await (await conn.execute(_sql.lock_work_order, {"work_order_id": work_order_id})).fetchone()
+    order = await (await conn.execute(_sql.lock_work_order, where)).fetchone()
     assert order is not None  # rows of work orders are never deleted
     return order, case
 

@@ -7,7 +7,7 @@ once to the second line, with a reminder. Its message goes to the person, never 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from fleet_core.clock import Clock
 from fleet_server.notifiers.api import Message, Notifier, Recipient
 from fleet_server.resolution import messages
 from fleet_server.resolution.metrics import ESCALATIONS
+from fleet_server.resolution.questions import options_for
 from fleet_server.resolution.records import (
     CaseFile,
     Row,
@@ -30,46 +31,6 @@ from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 _sql = queries("resolution")
-
-OPTIONS: Mapping[str, tuple[str, str]] = {
-    "retry": ("Try again", "planning continues automatically"),
-    "accept_late_window": ("Accept a late window", "a quiet window soon is booked even if it ends after the deadline"),
-    "accept_late_part": ("Accept a late part", "the part that arrives first is reserved, and a late window accepted"),
-    "accept_out_of_warranty": ("Repair without cover", "planning continues; the repair is charged"),
-    "accept_cost": ("Accept the cost", "the part is reserved although it exceeds the limit"),
-    "approve": ("Approve", "everything is arranged automatically from here"),
-    "act_anyway": ("Arrange the repair", "the repair is planned on your judgement"),
-    "watch": ("Keep watching", "nothing is arranged until the evidence changes"),
-    "keep_plan": ("Keep the plan", "the booked window stays although it ends after the new deadline"),
-    "plan_again": ("Plan again", "what is booked is released and a new plan is made"),
-    "close_anyway": ("Close the case", "the repair counts as verified by you"),
-    "verify_longer": ("Verify longer", "the vitals are observed for another period"),
-    "take_over": ("Take over by hand", "nothing more is arranged automatically for this case"),
-    "false_alarm": ("False alarm", "the case ends; what is held is released"),
-}
-"""code -> (label, effect)"""
-
-REASONS: Mapping[str, tuple[str, ...]] = {
-    "no_warranty": ("accept_out_of_warranty", "retry", "take_over", "false_alarm"),
-    "no_part_in_time": ("accept_late_part", "retry", "take_over", "false_alarm"),
-    "no_window_in_time": ("accept_late_window", "retry", "take_over", "false_alarm"),
-    "no_engineer": ("retry", "take_over", "false_alarm"),
-    "connector_down": ("retry", "take_over", "false_alarm"),
-    "abstained": ("act_anyway", "watch", "take_over", "false_alarm"),
-    "conflicting_evidence": ("act_anyway", "watch", "take_over", "false_alarm"),
-    "policy_limit": ("accept_cost", "retry", "take_over", "false_alarm"),
-    "approval_required": ("approve", "take_over", "false_alarm"),
-    "deadline_moved": ("keep_plan", "plan_again", "take_over", "false_alarm"),
-    "verification_failed": ("plan_again", "verify_longer", "close_anyway", "take_over", "false_alarm"),
-    "work_overdue": ("keep_plan", "plan_again", "take_over", "false_alarm"),
-}
-"""reason -> what the person can choose"""
-
-
-def options_for(reason: str, without: Collection[str] = ()) -> list[dict[str, str]]:
-    """What can be chosen, but for ``without``."""
-    codes = [code for code in REASONS[reason] if code not in without]
-    return [{"code": code, "label": OPTIONS[code][0], "effect": OPTIONS[code][1]} for code in codes]
 
 
 def _pointless(case: Row, detail: Mapping[str, Any]) -> set[str]:

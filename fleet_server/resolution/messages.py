@@ -14,8 +14,8 @@ from typing import Any
 
 from fleet_core.assets import COMPONENT_TYPES, failure_mode
 from fleet_server.notifiers.api import CalendarEntry
-from fleet_server.resolution.planner import zone_info
 from fleet_server.resolution.records import CaseFile
+from fleet_server.resolution.window_choice import zone_info
 
 
 @dataclass(frozen=True, slots=True)

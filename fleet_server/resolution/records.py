@@ -19,6 +19,7 @@ from fleet_core.errors import BadInput, Permanent
 from fleet_core.telemetry import Finding
 from fleet_server.audit.log import record
 from fleet_server.resolution.jobs import defer_advance
+from fleet_server.resolution.names import case_label
 from fleet_server.resolution.policy import Policy, safe_policy
 from fleet_server.resolution.states import LIVE_ACT_STATES, ActEvent, ActState, next_act_state
 from fleet_server.store.pool import Connection
@@ -60,7 +61,7 @@ class CaseFile:
     @property
     def name(self) -> str:
         """How people call the case."""
-        return case_name(self.case)
+        return case_label(self.case["number"])
 
     def latest(self, kind: str) -> Row | None:
         """The newest act of a kind, whatever became of it."""
@@ -83,11 +84,6 @@ class CaseFile:
 def jsonb(value: Any) -> Jsonb:
     """A JSON value for the database; times are written as ISO 8601, ids and numbers of other kinds as text."""
     return Jsonb(value, dumps=_dumps)
-
-
-def case_name(case: Row) -> str:
-    """FS-000123."""
-    return f"FS-{case['number']:06d}"
 
 
 async def load_case(conn: Connection, case_id: uuid.UUID) -> CaseFile:

@@ -12,7 +12,7 @@ import uuid
 from datetime import timedelta
 
 from fleet_core.errors import ForestallError
-from fleet_server.resolution import arranging, planning, windows
+from fleet_server.resolution import arranging, cover_and_part, windows
 from fleet_server.resolution.metrics import FAILURES
 from fleet_server.resolution.records import CaseFile, NotFound, load_case, lock_case
 from fleet_server.resolution.runtime import Runtime
@@ -79,11 +79,11 @@ class Runner:
             case Step.UNWOUND:
                 await arranging.do_unwound(rt, conn, file)
             case Step.ENTITLEMENT:
-                await planning.do_entitlement(rt, conn, file, act)
+                await cover_and_part.do_entitlement(rt, conn, file, act)
             case Step.APPROVAL:
-                await planning.do_approval(rt, conn, file)
+                await cover_and_part.do_approval(rt, conn, file)
             case Step.PART:
-                await planning.do_part(rt, conn, file, act)
+                await cover_and_part.do_part(rt, conn, file, act)
             case Step.WINDOW:
                 await windows.do_window(rt, conn, file, act)
             case Step.WORK_ORDER:

@@ -18,6 +18,7 @@ from fleet_core.telemetry import DetectionState, Finding, from_us
 from fleet_server.audit.log import record
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import CASES, FINDINGS
+from fleet_server.resolution.names import case_label
 from fleet_server.resolution.policy import (
     Judgement,
     Verdict,
@@ -31,7 +32,6 @@ from fleet_server.resolution.records import (
     SYSTEM,
     CaseFile,
     Row,
-    case_name,
     change_case,
     load_case,
     note,
@@ -90,7 +90,7 @@ async def _why_not_judged(
     if case is not None and case["state"] in (CaseState.IN_PROGRESS, CaseState.VERIFYING):
         completed_at = (case["outcome"] or {}).get("completed_at")
         if completed_at is None or from_us(finding.detected_us) <= datetime.fromisoformat(completed_at):
-            return "under_repair", f"case {case_name(case)} is being repaired"
+            return "under_repair", f"case {case_label(case['number'])} is being repaired"
     if case is None:
         known = await (await conn.execute(_sql.last_ended_case_of, row)).fetchone()
         if known is not None and not _worse_than_dismissed(known, finding):
@@ -107,7 +107,7 @@ def _worse_than_dismissed(known: Row, finding: Finding) -> bool:
 async def _open(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row) -> Row:
     """Open a case. Raises Permanent when no person at all could own it."""
     wanted = {"tenant_id": row["tenant_id"], "site_id": row["site_id"], "region": None}
-    site = await (await conn.execute("SELECT region FROM site WHERE site_id = %(site_id)s", wanted)).fetchone()
+    site = await (await conn.execute(_sql.region_of_site, wanted)).fetchone()
     wanted["region"] = site["region"] if site else None
     owner = await (await conn.execute(_sql.case_owner, wanted)).fetchone()
     if owner is None:
@@ -163,7 +163,7 @@ async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asse
         finding.failure_mode,
         finding.mode_confidence,
         watched_h=(rt.clock.now() - case["opened_at"]) / timedelta(hours=1),
-        related=case_name(other) if other else "",
+        related=case_label(other["number"]) if other else "",
     )
     FINDINGS.labels(verdict.verdict).inc()
     shown = {

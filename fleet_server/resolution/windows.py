@@ -13,24 +13,24 @@ from fleet_server.connectors.common import Refused
 from fleet_server.connectors.field_service.api import EngineerQuery
 from fleet_server.connectors.wms.api import Booking, LoadForecast
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step
+from fleet_server.resolution.cover_and_part import MAX_REFUSALS, late_accepted, latest_end
 from fleet_server.resolution.escalations import escalate
-from fleet_server.resolution.planner import (
-    MAX_ALTERNATIVES,
-    Engineer,
-    Plan,
-    PlanRequest,
-    Shift,
-    Span,
-    Window,
-    load_by_shift,
-    plan_windows,
-    why_none,
-    zone_info,
-)
-from fleet_server.resolution.planning import MAX_REFUSALS, late_accepted, latest_end
 from fleet_server.resolution.records import CaseFile, Row, change_case, lock_case, note
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
+from fleet_server.resolution.window_choice import (
+    MAX_ALTERNATIVES,
+    Engineer,
+    Ranking,
+    Shift,
+    Span,
+    Window,
+    WindowRequest,
+    load_by_shift,
+    rank_windows,
+    why_none,
+    zone_info,
+)
 from fleet_server.store.pool import Connection
 
 
@@ -109,18 +109,18 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Row |
     except (Retryable, OutcomeUnknown, Permanent) as error:
         await put_off_step(rt, conn, file, "load", error)
         return None
-    request = _plan_request(file, forecast, engineers, now, latest)
-    plan = plan_windows(request)
-    if plan.best is None:
-        shown = {"excluded": plan.excluded, "considered": plan.considered, "latest_end": latest.isoformat()}
-        await _no_window_now(rt, conn, file, why_none(plan, request, _skill(file), file.site["region"]), shown)
+    request = _window_request(file, forecast, engineers, now, latest)
+    ranking = rank_windows(request)
+    if ranking.best is None:
+        shown = {"excluded": ranking.excluded, "considered": ranking.considered, "latest_end": latest.isoformat()}
+        await _no_window_now(rt, conn, file, why_none(ranking, request, _skill(file), file.site["region"]), shown)
         return None
-    return _window_json(file, plan, request)
+    return _window_json(file, ranking, request)
 
 
-def _plan_request(
+def _window_request(
     file: CaseFile, forecast: LoadForecast, engineers: tuple[Engineer, ...], now: datetime, latest: datetime
-) -> PlanRequest:
+) -> WindowRequest:
     arrives_at = datetime.fromisoformat(file.plan["part"]["arrives_at"])
     own = file.plan.get("window")  # when replanning, our own booking is not in our way
     taken = tuple(
@@ -129,7 +129,7 @@ def _plan_request(
         if own is None or (start, end) != (datetime.fromisoformat(own["start"]), datetime.fromisoformat(own["end"]))
     )
     earliest = max(now + timedelta(hours=file.policy.notice_h), arrives_at)
-    return PlanRequest(
+    return WindowRequest(
         earliest=earliest,
         latest_end=latest,
         duration=timedelta(hours=file.policy.work_h),
@@ -146,8 +146,8 @@ def _plan_request(
     )
 
 
-def _window_json(file: CaseFile, plan: Plan, request: PlanRequest) -> Row:
-    best = plan.windows[0]
+def _window_json(file: CaseFile, ranking: Ranking, request: WindowRequest) -> Row:
+    best = ranking.windows[0]
     zone = zone_info(request.time_zone)
     day = best.start.astimezone(zone).date()
     day_orders = sum(load for hour, load in request.load.items() if hour.astimezone(zone).date() == day)
@@ -155,17 +155,17 @@ def _window_json(file: CaseFile, plan: Plan, request: PlanRequest) -> Row:
     window = _shown(best) | {
         "time_zone": request.time_zone,
         "day_orders": round(day_orders, 1),
-        "of_windows": len(plan.windows),
+        "of_windows": len(ranking.windows),
         "before_deadline": deadline_at is None or best.end <= deadline_at,
-        "choice": "first" if plan.first_counts else "quietest_soon" if request.soon_until else "quietest",
+        "choice": "first" if ranking.first_counts else "quietest_soon" if request.soon_until else "quietest",
     }
     return {
         "start": best.start.isoformat(),
         "end": best.end.isoformat(),
         "window": window,
         "engineer": {"id": best.engineer_id, "name": best.engineer_name},
-        "alternatives": [_shown(window) for window in plan.windows[1 : 1 + MAX_ALTERNATIVES]],
-        "excluded": plan.excluded,
+        "alternatives": [_shown(window) for window in ranking.windows[1 : 1 + MAX_ALTERNATIVES]],
+        "excluded": ranking.excluded,
         "load_by_hour": {hour.isoformat(): load for hour, load in sorted(request.load.items())},
         "load_by_shift": load_by_shift(request.load, request.shifts, request.time_zone),
     }

@@ -20,8 +20,8 @@ from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, plugin_names
 from fleet_core.plugins import parse_config as check
 from fleet_server.registry import Component, Registry
-from fleet_server.resolution.escalations import REASONS
 from fleet_server.resolution.policy import Policy
+from fleet_server.resolution.questions import REASONS
 from fleet_server.settings import Settings
 
 AGENT = page("agent-configuration.md")

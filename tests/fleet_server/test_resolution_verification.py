@@ -9,9 +9,9 @@ from support.resolution import BASELINE_G, SIGMA_G, finding_at
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.telemetry import from_us
-from fleet_server.resolution.escalations import OPTIONS, REASONS, options_for
 from fleet_server.resolution.messages import span_text
 from fleet_server.resolution.playbooks import playbook
+from fleet_server.resolution.questions import OPTIONS, REASONS, options_for
 from fleet_server.resolution.verification import Verification, healthy_band, verify
 
 FINDING = finding_at(SimulatedClock())
@@ -52,8 +52,8 @@ def test_a_window_is_told_in_both_times() -> None:
 
 
 def test_every_question_can_be_answered() -> None:
-    for reason, codes in REASONS.items():
-        assert set(codes) <= set(OPTIONS) and "take_over" in codes
+    for reason, asked in REASONS.items():
+        assert asked.label and set(asked.options) <= set(OPTIONS) and "take_over" in asked.options
         assert all(option["label"] and option["effect"] for option in options_for(reason))
 
 

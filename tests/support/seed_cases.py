@@ -225,7 +225,7 @@ def _seed_case(conn: psycopg.Connection[Any], story: Story, plan: dict[str, Any]
 
 
 def _plan(story: Story) -> dict[str, Any]:
-    """The shape ``resolution/planning.py`` writes."""
+    """The shape ``resolution/windows.py`` writes."""
     first = story.opened.replace(minute=0, second=0, microsecond=0)
     load = {
         n: round(380 - 270 * math.cos((first.hour + n - 1) / 24 * 2 * math.pi) + 30 * math.sin(n)) for n in range(48)

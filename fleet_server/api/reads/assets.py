@@ -22,9 +22,10 @@ from fleet_server.api.models.assets import (
     WaveformView,
 )
 from fleet_server.api.models.base import Record
-from fleet_server.api.reads.fleet import LEVELS, case_label
+from fleet_server.api.reads.fleet import LEVELS
 from fleet_server.api.reads.plan import read_plan
 from fleet_server.api.reads.prognoses import prognosis
+from fleet_server.resolution.names import case_label
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 

@@ -21,27 +21,14 @@ from fleet_server.api.models.cases import (
     WorkOrders,
 )
 from fleet_server.api.reads.assets import finding
-from fleet_server.api.reads.fleet import case_label
 from fleet_server.api.reads.plan import read_plan
 from fleet_server.api.reads.prognoses import prognosis
+from fleet_server.resolution.names import case_label, work_order_label
+from fleet_server.resolution.questions import reason_label
 from fleet_server.sovereignty.users import User
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
-REASONS = {
-    "no_warranty": "No warranty or contract",
-    "no_part_in_time": "No part before the deadline",
-    "no_window_in_time": "No window before the deadline",
-    "connector_down": "Another system does not answer",
-    "abstained": "The prognosis abstains",
-    "conflicting_evidence": "Conflicting evidence",
-    "policy_limit": "Beyond the policy's limit",
-    "approval_required": "Approval required",
-    "deadline_moved": "The deadline moved",
-    "no_engineer": "No qualified engineer",
-    "verification_failed": "The repair did not hold",
-    "work_overdue": "The work is overdue",
-}
 _sql = queries("api_cases")
 
 
@@ -145,11 +132,11 @@ def _escalation(row: Record, person_id: str | None, now: datetime) -> Escalation
             "context": row["context"] if isinstance(row["context"], dict) else {"context": row["context"]},
         },
         case_label=case_label(row["case_number"]),
-        reason_label=REASONS.get(row["reason"], row["reason"].replace("_", " ").capitalize()),
+        reason_label=reason_label(row["reason"]),
         overdue=row["decided_at"] is None and row["due_at"] < now,
         mine_to_decide=person_id is not None and row["to_person"] == person_id,
     )
 
 
 def _work_order(row: Record) -> WorkOrder:
-    return WorkOrder(**row, label=f"WO-{row['number']:06d}", case_label=case_label(row["case_number"]))
+    return WorkOrder(**row, label=work_order_label(row["number"]), case_label=case_label(row["case_number"]))

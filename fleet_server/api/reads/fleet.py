@@ -17,16 +17,12 @@ from fleet_server.api.models.fleet import (
     Tenant,
     Tenants,
 )
+from fleet_server.resolution.names import case_label
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 LEVELS = ("critical", "degrading", "watch", "unknown", "good")
 _sql = queries("api_fleet")
-
-
-def case_label(number: int) -> str:
-    """How people call a case: FS-000123."""
-    return f"FS-{number:06d}"
 
 
 async def overview(conn: Connection, now: datetime) -> FleetOverview:

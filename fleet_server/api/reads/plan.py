@@ -1,4 +1,4 @@
-"""Read a case's plan (JSON the resolution writes, see ``resolution/planning.py``) into what a page shows. Pure.
+"""Read a case's plan (JSON the resolution writes, see ``resolution/windows.py``) into what a page shows. Pure.
 
 Read with care: a part of it that is missing or odd is left out, since a plan is shown at every stage of its making.
 The loads lie in the request of the window's act (``load_by_hour`` when the WMS gave hours, ``load_by_shift``).

@@ -87,6 +87,9 @@ SELECT to_jsonb(asset) AS asset, to_jsonb(site) AS site, to_jsonb(tenant) AS ten
   FROM asset JOIN site USING (site_id) JOIN tenant ON tenant.tenant_id = asset.tenant_id
  WHERE asset.asset_id = %(asset_id)s
 
+-- name: region_of_site
+SELECT region FROM site WHERE site_id = %(site_id)s
+
 -- name: asset_row
 SELECT asset.*, tenant.jurisdiction, component.component_type, component.serial AS component_serial, component.part_no
   FROM asset JOIN tenant USING (tenant_id)
@@ -141,9 +144,6 @@ RETURNING *
 UPDATE act SET state = %(state)s, response = coalesce(%(response)s, response), external_ref = %(external_ref)s,
                settled_at = %(now)s, settled_recorded_at = clock_timestamp(), error = %(error)s
  WHERE act_id = %(act_id)s
-
--- name: set_act_state
-UPDATE act SET state = %(state)s WHERE act_id = %(act_id)s
 
 -- name: postpone_act
 UPDATE act SET state = %(state)s, attempts = attempts + 1, due_at = %(due_at)s, error = %(error)s
@@ -210,11 +210,11 @@ UPDATE timer SET done_at = %(now)s
  WHERE timer_id = %(timer_id)s AND done_at IS NULL AND due_at <= %(now)s
 RETURNING *
 
+-- name: case_of_work_order
+SELECT case_id FROM work_order WHERE work_order_id = %(work_order_id)s
+
 -- name: lock_work_order
 SELECT * FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE
-
--- name: order_of_case
-SELECT * FROM work_order WHERE case_id = %(case_id)s ORDER BY state = 'cancelled', number DESC LIMIT 1
 
 -- name: start_order
 UPDATE work_order SET state = 'started' WHERE work_order_id = %(work_order_id)s
@@ -263,12 +263,19 @@ SELECT DISTINCT ON (finding.asset_id, finding.slot) finding.finding_id, finding.
                       AND repair_case.slot = finding.slot AND repair_case.finding_id = finding.finding_id)
  ORDER BY finding.asset_id, finding.slot, finding.detected_at DESC, finding.revision DESC
 
+-- name: set_maintenance
+UPDATE asset SET maintenance_until = %(until)s, maintenance_note = %(note)s WHERE asset_id = %(asset_id)s
+RETURNING tenant_id
+
+-- name: set_observe_only
+UPDATE tenant SET observe_only = %(on)s WHERE tenant_id = %(tenant_id)s RETURNING tenant_id
+
+-- name: look_now
+UPDATE repair_case SET next_at = %(now)s, version = version + 1 WHERE case_id = %(case_id)s
+
 -- name: paused_cases_of_tenant
 SELECT case_id FROM repair_case
  WHERE tenant_id = %(tenant_id)s AND state IN ('confirmed', 'planning', 'committed') FOR UPDATE
-
--- name: tenant_paused
-SELECT observe_only FROM tenant WHERE tenant_id = %(tenant_id)s
 
 -- name: cases_list
 SELECT c.case_id, c.number, c.tenant_id, c.site_id, c.asset_id, c.slot, c.state, c.failure_mode, c.urgency,

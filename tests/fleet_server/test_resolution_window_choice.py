@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_core.errors import BadConfig
-from fleet_server.resolution.planner import (
+from fleet_server.resolution.window_choice import (
     HOUR,
     Engineer,
-    PlanRequest,
     Shift,
     Span,
+    WindowRequest,
     load_by_shift,
-    plan_windows,
+    rank_windows,
     shift_at,
     why_none,
     zone_info,
@@ -29,9 +29,9 @@ SHIFTS = (Shift("early", time(6), time(14)), Shift("late", time(14), time(22)), 
 ANNA, BEN = Engineer("anna", "Anna"), Engineer("ben", "Ben")
 
 
-def request(loads: list[float] | None = None, **changes: object) -> PlanRequest:
+def request(loads: list[float] | None = None, **changes: object) -> WindowRequest:
     loads = loads or [10, 9, 8, 7, 1, 2, 9, 9, 9, 9, 9, 9]
-    asked = PlanRequest(
+    asked = WindowRequest(
         earliest=START,
         latest_end=START + len(loads) * HOUR,
         duration=2 * HOUR,
@@ -45,7 +45,7 @@ def request(loads: list[float] | None = None, **changes: object) -> PlanRequest:
 
 
 def test_the_quietest_window_that_fits_comes_first() -> None:
-    plan = plan_windows(request())
+    plan = rank_windows(request())
     assert plan.best is not None
     assert (plan.best.start, plan.best.load, plan.best.load_rank) == (START + 4 * HOUR, 3.0, 1)
     assert (plan.best.engineer_id, plan.best.shift) == ("anna", "night")
@@ -55,7 +55,7 @@ def test_the_quietest_window_that_fits_comes_first() -> None:
 
 def test_each_reason_excludes_and_is_counted() -> None:
     busy = Engineer("anna", "Anna", (Span(START + 4 * HOUR, START + 6 * HOUR),))
-    plan = plan_windows(
+    plan = rank_windows(
         request(
             earliest=START + 2 * HOUR,
             latest_end=START + 10 * HOUR,
@@ -71,22 +71,22 @@ def test_each_reason_excludes_and_is_counted() -> None:
 
 
 def test_another_engineer_takes_a_window_the_first_cannot() -> None:
-    plan = plan_windows(request(refused_pairs=frozenset({(START + 4 * HOUR, "anna")})))
+    plan = rank_windows(request(refused_pairs=frozenset({(START + 4 * HOUR, "anna")})))
     assert plan.best is not None and plan.best.engineer_id == "ben"
-    assert plan_windows(request(engineers=())).excluded["no_qualified_engineer"] == 11
+    assert rank_windows(request(engineers=())).excluded["no_qualified_engineer"] == 11
 
 
 def test_unknown_loads_are_no_low_loads() -> None:
     gap = request()
     del gap.load[START + 5 * HOUR]
-    assert all(not (w.start <= START + 5 * HOUR < w.end) for w in plan_windows(gap).windows)
+    assert all(not (w.start <= START + 5 * HOUR < w.end) for w in rank_windows(gap).windows)
     odd = request([5, math.nan, 5, math.inf, 5, 5])
-    assert [w.start for w in plan_windows(odd).windows] == [START + 4 * HOUR]
+    assert [w.start for w in rank_windows(odd).windows] == [START + 4 * HOUR]
 
 
 def test_the_clock_change_moves_no_window() -> None:
     days = request([5.0] * 72)
-    plan = plan_windows(days)
+    plan = rank_windows(days)
     assert all(w.end - w.start == 2 * HOUR for w in plan.windows)
     zone = zone_info("Europe/Berlin")
     assert shift_at(SHIFTS, datetime(2026, 3, 29, 0, 59, tzinfo=UTC), zone) == "night"  # 01:59 before the change
@@ -99,7 +99,7 @@ def test_the_clock_change_moves_no_window() -> None:
 def test_an_unknown_time_zone_is_named() -> None:
     for name in ("Mars/Olympus", "../../etc/passwd", ""):
         with pytest.raises(BadConfig):
-            plan_windows(request(time_zone=name))
+            rank_windows(request(time_zone=name))
 
 
 @given(
@@ -113,7 +113,7 @@ def test_every_window_fits(loads: list[float], earliest: int, minutes: int, busy
     asked = request(
         loads, earliest=START + earliest * HOUR, duration=timedelta(minutes=minutes), taken=spans, engineers=(ANNA,)
     )
-    plan = plan_windows(asked)
+    plan = rank_windows(asked)
     assert sum(plan.excluded.values()) + len(plan.windows) == len(loads)
     for window in plan.windows:
         span = Span(window.start, window.end)
@@ -124,11 +124,11 @@ def test_every_window_fits(loads: list[float], earliest: int, minutes: int, busy
 
 def test_what_is_late_anyway_comes_soon() -> None:
     loads = [9, 9, 5, 5, 9, 9, 9, 1, 1, 1]
-    soon = plan_windows(request(loads, soon_until=START + 4 * HOUR))
+    soon = rank_windows(request(loads, soon_until=START + 4 * HOUR))
     assert soon.best is not None and (soon.best.start, soon.best.load_rank) == (START + 2 * HOUR, 1)
     assert soon.excluded["later_than_needed"] == 4 and not soon.first_counts
     busy = (Span(START, START + 5 * HOUR),)
-    first = plan_windows(request(loads, soon_until=START + 4 * HOUR, taken=busy))
+    first = rank_windows(request(loads, soon_until=START + 4 * HOUR, taken=busy))
     assert first.best is not None and first.first_counts
     assert (first.best.start, first.best.load_rank) == (START + 5 * HOUR, 4)
 
@@ -147,6 +147,6 @@ def test_what_is_late_anyway_comes_soon() -> None:
 )  # fmt: skip
 def test_why_nothing_fits_is_said_in_words(changes: dict[str, object], why: str) -> None:
     asked = request(**changes)  # type: ignore[arg-type] # fields of the request
-    plan = plan_windows(asked)
+    plan = rank_windows(asked)
     assert plan.best is None
     assert why_none(plan, asked, "welding", "north").endswith(why)

@@ -1,4 +1,4 @@
-"""Candidate repair windows from the customer's hourly load, in the site's time zone. Pure.
+"""The choice of a repair window from the customer's hourly load, in the site's time zone. Pure.
 
 All arithmetic is on UTC instants; local time only names things (which shift, what people read), so a day of 23 or
 25 hours changes nothing. A window starts on a full hour the WMS gave a load for, must lie wholly in hours with a
@@ -60,7 +60,7 @@ class Engineer:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRequest:
+class WindowRequest:
     """What is asked. ``load`` maps full UTC hours to the load in them; ``refused`` starts were turned down before."""
 
     earliest: datetime
@@ -90,7 +90,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Ranking:
     """Feasible windows, best first, and how many starts were excluded for which reason. ``first_counts``: none begins
     soon enough, so they are in order of time."""
 
@@ -104,7 +104,7 @@ class Plan:
         return self.windows[0] if self.windows else None
 
 
-def plan_windows(request: PlanRequest) -> Plan:
+def rank_windows(request: WindowRequest) -> Ranking:
     """Rank every possible start. Raises BadConfig for an unknown time zone; never fails on odd loads."""
     zone = zone_info(request.time_zone)
     excluded: Counter[str] = Counter()
@@ -129,15 +129,15 @@ def plan_windows(request: PlanRequest) -> Plan:
     ranked = [replace(window, load_rank=rank) for rank, window in enumerate(chosen, start=1)]
     if not soon:
         ranked.sort(key=lambda window: window.start)
-    return Plan(tuple(ranked), dict(sorted(excluded.items())), len(starts), first_counts=not soon and bool(feasible))
+    return Ranking(tuple(ranked), dict(sorted(excluded.items())), len(starts), first_counts=not soon and bool(feasible))
 
 
-def why_none(plan: Plan, request: PlanRequest, skill: str, region: str) -> str:
-    """Why a plan without windows has none: what excludes most of the starts that lie in time, in plain words."""
+def why_none(ranking: Ranking, request: WindowRequest, skill: str, region: str) -> str:
+    """Why a ranking without windows has none: what excludes most of the starts that lie in time, in plain words."""
     who = f"engineer with skill {skill or 'of any kind'}"
-    if "no_qualified_engineer" in plan.excluded:
+    if "no_qualified_engineer" in ranking.excluded:
         return f"no {who} is registered for region {region}"
-    if not plan.considered:
+    if not ranking.considered:
         return "the WMS gives no load for the time in question"
     words = {
         "no_engineer": f"every {who} for region {region} is booked",
@@ -145,7 +145,7 @@ def why_none(plan: Plan, request: PlanRequest, skill: str, region: str) -> str:
         "load_unknown": "the WMS gives no load for them",
         "refused_before": "they were turned down before",
     }
-    in_time = {reason: plan.excluded[reason] for reason in words if reason in plan.excluded}
+    in_time = {reason: ranking.excluded[reason] for reason in words if reason in ranking.excluded}
     if not in_time:
         latest = f"{request.latest_end:%Y-%m-%d %H:%M} UTC"
         earliest = f"{request.earliest:%Y-%m-%d %H:%M} UTC"
@@ -189,7 +189,7 @@ def full_hour(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def _why_not(request: PlanRequest, span: Span, load: float | None) -> str:
+def _why_not(request: WindowRequest, span: Span, load: float | None) -> str:
     if span.start < request.earliest:
         return "before_part_or_notice"
     if span.end > request.latest_end:
@@ -203,7 +203,7 @@ def _why_not(request: PlanRequest, span: Span, load: float | None) -> str:
     return ""
 
 
-def _first_free(request: PlanRequest, span: Span) -> Engineer | None:
+def _first_free(request: WindowRequest, span: Span) -> Engineer | None:
     for engineer in request.engineers:
         if engineer.free(span) and (span.start, engineer.person_id) not in request.refused_pairs:
             return engineer
