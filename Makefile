@@ -7,7 +7,7 @@ ARGS ?=
 SUITES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev packages demo test check bench fmt lock clean soak
+.PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -41,12 +41,13 @@ demo: setup ## Play the golden path and leave the dashboard up; ARGS="--once --j
 test: setup-dev packages ## Every suite but the slow soaks; SUITES="tests/fleet_core tests/edge_agent" for some
 	@$(BIN)/python -m pytest $(SUITES) $(ARGS)
 
-check: setup-dev ## Style, types, import rules, dependencies
+check: setup-dev ## Style, types, import rules, dependencies, generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry .
+	$(BIN)/python deploy/proto.py --check
 
 soak: setup-dev packages ## Long seeded fault campaign; ARGS="--rounds 20 --seed 1"
 	@$(BIN)/python -m tests.simulation.campaign $(ARGS)
@@ -59,6 +60,9 @@ bench-%: setup-dev ## One benchmark, for example `make bench-loop`; prints JSON 
 fmt: setup-dev ## Format and mend what can be mended automatically
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+proto: setup-dev ## Generate the Sparkplug module from fleet_core/sparkplug/payload.proto
+	@$(BIN)/python deploy/proto.py
 
 lock: setup-dev ## Pin the dependencies anew, with hashes and without naming an index
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv >&2

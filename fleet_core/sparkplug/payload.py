@@ -1,8 +1,8 @@
 """Sparkplug B payloads: bytes <-> :class:`Payload`.
 
-The message descriptor is built here from the field numbers of the specification (Sparkplug 3.0, chapter 6), so no
-generated code is kept. Data sets, templates and nested property sets of third parties are recognised and read as
-``value=None``: they pass through without being understood.
+The messages are those of payload.proto, which has the field numbers of the specification (Sparkplug 3.0, chapter 6);
+``make proto`` generates payload_pb2 from it. Data sets, templates and nested property sets of third parties are
+recognised and read as ``value=None``: they pass through without being understood.
 
 Bounds: a payload is at most 1 MiB and 16,384 metrics, checked before the metrics are built; names and texts are
 bounded too. Failure: whatever the bytes, :func:`decode_payload` raises only BadInput.
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from fleet_core.errors import BadInput
-from fleet_core.sparkplug._messages import build_messages
+from fleet_core.sparkplug import payload_pb2
 
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_METRICS = 16_384
@@ -101,7 +101,6 @@ class Payload:
     metrics: tuple[Metric, ...]
 
 
-_PAYLOAD, _ENVELOPE = build_messages()
 _D = DataType
 _DATATYPES = {int(datatype): datatype for datatype in DataType}
 _BITS = {_D.INT8: 8, _D.INT16: 16, _D.INT32: 32, _D.INT64: 64, _D.UINT8: 8, _D.UINT16: 16, _D.UINT32: 32}
@@ -128,7 +127,7 @@ def encode_payload(
     metrics: Iterable[Metric], timestamp_ms: int | None, seq: int | None, max_bytes: int = MAX_PAYLOAD_BYTES
 ) -> bytes:
     """Encode; the same metrics give the same bytes. Raises BadInput when a value does not fit its type or a bound."""
-    message = _PAYLOAD()
+    message = payload_pb2.Payload()
     try:
         if timestamp_ms is not None:
             message.timestamp = timestamp_ms
@@ -140,7 +139,7 @@ def encode_payload(
         raise BadInput("payload_value", str(error)[:200]) from None
     if len(message.metrics) > MAX_METRICS:
         raise BadInput("payload_metrics", f"{len(message.metrics)} metrics, at most {MAX_METRICS}")
-    encoded: bytes = message.SerializeToString(deterministic=True)
+    encoded = message.SerializeToString(deterministic=True)
     if len(encoded) > max_bytes:
         raise BadInput("payload_size", f"{len(encoded)} bytes, at most {max_bytes}")
     return encoded
@@ -167,8 +166,7 @@ def mark_historical(payload: bytes) -> bytes:
     for metric in message.metrics:
         if metric.HasField("timestamp"):
             metric.is_historical = True
-    encoded: bytes = message.SerializeToString(deterministic=True)
-    return encoded
+    return message.SerializeToString(deterministic=True)
 
 
 def pack_array(values: array) -> bytes:
@@ -190,19 +188,19 @@ def unpack_array(packed: bytes, typecode: str) -> array:
     return values
 
 
-def _parse(payload: bytes, max_bytes: int) -> Any:
+def _parse(payload: bytes, max_bytes: int) -> payload_pb2.Payload:
     if len(payload) > max_bytes:
         raise BadInput("payload_size", f"{len(payload)} bytes, at most {max_bytes}")
     try:
         # A metric takes two bytes at least; only where many could hide is it worth counting them unparsed first.
-        if len(payload) > 2 * MAX_METRICS and len(_ENVELOPE.FromString(payload).metrics) > MAX_METRICS:
+        if len(payload) > 2 * MAX_METRICS and len(payload_pb2.Envelope.FromString(payload).metrics) > MAX_METRICS:
             raise BadInput("payload_metrics", f"more than {MAX_METRICS} metrics")
-        return _PAYLOAD.FromString(payload)
+        return payload_pb2.Payload.FromString(payload)
     except (DecodeError, UnicodeDecodeError):
         raise BadInput("payload_encoding", "not a Sparkplug B payload") from None
 
 
-def _fill_metric(target: Any, metric: Metric) -> None:
+def _fill_metric(target: payload_pb2.Metric, metric: Metric) -> None:
     if metric.name:
         target.name = metric.name
     if metric.alias is not None:
@@ -223,7 +221,7 @@ def _fill_metric(target: Any, metric: Metric) -> None:
         setattr(target, field_name, raw)
 
 
-def _fill_property(target: Any, datatype: DataType, value: Scalar | None) -> None:
+def _fill_property(target: payload_pb2.PropertyValue, datatype: DataType, value: Scalar | None) -> None:
     target.type = int(datatype)
     if value is None:
         target.is_null = True
@@ -259,7 +257,7 @@ def _raw_value(datatype: DataType, value: Any) -> tuple[str, Any]:
         raise ValueError(f"data type {datatype.name} is not written by this codec") from None
 
 
-def _read_metric(message: Any) -> Metric:
+def _read_metric(message: payload_pb2.Metric) -> Metric:
     datatype = _DATATYPES.get(message.datatype)
     if datatype is None:
         raise BadInput("datatype", f"{message.datatype} is not a Sparkplug data type")
@@ -275,7 +273,7 @@ def _read_metric(message: Any) -> Metric:
     )
 
 
-def _read_properties(message: Any) -> dict[str, Property]:
+def _read_properties(message: payload_pb2.PropertySet) -> dict[str, Property]:
     if len(message.keys) != len(message.values) or len(message.keys) > MAX_PROPERTIES:
         raise BadInput("properties", f"{len(message.keys)} keys for {len(message.values)} values")
     read: dict[str, Property] = {}
@@ -288,11 +286,10 @@ def _read_properties(message: Any) -> dict[str, Property]:
     return read
 
 
-def _read_value(message: Any, datatype: DataType) -> Value:
+def _read_value(message: payload_pb2.Metric | payload_pb2.PropertyValue, datatype: DataType) -> Value:
     which = message.WhichOneof("value")
     if which == "double_value" and datatype is _D.UNKNOWN:  # a sample by alias: nearly all there is
-        value: float = message.double_value
-        return value
+        return message.double_value
     if which is None:
         return None
     reader = _READERS.get(which)
@@ -333,8 +330,8 @@ _READERS: dict[str, Callable[[Any, DataType], Value]] = {
 }
 
 
-def _timestamp(message: Any) -> int | None:
-    timestamp_ms: int = message.timestamp
+def _timestamp(message: payload_pb2.Payload | payload_pb2.Metric) -> int | None:
+    timestamp_ms = message.timestamp
     if timestamp_ms > MAX_TIMESTAMP_MS:
         raise BadInput("time", f"timestamp {timestamp_ms} ms is out of range")
     return timestamp_ms if timestamp_ms or message.HasField("timestamp") else None
