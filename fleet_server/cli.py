@@ -38,8 +38,8 @@ app.add_typer(audit_app, name="audit")
 ELSEWHERE = {
     "case": ("fleet_server.resolution.cli", "case_app", "Cases: list, show."),
     "user": ("fleet_server.sovereignty.users_cli", "users_app", "People who may log in."),
-    "demand": ("fleet_server.insights.demand_cli", "demand_app", "Parts and skills the fleet will need."),
-    "history": ("fleet_server.prognosis.history_cli", "history_app", "Degradation histories: import, list."),
+    "demand": ("fleet_server.demand_cli", "demand_app", "Parts and skills the fleet will need."),
+    "history": ("fleet_server.prognosis.history.cli", "history_app", "Degradation histories: import, list."),
 }
 """Commands of other packages: name -> (module, Typer app, help). Imported only when asked for."""
 

@@ -18,7 +18,7 @@ from fleet_server.prognosis.library import Library
 from models.autoencoder.cli import app as autoencoder_app
 from models.detection_evaluation.report import show
 from models.detection_evaluation.run import CORPORA, Options, evaluate
-from models.prior_cli import app as prior_app
+from models.prior.cli import app as prior_app
 from models.prognosis_evaluation import evaluate_library, evaluate_recorded
 from models.rul.cli import rul_app
 from models.simulation import ARTIFACT, ARTIFACT_SEED, ARTIFACT_UNITS, simulate_bearings

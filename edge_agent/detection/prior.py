@@ -3,7 +3,7 @@
 A prior is made from healthy recordings of several assets (``fleet-models prior fit``). For each vital it holds where
 assets stand (``centre``, and how far they stand ``between`` each other and move ``within``), the ``low``est and
 ``high``est level any of them reached, and ``low_limit`` and ``high_limit`` clearly beyond. ``exceeds`` is the chance
-that one more healthy asset of the class goes beyond the room its limits are made from (see ``models.prior_fitting``).
+that one more healthy asset of the class goes beyond the room its limits are made from (see ``models.prior.fitting``).
 
 * While a component learns, levels (medians of ``LEVEL_ROWS`` rows, so that no single reading counts) are compared with
   the limits; what stands beyond one for ``RAISE_ROWS`` rows is an alarm.

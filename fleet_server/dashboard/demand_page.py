@@ -11,8 +11,7 @@ from fleet_server.api.access import App, require
 from fleet_server.api.reads import demand as reads
 from fleet_server.api.routes.demand import Days
 from fleet_server.dashboard.site import render
-from fleet_server.insights.demand import parse_days
-from fleet_server.insights.demand_words import amount
+from fleet_server.insights.demand import amount, parse_days
 from fleet_server.sovereignty.directives import view
 from fleet_server.sovereignty.roles import Permission
 from fleet_server.sovereignty.users import User

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.search import SignatureIndex
-from fleet_server.prognosis.search_blocks import ATTRIBUTES
+from fleet_server.prognosis.search.blocks import ATTRIBUTES
 from fleet_server.prognosis.signatures import BINS, Flags, Floats, signatures
 from fleet_server.prognosis.survival import MIN_HOURS
 

@@ -25,10 +25,10 @@ from fleet_core.errors import BadInput
 from fleet_core.telemetry import Finding, now_us
 from fleet_server.audit.log import record
 from fleet_server.prognosis import learning
-from fleet_server.prognosis.cohorts import Cohort, Verdict
 from fleet_server.prognosis.course import HOUR_US, read_course
 from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Judgement, indicator_ratio, judge, withheld
 from fleet_server.prognosis.live_calibration import score_case, standing_of
+from fleet_server.prognosis.live_calibration.cohorts import Cohort, Verdict
 from fleet_server.prognosis.shelf import Scope, Shelf, rows
 from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course
 from fleet_server.store.sql import queries

@@ -25,7 +25,7 @@ from fleet_server.prognosis.rul.histories import Histories
 from fleet_server.prognosis.rul.model import Forecast, RulModel, RulSettings
 from fleet_server.prognosis.rul.model import Progress as Step
 from fleet_server.prognosis.rul.tables import Notes, read_table
-from models.rul.evaluate import register
+from models.rul.evaluation.command import register
 
 rul_app = typer.Typer(help="Remaining life from a table of lives.", no_args_is_help=True, add_completion=False)
 

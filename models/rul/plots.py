@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.detection_evaluation.baselines import optional
-from models.rul.evaluate_cuts import Cuts
+from models.rul.evaluation.cuts import Cuts
 from models.rul.metrics import Estimate, Floats, reliability
 
 FANS = 6

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_server.insights.counts import NONE, Count, bernoulli_sum, negative_binomial, plus, total
+from fleet_server.insights.demand.counts import NONE, Count, bernoulli_sum, negative_binomial, plus, total
 
 chances = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=0, max_size=200)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_core.errors import BadInput
-from fleet_server.insights.demand import (
+from fleet_server.insights.demand.plan import (
     YEAR_H,
     Assumptions,
     Basis,
@@ -27,7 +27,7 @@ from fleet_server.insights.demand import (
     parse_days,
     plan_demand,
 )
-from fleet_server.insights.demand_words import amount, part_sentence, skill_sentence
+from fleet_server.insights.demand.words import amount, part_sentence, skill_sentence
 from fleet_server.prognosis.survival import Curve
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)

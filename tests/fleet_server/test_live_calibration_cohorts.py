@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from fleet_server.prognosis.cohorts import (
+from fleet_server.prognosis.live_calibration.cohorts import (
     ALARM,
     MIN_FAILURES,
     WINDOW,

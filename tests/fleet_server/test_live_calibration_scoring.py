@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.reliability import Told, reliability
-from fleet_server.prognosis.scoring import Forecasted, score
+from fleet_server.prognosis.live_calibration.reliability import Told, reliability
+from fleet_server.prognosis.live_calibration.scoring import Forecasted, score
 
 SAID = Forecasted(40.0, 100.0, 220.0, {"24": 0.05, "72": 0.3, "168": 0.8, "720": 1.0})
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.history import healthy_level, read_history, write_history
-from fleet_server.prognosis.history_cli import history_app
+from fleet_server.prognosis.history.cli import history_app
 from fleet_server.prognosis.library import Trajectory
 
 HEADER = "unit,hours,ratio,failed,failure_mode,component_type\n"
@@ -152,13 +152,13 @@ def test_what_has_no_indicator_is_refused_with_the_way_to_go(tmp_path: Path) -> 
 
 
 def test_progress_is_told_and_too_many_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleet_server.prognosis.history.REPORT_ROWS", 10)
+    monkeypatch.setattr("fleet_server.prognosis.history.files.REPORT_ROWS", 10)
     path = tmp_path / "long.csv"
     path.write_text(HEADER + "".join(f"A,{hour},1.5,1,,bearing\n" for hour in range(35)))
     told: list[int] = []
     assert read_history(path, progress=told.append).rows == 35
     assert told == [10, 20, 30]
-    monkeypatch.setattr("fleet_server.prognosis.history.MAX_ROWS", 20)
+    monkeypatch.setattr("fleet_server.prognosis.history.files.MAX_ROWS", 20)
     with pytest.raises(BadInput, match="more than 20 rows"):
         read_history(path)
 

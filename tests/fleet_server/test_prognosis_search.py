@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_core.errors import BadInput
-from fleet_server.prognosis import search, search_files
-from fleet_server.prognosis.search import ANYWHERE, SignatureIndex, Where
-from fleet_server.prognosis.search_blocks import BLOCK_ROWS
+from fleet_server.prognosis.search import ANYWHERE, Found, SignatureIndex, Where, files
+from fleet_server.prognosis.search import index as index_module
+from fleet_server.prognosis.search.blocks import BLOCK_ROWS
 
 DIMS = 6
 
@@ -22,8 +22,8 @@ DIMS = 6
 @pytest.fixture
 def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks even for small libraries, and few rows only when they are few indeed."""
-    monkeypatch.setattr(search, "TAIL_ROWS", 300)
-    monkeypatch.setattr(search, "FEW_ROWS", 40)
+    monkeypatch.setattr(index_module, "TAIL_ROWS", 300)
+    monkeypatch.setattr(index_module, "FEW_ROWS", 40)
 
 
 def windows(count: int, seed: int = 0, per_unit: int = 8, step: float | None = None) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def scanned(
     return list(best.values())[:k]
 
 
-def check(found: search.Found, expected: list[tuple[int, int, float]]) -> None:
+def check(found: Found, expected: list[tuple[int, int, float]]) -> None:
     assert found.ids.tolist() == [row[0] for row in expected]
     assert found.units.tolist() == [row[1] for row in expected]
     assert found.distances == pytest.approx([row[2] for row in expected], rel=1e-4, abs=1e-6)
@@ -111,13 +111,13 @@ def test_neither_batches_nor_order_nor_ties_change_the_answer(parts: int) -> Non
     seed=st.integers(0, 1000),
 )
 def test_any_size_any_number_of_units_any_dimensions(count: int, k: int, compared: list[bool], seed: int) -> None:
-    search.TAIL_ROWS, before = 100, search.TAIL_ROWS
+    index_module.TAIL_ROWS, before = 100, index_module.TAIL_ROWS
     try:
         data = windows(count, seed=seed, step=0.25)
         query = np.where(compared, 0.125, np.nan)
         found = index_of(data).search(query, k, compared=np.array(compared))
     finally:
-        search.TAIL_ROWS = before
+        index_module.TAIL_ROWS = before
     check(found, scanned(data, query, k, np.ones(count, dtype=bool), np.flatnonzero(compared)))
 
 
@@ -200,7 +200,7 @@ def test_dimensions_and_precision_are_bounded() -> None:
 
 
 def test_combinations_of_attributes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "MAX_KINDS", 10)
+    monkeypatch.setattr(index_module, "MAX_KINDS", 10)
     with pytest.raises(BadInput):
         index_of(windows(400))
 
@@ -214,9 +214,9 @@ def test_a_saved_index_answers_the_same_bits(tmp_path: Path, mapped: bool, dtype
     index.search(data["vectors"][0], 1)
     extra = windows(50, seed=4)
     index.add(extra["ids"] + 5_000, extra["units"] + 5_000, extra["vectors"], extra["attributes"])
-    digest = search_files.save(index, tmp_path / "index")
-    assert search_files.save(index, tmp_path / "index") == digest
-    again = search_files.load(tmp_path / "index", mapped=mapped)
+    digest = files.save(index, tmp_path / "index")
+    assert files.save(index, tmp_path / "index") == digest
+    again = files.load(tmp_path / "index", mapped=mapped)
     assert (len(again), again.sorted_count(), again.dtype) == (1_050, 1_000, dtype)
     for query in windows(10, seed=5)["vectors"]:
         for where in (ANYWHERE, Where(component=(1,), region=(3, 4))):
@@ -230,17 +230,17 @@ def test_a_saved_index_answers_the_same_bits(tmp_path: Path, mapped: bool, dtype
 def test_an_index_that_was_altered_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     with pytest.raises(BadInput, match="cannot be read"):
-        search_files.load(folder)
-    search_files.save(index_of(windows(100)), folder)
+        files.load(folder)
+    files.save(index_of(windows(100)), folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     vectors = folder / "vectors.npy"
     content = vectors.read_bytes()
     vectors.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(BadInput, match="not as it was saved"):
-        search_files.load(folder)
+        files.load(folder)
     vectors.write_bytes(content)
     wrong: Any
     for wrong in ([], {"format": "other"}, {**manifest, "sorted": 10**6}, {**manifest, "sorted": "1"}):
         (folder / "manifest.json").write_text(json.dumps(wrong))
         with pytest.raises(BadInput):
-            search_files.load(folder)
+            files.load(folder)

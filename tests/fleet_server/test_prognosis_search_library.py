@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fleet_server.prognosis import library as libraries
-from fleet_server.prognosis import search
 from fleet_server.prognosis.library import Library, Neighbours
+from fleet_server.prognosis.search import index
 from models.simulation import simulate_bearings
 
 
@@ -23,7 +23,7 @@ def test_the_index_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     twins = [replace(unit, trajectory_id=f"a:{unit.unit_serial}") for unit in units[:20]]  # ties
     compared = Library([*units, *twins])
     monkeypatch.setattr(libraries, "INDEXED_FROM", 1_000)
-    monkeypatch.setattr(search, "TAIL_ROWS", 1_000)
+    monkeypatch.setattr(index, "TAIL_ROWS", 1_000)
     indexed = Library([*units, *twins])
     assert indexed._index is not None and indexed._index.sorted_count() > 5_000
     assert compared._index is None

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from fleet_server.api.models.demand import Demand
 from fleet_server.api.reads.demand import demand
-from fleet_server.insights.demand_cli import demand_app
+from fleet_server.demand_cli import demand_app
 from fleet_server.store.pool import as_reader, open_pool, transaction
 
 pytestmark = pytest.mark.integration

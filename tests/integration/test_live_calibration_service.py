@@ -17,10 +17,10 @@ from support.database import add_robots, drop_database, new_database, settings_f
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
-from fleet_server.prognosis.cohorts import Cohort, Standing, Verdict
 from fleet_server.prognosis.judgement import MODEL_VERSION
 from fleet_server.prognosis.learning import add_trajectories
 from fleet_server.prognosis.live_calibration import review_cohort, score_case, standing_of
+from fleet_server.prognosis.live_calibration.cohorts import Cohort, Standing, Verdict
 from fleet_server.prognosis.service import learn_from_case, prognose, reproduce
 from fleet_server.resolution.corrections import Correction, correct_outcome
 from fleet_server.resolution.states import ForbiddenTransition

@@ -21,7 +21,7 @@ from fleet_core.errors import BadInput
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
 from fleet_server.prognosis import service, shelf
 from fleet_server.prognosis.history import write_history
-from fleet_server.prognosis.history_cli import history_app
+from fleet_server.prognosis.history.cli import history_app
 from fleet_server.prognosis.learning import add_trajectories
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.service import learn_from_case, prognose, reproduce

@@ -12,7 +12,7 @@ from edge_agent.detection.class_prior import prior_from_json
 from edge_agent.detection.prior import LEVEL_ROWS, levels
 from fleet_core.errors import BadInput
 from models.cli import app
-from models.prior_fitting import Asset, fit_prior
+from models.prior.fitting import Asset, fit_prior
 
 
 def asset(seed: int, rows: int = 300) -> Asset:

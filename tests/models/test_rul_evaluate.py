@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from fleet_core.errors import BadConfig, BadInput
 from fleet_server.prognosis.rul.histories import Histories, Unit
-from models.rul import evaluate, evaluate_few, evaluate_motors, evaluate_turbofans
 from models.rul.engines import run_tasks
-from models.rul.evaluate_cuts import Cuts, coverage_by_phase, cut_rows, joined, judge_last, judge_lives, known_within
-from models.rul.evaluate_tasks import Outcome, Task
+from models.rul.evaluation import command, few, motors, turbofans
+from models.rul.evaluation.cuts import Cuts, coverage_by_phase, cut_rows, joined, judge_last, judge_lives, known_within
+from models.rul.evaluation.tasks import Outcome, Task
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ def test_turbofan_tables_and_floors(cuts: Cuts) -> None:
         *(Outcome(Task("cmapss", "FD001", "test", seed), test, fit_s=1.0) for seed in range(2)),
         Outcome(Task("cmapss", "FD001", "cross-validation", part=0), cuts),
     ]
-    tables = {table.title: table for table in evaluate_turbofans.tables(outcomes)}
+    tables = {table.title: table for table in turbofans.tables(outcomes)}
     row = tables["Turbofans, last cycle of the test engines"].as_json()["rows"][0]
     assert row["seeds"] == 2 and row["RMSE"] == pytest.approx(math.sqrt((36 + 1) / 2), abs=0.01)
     lines = tables["FD001: prognostic metrics"].rows
     assert lines[0][1] == 1.0 and lines[-1][1] == pytest.approx(0.9)
-    floors = {floor.name: floor.met for floor in evaluate_turbofans.floors(outcomes)}
+    floors = {floor.name: floor.met for floor in turbofans.floors(outcomes)}
     assert floors["FD001 RMSE"] and not floors["FD001 80 % interval, all: 95 % CI holds 0.8"]  # all covered: not 80 %
 
 
@@ -114,12 +114,12 @@ def test_pictures_and_report_are_written(cuts: Cuts, tmp_path: Path) -> None:
     outcomes = [
         Outcome(Task("cmapss", "FD001", "test"), cuts),
         Outcome(Task("cmapss", "FD001", "cross-validation"), cuts),
-        Outcome(Task("motors", evaluate_motors.SETS[0], "other physics"), cuts),
+        Outcome(Task("motors", motors.SETS[0], "other physics"), cuts),
         Outcome(Task("drives", "drives", "time split"), figures=_drives()),
         Outcome(Task("few", "battery", "leave-one-out"), refused="two lives"),
     ]
-    report = evaluate.tabulate(outcomes, [("cmapss", "absent")])
-    evaluate._write(tmp_path, report, outcomes)
+    report = command.tabulate(outcomes, [("cmapss", "absent")])
+    command._write(tmp_path, report, outcomes)
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {"report.md", "report.json", "FD001_test.png", "FD001_lives.png", "reliability.png", "coverage.png"}
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -133,19 +133,19 @@ def test_a_cell_ends_at_its_capacity(tmp_path: Path) -> None:
     (tmp_path / "battery").mkdir()
     rows = ["cell,cycle,capacity_ah", "A,1,1.9", "A,2,1.4", "A,3,1.5", "B,1,1.8", "B,2,1.7"]
     (tmp_path / "battery" / "nasa_capacity.csv").write_text("\n".join(rows), encoding="utf-8")
-    lives = evaluate_few.read_lives("battery", tmp_path)
+    lives = few.read_lives("battery", tmp_path)
     assert [(len(life), life.failed) for life in lives] == [(2, True), (2, False)]
-    assert [task.part for task in evaluate_few.tasks(tmp_path, ("battery",))] == [0]
+    assert [task.part for task in few.tasks(tmp_path, ("battery",))] == [0]
     with pytest.raises(BadInput):
-        evaluate_few.read_lives("femto", tmp_path)
+        few.read_lives("femto", tmp_path)
 
 
 def test_tested_motors_follow_other_physics() -> None:
     from models.simulation import Ranges
 
-    assert Ranges() != evaluate_motors.OTHER_RANGES
-    assert evaluate_motors.LIBRARY_SEED + 100 < evaluate_motors.TEST_SEED
-    assert {task.seed for task in evaluate_motors.tasks(None, 2)} == {0, 1}
+    assert Ranges() != motors.OTHER_RANGES
+    assert motors.LIBRARY_SEED + 100 < motors.TEST_SEED
+    assert {task.seed for task in motors.tasks(None, 2)} == {0, 1}
 
 
 @pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.integration)])
@@ -182,13 +182,13 @@ def test_the_command_says_what_is_wrong(arguments: list[str], message: str, monk
     monkeypatch.delenv("FORESTALL_DATA", raising=False)
     app = typer.Typer()
     app.callback()(lambda: None)
-    evaluate.register(app)
+    command.register(app)
     found = CliRunner().invoke(app, ["evaluate", *arguments])
     assert found.exit_code == 2 and message in found.output.replace("\n", "") and "Traceback" not in found.output
 
 
 def test_absent_sets_are_named(tmp_path: Path) -> None:
-    tasks, absent = evaluate.plan(evaluate.Options(tmp_path, ("cmapss", "motors"), seeds=1))
+    tasks, absent = command.plan(command.Options(tmp_path, ("cmapss", "motors"), seeds=1))
     assert [task.corpus for task in tasks] == ["motors"] and absent[0][0] == "cmapss"
 
 

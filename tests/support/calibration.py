@@ -15,9 +15,9 @@ from psycopg.types.json import Jsonb
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
-from fleet_server.prognosis.cohorts import Cohort, Standing, Verdict
 from fleet_server.prognosis.judgement import HORIZONS_H, MODEL_VERSION
 from fleet_server.prognosis.live_calibration import score_case, standing_of
+from fleet_server.prognosis.live_calibration.cohorts import Cohort, Standing, Verdict
 from fleet_server.store.pool import Connection
 
 SIGMA = 0.5  # of the forecasts, in log time

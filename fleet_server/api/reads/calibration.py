@@ -9,9 +9,9 @@ from statistics import fmean, median
 from fleet_core.assets import UNKNOWN_FAILURE_MODE
 from fleet_server.api.models.base import Record
 from fleet_server.api.models.calibration import CalibrationAnswer, CohortCalibration, ReliabilityBin
-from fleet_server.prognosis.cohorts import ALARM, WINDOW, WINDOW_LIVES, coverage_of, drift, lives_of
-from fleet_server.prognosis.live_calibration import scored_of, told_of
-from fleet_server.prognosis.reliability import HORIZON_H, reliability
+from fleet_server.prognosis.live_calibration.cohorts import ALARM, WINDOW, WINDOW_LIVES, coverage_of, drift, lives_of
+from fleet_server.prognosis.live_calibration.reliability import HORIZON_H, reliability
+from fleet_server.prognosis.live_calibration.service import scored_of, told_of
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 

@@ -6,9 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 from fleet_server.api.models.demand import Assumed, Demand, Need, PartDemand, SkillDemand, Unlisted
-from fleet_server.insights import demand_service
-from fleet_server.insights.demand import Assumptions, Line
-from fleet_server.insights.demand_words import part_sentence, skill_sentence
+from fleet_server.insights.demand import Assumptions, Line, part_sentence, service, skill_sentence
 from fleet_server.store.pool import Connection
 
 
@@ -20,7 +18,7 @@ async def demand(
     assumed: Assumptions | None = None,
 ) -> Demand:
     """For the whole fleet, or with ``tenant_id`` for one tenant, without shelves and proposals."""
-    found = await demand_service.read_demand(conn, now, days, tenant_id=tenant_id, assumed=assumed)
+    found = await service.read_demand(conn, now, days, tenant_id=tenant_id, assumed=assumed)
     return Demand(
         at=found.at,
         days=list(found.days),
@@ -39,7 +37,7 @@ async def demand(
     )
 
 
-def _part(line: Line, found: demand_service.Demand) -> PartDemand:
+def _part(line: Line, found: service.Demand) -> PartDemand:
     part_no, centre_id = line.key
     shelf, proposal = line.shelf, line.proposal
     return PartDemand(
@@ -63,7 +61,7 @@ def _part(line: Line, found: demand_service.Demand) -> PartDemand:
     )
 
 
-def _skill(line: Line, found: demand_service.Demand) -> SkillDemand:
+def _skill(line: Line, found: service.Demand) -> SkillDemand:
     engineers = found.engineers.get(line.key, 0) if found.shelves_shown else None
     return SkillDemand(
         skill=line.key[0],

@@ -10,15 +10,17 @@ of its error a forecast, an average of many more members, will not have (:meth:`
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from fleet_core.errors import BadConfig
 from fleet_server.prognosis.rul.histories import Floats
 from fleet_server.prognosis.rul.regimes import Ints
-from fleet_server.prognosis.rul.trees import lgb
 
 MEAN_TREES = 250
 QUANTILE_TREES = 150
@@ -127,3 +129,17 @@ def fit_boosted(
                 found.append(booster.model_to_string())
                 step()
     return tuple(Boosted(tuple(each)) for each in members)
+
+
+@cache
+def lgb() -> Any:
+    """LightGBM, loaded when it is first needed: every other command does without it.
+
+    Raises BadConfig where it is missing, or where the system lacks the OpenMP runtime that its library needs.
+    """
+    try:
+        return importlib.import_module("lightgbm")
+    except ImportError:
+        raise BadConfig("LightGBM is not installed: pip install 'forestall[models]'") from None
+    except OSError as error:
+        raise BadConfig(f"LightGBM cannot be loaded ({error}); on Debian: apt-get install libgomp1") from None

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fleet_core.errors import BadConfig, BadInput
-from fleet_server.prognosis.rul.boosting import Boosted
+from fleet_server.prognosis.rul.boosting import Boosted, lgb
 from fleet_server.prognosis.rul.conformal import Conformal
 from fleet_server.prognosis.rul.features import FeatureModel
 from fleet_server.prognosis.rul.hazard import Hazard
@@ -31,7 +31,6 @@ from fleet_server.prognosis.rul.model import RulModel
 from fleet_server.prognosis.rul.regimes import Regimes
 from fleet_server.prognosis.rul.similarity import Similarity
 from fleet_server.prognosis.rul.training import Lifetimes, RulSettings
-from fleet_server.prognosis.rul.trees import lgb
 
 FORMAT = 3
 MANIFEST = "manifest.json"

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.rul.trees import lgb
+from fleet_server.prognosis.rul.boosting import lgb
 from fleet_server.prognosis.survival import product_limit
 
 Floats = npt.NDArray[np.float64]

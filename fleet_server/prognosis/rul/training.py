@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet_core.errors import BadConfig
-from fleet_server.prognosis.rul.blend import blend_weight
 from fleet_server.prognosis.rul.boosting import Boosted, Question, fit_boosted
 from fleet_server.prognosis.rul.conformal import Conformal, fit_conformal
 from fleet_server.prognosis.rul.curve import SHARES
@@ -186,7 +185,7 @@ class Training:
         if self.limit is not None:
             similar = np.minimum(similar, self.limit)
         own = mean.out_of_fold(self.table[rows], self.folds[rows])
-        return blend_weight(own, similar, self.restricted[rows], self.weight[rows])
+        return _blend_weight(own, similar, self.restricted[rows], self.weight[rows])
 
 
 def _folds(failed: np.ndarray, seed: int) -> Ints:
@@ -241,3 +240,16 @@ def hazard_of(units: Histories, features: FeatureModel, horizons: tuple[float, .
     times = np.concatenate([each.times for each in chosen])
     known = failed[places][unit]
     return fit_hazard(features.tables(chosen), times, unit, ends, known, horizons, seed, weight[places][unit])
+
+
+def _blend_weight(first: Floats, second: Floats, truth: Floats, weight: Floats) -> float:
+    """Share of ``second`` (n,) within 0..1 that leaves the least weighted squared error to ``truth`` (n,).
+
+    Zero when both answers are the same or nothing is known.
+    """
+    known = np.isfinite(first) & np.isfinite(second) & np.isfinite(truth)
+    apart = (second - first)[known]
+    power = float((weight[known] * apart * apart).sum())
+    if power <= 0.0:
+        return 0.0
+    return float(np.clip((weight[known] * apart * (truth - first)[known]).sum() / power, 0.0, 1.0))

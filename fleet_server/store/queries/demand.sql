@@ -1,4 +1,4 @@
--- Statements of fleet_server/insights/demand_service.py; row-level security shows the reader's tenants only.
+-- Statements of fleet_server/insights/demand/service.py; row-level security shows the reader's tenants only.
 
 -- name: installed
 -- Every installed component with its newest prognosis and its open case. A case closed since has settled the prognosis.

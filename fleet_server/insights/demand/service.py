@@ -1,9 +1,9 @@
 """Reads what the demand of the fleet rests on, and answers it for one reader.
 
-The shell around demand.py. It runs in the reader's transaction: row-level security decides whose components, cases and
-prognoses count. Whatever is learned from history (class rates, how often a case uses a part) stays within one tenant
-and jurisdiction, so a tenant's need is the same number whoever reads it. Stock is shared by all tenants: what is on the
-shelves, and what to order, is told only to readers of the whole fleet.
+The shell around ``plan.py``. It runs in the reader's transaction: row-level security decides whose components, cases
+and prognoses count. Whatever is learned from history (class rates, how often a case uses a part) stays within one
+tenant and jurisdiction, so a tenant's need is the same number whoever reads it. Stock is shared by all tenants: what is
+on the shelves, and what to order, is told only to readers of the whole fleet.
 
 The part is the one the planning would reserve: the installed part number if it is on the list, else what fits type and
 model; the centre is the one it would come from first. Only database errors are raised.
@@ -20,7 +20,7 @@ from typing import Any
 
 from fleet_core.assets import COMPONENT_TYPES
 from fleet_server.connectors.parts.own_tables import UNKNOWN_PLACE_H, Config, distance_between_km
-from fleet_server.insights.demand import (
+from fleet_server.insights.demand.plan import (
     OUTLIVED,
     Assumptions,
     History,

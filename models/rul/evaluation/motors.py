@@ -20,8 +20,8 @@ from fleet_server.prognosis.rul.histories import Floats, Histories, Unit
 from fleet_server.prognosis.rul.model import RulModel, RulSettings
 from models.detection_evaluation.report import Table
 from models.rul import metrics
-from models.rul.evaluate_cuts import ACTING_H, Cuts, coverage_by_phase, joined, judge_lives, known_within
-from models.rul.evaluate_tasks import Outcome, Task
+from models.rul.evaluation.cuts import ACTING_H, Cuts, coverage_by_phase, joined, judge_lives, known_within
+from models.rul.evaluation.tasks import Outcome, Task
 from models.simulation import Ranges, simulate_bearings
 
 LIBRARY_UNITS, LIBRARY_SEED = 120, 71_001

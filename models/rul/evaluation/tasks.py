@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.rul.evaluate_cuts import Cuts
+from models.rul.evaluation.cuts import Cuts
 
 
 @dataclass(frozen=True, slots=True)

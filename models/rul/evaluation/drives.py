@@ -7,7 +7,7 @@ from typing import Any
 
 from models.detection_evaluation.report import Floor, Table
 from models.rul.drives import HORIZON_H, evaluate_drives
-from models.rul.evaluate_tasks import Outcome, Task
+from models.rul.evaluation.tasks import Outcome, Task
 
 SPLITS = {"time_split": "the same drives, later", "other_drives": "other drives, later"}
 LIFT_AIM = 50.0

@@ -23,7 +23,7 @@ from enum import StrEnum
 import numpy as np
 
 from fleet_core.errors import BadInput
-from fleet_server.insights.counts import Count, bernoulli_sum, negative_binomial, plus, total
+from fleet_server.insights.demand.counts import Count, bernoulli_sum, negative_binomial, plus, total
 from fleet_server.prognosis.survival import Curve
 
 DAY_H = 24.0

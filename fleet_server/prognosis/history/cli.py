@@ -15,7 +15,8 @@ from rich.table import Table
 
 from fleet_core.clock import clock_from_environment, clock_from_spec
 from fleet_core.errors import ForestallError
-from fleet_server.prognosis.history import CYCLE_H, READERS, Format, History, read_history
+from fleet_server.prognosis.history.files import CYCLE_H, READERS, Format, read_history
+from fleet_server.prognosis.history.units import History
 from fleet_server.prognosis.learning import add_trajectories
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.service import prepare

@@ -19,7 +19,7 @@ from edge_agent.detection.settings import DetectionSettings
 from edge_agent.files import replacing
 from fleet_core.assets import COMPONENT_TYPES
 from fleet_core.errors import BadInput, ForestallError
-from models.prior_fitting import Asset, Fitted, fit_prior
+from models.prior.fitting import Asset, Fitted, fit_prior
 
 MAX_ASSETS = 1000
 FILE_WIDTH = 140

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fleet_server.prognosis.search_blocks import Array, Blocks, Flags, Ints, Rows, members
+from fleet_server.prognosis.search.blocks import Array, Blocks, Flags, Ints, Rows, members
 
 UNBOUNDED = 2**62
 

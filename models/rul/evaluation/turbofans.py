@@ -18,8 +18,8 @@ from fleet_server.prognosis.rul.model import RulModel, RulSettings
 from models.detection_evaluation.report import Floor, Table
 from models.rul import metrics
 from models.rul.cmapss import CAP, load_cmapss
-from models.rul.evaluate_cuts import THIRDS, Cuts, coverage_by_phase, joined, judge_last, judge_lives, per_life
-from models.rul.evaluate_tasks import Outcome, Task
+from models.rul.evaluation.cuts import THIRDS, Cuts, coverage_by_phase, joined, judge_last, judge_lives, per_life
+from models.rul.evaluation.tasks import Outcome, Task
 
 SUBSETS = ("FD001", "FD003")
 FOLDS = 5

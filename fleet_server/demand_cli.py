@@ -1,4 +1,7 @@
-"""``fleet-server demand``: what the fleet will need, and what to order. Failure: one line, exit code 2."""
+"""``fleet-server demand``: what the fleet will need, and what to order. Failure: one line, exit code 2.
+
+It stands above the API, not among the insights, because it prints the API's own answer.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ from fleet_core.errors import BadInput, ForestallError
 from fleet_server.api.models.demand import Demand, Need
 from fleet_server.api.reads.demand import demand as read
 from fleet_server.app import clock_of
-from fleet_server.insights.demand import Assumptions, parse_days
-from fleet_server.insights.demand_words import amount
+from fleet_server.insights.demand import Assumptions, amount, parse_days
 from fleet_server.settings import load_settings
 from fleet_server.store.pool import as_reader, open_pool, transaction
 

@@ -20,19 +20,20 @@ from rich.progress import Progress
 from fleet_core.errors import BadConfig, ForestallError
 from models.detection_evaluation.baselines import optional
 from models.detection_evaluation.report import Report, Table, file_name, show
-from models.rul import evaluate_drives, evaluate_few, evaluate_motors, evaluate_turbofans, plots
+from models.rul import plots
 from models.rul.engines import ENGINES, run_tasks
-from models.rul.evaluate_cuts import ACTING_H, coverage_by_phase, joined, known_within, per_life
-from models.rul.evaluate_tasks import Outcome, Task
+from models.rul.evaluation import drives, few, motors, turbofans
+from models.rul.evaluation.cuts import ACTING_H, coverage_by_phase, joined, known_within, per_life
+from models.rul.evaluation.tasks import Outcome, Task
 
 CORPORA = ("cmapss", "femto", "battery", "drives", "motors")
 FOLDERS = {"cmapss": "cmapss", "femto": "femto", "battery": "battery", "drives": "drives"}
 FILE_WIDTH = 160
 MODULES: dict[str, Any] = {
-    "cmapss": evaluate_turbofans,
-    "few": evaluate_few,
-    "motors": evaluate_motors,
-    "drives": evaluate_drives,
+    "cmapss": turbofans,
+    "few": few,
+    "motors": motors,
+    "drives": drives,
 }
 """By a task's corpus: what does it (``work``) and tells it (``tables``)."""
 
@@ -90,10 +91,10 @@ def plan(options: Options) -> tuple[list[Task], list[tuple[str, str]]]:
     chosen = [name for name in options.only if name not in missing]
     found: list[Task] = []
     if options.data is not None:
-        found += evaluate_turbofans.tasks(options.data, options.seeds) if "cmapss" in chosen else []
-        found += evaluate_few.tasks(options.data, chosen)
+        found += turbofans.tasks(options.data, options.seeds) if "cmapss" in chosen else []
+        found += few.tasks(options.data, chosen)
         found += [Task("drives", "drives", "time split", data=options.data)] if "drives" in chosen else []
-    found += evaluate_motors.tasks(options.data, min(options.seeds, 3)) if "motors" in chosen else []
+    found += motors.tasks(options.data, min(options.seeds, 3)) if "motors" in chosen else []
     return found, list(missing.items())
 
 
@@ -108,7 +109,7 @@ def tabulate(outcomes: Sequence[Outcome], absent: Sequence[tuple[str, str]] = ()
     tables = [table for module in MODULES.values() for table in module.tables(came)]
     refused = [*absent, *((each.task.title, each.refused) for each in outcomes if each.refused)]
     tables += [Table("Not evaluated", ("set", "reason"), refused)] if refused else []
-    return Report(tables, [*evaluate_turbofans.floors(came), *evaluate_drives.floors(came)])
+    return Report(tables, [*turbofans.floors(came), *drives.floors(came)])
 
 
 def register(app: typer.Typer) -> None:
@@ -152,25 +153,23 @@ def _write(out: Path, report: Report, outcomes: Sequence[Outcome]) -> None:
 
 def _draw(out: Path, outcomes: Sequence[Outcome]) -> None:
     coverages = {}
-    for name in evaluate_turbofans.SUBSETS:
+    for name in turbofans.SUBSETS:
         mine = [each for each in outcomes if each.task.name == name and each.cuts is not None]
         first = next((each.cuts for each in mine if each.task.kind == "test"), None)
         if first is not None:
-            plots.plot_last(out / file_name(f"{name}_test"), f"{name} test engines", first, evaluate_turbofans.CAP)
+            plots.plot_last(out / file_name(f"{name}_test"), f"{name} test engines", first, turbofans.CAP)
         folds = [each.cuts for each in mine if each.task.kind == "cross-validation" and each.cuts is not None]
         if folds:
             lives = per_life(joined(folds))
-            plots.plot_fans(
-                out / file_name(f"{name}_lives"), f"{name}: lives not learned from", lives, evaluate_turbofans.ALPHA
-            )
+            plots.plot_fans(out / file_name(f"{name}_lives"), f"{name}: lives not learned from", lives, turbofans.ALPHA)
             coverages[name] = coverage_by_phase(joined(folds))
     curves = {}
-    for name in evaluate_motors.SETS:
-        cuts = evaluate_motors.cuts_of(outcomes, name)
+    for name in motors.SETS:
+        cuts = motors.cuts_of(outcomes, name)
         if cuts is not None:
             curves[name] = known_within(cuts, ACTING_H)[:2]
             coverages[name] = coverage_by_phase(cuts)
     if curves:
         plots.plot_reliability(out / "reliability.png", f"P(failure within {ACTING_H:g} h)", curves)
     if coverages:
-        plots.plot_coverage(out / "coverage.png", coverages, evaluate_turbofans.LEVEL)
+        plots.plot_coverage(out / "coverage.png", coverages, turbofans.LEVEL)

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.search import SignatureIndex
-from fleet_server.prognosis.search_blocks import Array, Rows
+from fleet_server.prognosis.search.blocks import Array, Rows
+from fleet_server.prognosis.search.index import SignatureIndex
 
 FORMAT = "forestall-signature-index/1"
 MANIFEST = "manifest.json"

@@ -18,8 +18,8 @@ from fleet_server.prognosis.rul.histories import Histories, Unit
 from fleet_server.prognosis.rul.model import RulModel, RulSettings
 from models.detection_evaluation.report import Table
 from models.rul import metrics
-from models.rul.evaluate_cuts import Cuts, joined, judge_lives
-from models.rul.evaluate_tasks import Outcome, Task
+from models.rul.evaluation.cuts import Cuts, joined, judge_lives
+from models.rul.evaluation.tasks import Outcome, Task
 
 END_OF_LIFE_AH = 1.4
 FEMTO_STEP_H = 10.0 / 3600.0

@@ -26,7 +26,7 @@ import numpy as np
 
 from fleet_core.assets import UNKNOWN_FAILURE_MODE
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.history_units import History, Source, healthy_level, point
+from fleet_server.prognosis.history.units import History, Source, healthy_level, point
 from fleet_server.prognosis.signatures import Floats
 
 CELL_END_AH = 1.4

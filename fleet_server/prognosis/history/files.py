@@ -1,4 +1,4 @@
-"""Degradation histories from files: our own trajectory CSV and recorded public sets (see ``history_sets``).
+"""Degradation histories from files: our own trajectory CSV and recorded public sets (see ``sets.py``).
 
 Input is hostile: sizes are bounded, every unit is checked, an unusable unit or row is refused with its reason and the
 rest goes on. ``.gz`` is read and written as such. A row costs 16 bytes while a file is read, whatever it holds.
@@ -27,12 +27,10 @@ import numpy as np
 
 from fleet_core.assets import FAILURE_MODES, UNKNOWN_FAILURE_MODE, component_type
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.history_sets import read_battery, read_femto, read_ims
-from fleet_server.prognosis.history_units import History, Reader, Source, healthy_level, point
+from fleet_server.prognosis.history.sets import read_battery, read_femto, read_ims
+from fleet_server.prognosis.history.units import History, Reader, Source, healthy_level, point
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.signatures import Floats
-
-__all__ = ["History", "healthy_level", "read_history", "write_history"]
 
 Format = Literal["trajectory-csv", "ims", "femto", "nasa-battery"]
 MAX_ROWS = 2_000_000

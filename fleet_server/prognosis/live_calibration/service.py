@@ -28,7 +28,8 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import from_us
 from fleet_server.audit.log import record
-from fleet_server.prognosis.cohorts import (
+from fleet_server.prognosis.learning import case_course, case_record
+from fleet_server.prognosis.live_calibration.cohorts import (
     WINDOW,
     Cohort,
     Life,
@@ -40,9 +41,8 @@ from fleet_server.prognosis.cohorts import (
     lives_of,
     review,
 )
-from fleet_server.prognosis.learning import case_course, case_record
-from fleet_server.prognosis.reliability import HORIZON_H, Told, reliability
-from fleet_server.prognosis.scoring import Forecasted, Score, score
+from fleet_server.prognosis.live_calibration.reliability import HORIZON_H, Told, reliability
+from fleet_server.prognosis.live_calibration.scoring import Forecasted, Score, score
 from fleet_server.prognosis.shelf import rows
 from fleet_server.store.sql import queries
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from fleet_server.insights.demand import Line, Need
+from fleet_server.insights.demand.plan import Line, Need
 
 
 def part_sentence(line: Line, now: datetime) -> str:

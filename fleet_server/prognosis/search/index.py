@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.search_blocks import (
+from fleet_server.prognosis.search.blocks import (
     ATTRIBUTES,
     Array,
     Flags,
@@ -38,7 +38,7 @@ from fleet_server.prognosis.search_blocks import (
     listed_by_kind,
     sorted_order,
 )
-from fleet_server.prognosis.search_walk import Search
+from fleet_server.prognosis.search.walk import Search
 
 TAIL_ROWS = 50_000
 FEW_ROWS = 8_192

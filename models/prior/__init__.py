@@ -1,0 +1,1 @@
+"""Priors of component types for the agent: fitted on many healthy assets of a class."""
