@@ -7,7 +7,7 @@ ARGS ?=
 SUITES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak
+.PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak mutate
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -48,6 +48,9 @@ check: setup-dev ## Style, types, import rules, dependencies, generated code
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry .
 	$(BIN)/python deploy/proto.py --check
+
+mutate: setup-dev ## Small faults in the cores, noticed or not; ARGS="--module fleet_core.batches --sample 150 --seed 1"
+	@$(BIN)/python -m tests.mutation $(ARGS)
 
 soak: setup-dev packages ## Long seeded fault campaign; ARGS="--rounds 20 --seed 1"
 	@$(BIN)/python -m tests.simulation.campaign $(ARGS)

@@ -21,7 +21,7 @@ from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ACTS
 from fleet_server.resolution.records import CaseFile, Row, change_case, intend, lock_case, note, settle
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import ActEvent, ActState
+from fleet_server.resolution.states import ActEvent, ActState, next_act_state
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -105,7 +105,9 @@ async def put_off(
 ) -> None:
     """Try later with back-off; a permanent error, or the last allowed attempt, becomes a question to a person."""
     policy, attempts = file.policy, act["attempts"] + 1
-    state = ActState.UNKNOWN if unknown else ActState(act["state"])
+    state = ActState(act["state"])
+    if unknown:
+        state = next_act_state(state, ActEvent.LOSE)
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
         due_at = later(rt, min(policy.backoff_s(attempts), RETRY_CAP_S))

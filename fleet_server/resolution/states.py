@@ -49,8 +49,6 @@ class ActState(StrEnum):
     REFUSED = "refused"
     UNKNOWN = "unknown"
     CONSUMED = "consumed"
-    EXPIRED = "expired"
-    DECLINED = "declined"
     RELEASED = "released"
 
 
@@ -60,8 +58,6 @@ class ActEvent(StrEnum):
     LOSE = "lose"
     ABSENT = "absent"
     CONSUME = "consume"
-    EXPIRE = "expire"
-    DECLINE = "decline"
     RELEASE = "release"
 
 
@@ -100,8 +96,6 @@ ACT_TRANSITIONS: Mapping[tuple[ActState, ActEvent], ActState] = {
     (ActState.UNKNOWN, ActEvent.ABSENT): ActState.INTENDED,
     (ActState.UNKNOWN, ActEvent.RELEASE): ActState.RELEASED,
     (ActState.HELD, ActEvent.CONSUME): ActState.CONSUMED,
-    (ActState.HELD, ActEvent.EXPIRE): ActState.EXPIRED,
-    (ActState.HELD, ActEvent.DECLINE): ActState.DECLINED,
     (ActState.HELD, ActEvent.RELEASE): ActState.RELEASED,
 }
 
@@ -111,12 +105,12 @@ _E = TypeVar("_E", bound=StrEnum)
 
 def next_case_state(state: CaseState, event: CaseEvent) -> CaseState:
     """The state after ``event``. Raises ForbiddenTransition."""
-    return _next(CASE_TRANSITIONS, state, event, "case")
+    return _next(CASE_TRANSITIONS, state, event, "a case")
 
 
 def next_act_state(state: ActState, event: ActEvent) -> ActState:
     """The state after ``event``. Raises ForbiddenTransition."""
-    return _next(ACT_TRANSITIONS, state, event, "act")
+    return _next(ACT_TRANSITIONS, state, event, "an act")
 
 
 def mermaid(table: Mapping[tuple[_S, _E], _S]) -> str:
@@ -133,7 +127,7 @@ def _next(table: Mapping[tuple[_S, _E], _S], state: _S, event: _E, noun: str) ->
     try:
         return table[(state, event)]
     except KeyError:
-        raise ForbiddenTransition(f"a {noun} that is {state} cannot {event}") from None
+        raise ForbiddenTransition(f"{noun} that is {state} cannot {event}") from None
 
 
 if __name__ == "__main__":

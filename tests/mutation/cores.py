@@ -1,0 +1,51 @@
+"""Which cores are mutated, which tests must notice, and which changes nobody could notice.
+
+The tests of a core are pure and quick: no server, no broker, no network. A mutant that none of them notices survives,
+even if a story of minutes would have found it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CORES: dict[str, tuple[str, ...]] = {
+    "edge_agent.detection.fuse": ("tests/edge_agent/test_detect_fuse.py",),
+    "edge_agent.outbox": ("tests/edge_agent/test_agent_outbox.py",),
+    "edge_agent.uplink.session": ("tests/edge_agent/test_agent_session.py",),
+    "firmware_bridge.session": ("tests/firmware_bridge/test_bridge_session.py",),
+    "fleet_core.batches": ("tests/fleet_core/test_wire_batches.py",),
+    "fleet_core.sparkplug.payload": ("tests/fleet_core/test_wire_sparkplug.py",),
+    "fleet_server.ingest.session": ("tests/fleet_server/test_ingest_session.py",),
+    "fleet_server.resolution.window_choice": ("tests/fleet_server/test_resolution_window_choice.py",),
+    "fleet_server.resolution.policy": ("tests/fleet_server/test_resolution_policy.py",),
+    "fleet_server.resolution.states": ("tests/fleet_server/test_resolution_states.py",),
+}
+"""Module, or package (then all of its modules), and the tests that must kill its mutants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalent:
+    """A change that no test can notice: where (class and function), which, and why not."""
+
+    module: str
+    scope: str
+    change: str
+    reason: str
+
+
+EQUIVALENTS: tuple[Equivalent, ...] = ()
+
+
+def sources(core: str) -> Iterator[tuple[str, Path]]:
+    """The modules of a core with their files. Raises KeyError for what is no core."""
+    CORES[core]
+    path = ROOT.joinpath(*core.split("."))
+    if not path.is_dir():
+        yield core, path.with_suffix(".py")
+        return
+    for file in sorted(path.glob("*.py")):
+        yield (core if file.stem == "__init__" else f"{core}.{file.stem}"), file
