@@ -1,7 +1,9 @@
-"""Vocabulary of the physical world: asset classes, components, failure modes, units.
+"""Vocabulary of the physical world: asset classes, component types, failure modes, units.
 
-Failure modes and mechanisms carry ISO 14224:2016 codes (tables B.6 to B.15 and B.2); units are UCUM codes
-(https://ucum.org). These are names and facts only; no thresholds live here.
+What is known of a component type stands here and nowhere else: detection, prognosis and repair read it. Failure modes
+and mechanisms carry ISO 14224:2016 codes (tables B.6 to B.15 and B.2); units are UCUM codes (https://ucum.org).
+No thresholds live here. The confidences of rules are plain judgement, ordered by how specific the evidence is; they are
+no frequencies.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fleet_core.errors import BadInput
+from fleet_core.failure_rules import Confirmation, Direction, Family, ModeRule, falls, rises
 
 
 class AssetClass(StrEnum):
@@ -20,63 +23,286 @@ class AssetClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureMode:
-    """``iso_mode`` is the ISO 14224 failure mode (how it shows), ``iso_mechanism`` the mechanism behind it."""
+    """``iso_mode`` is the ISO 14224 failure mode (how it shows), ``iso_mechanism`` the mechanism behind it; ``verb``
+    says what a unit did in the end: it "seized"."""
 
     code: str
     label: str
     iso_mode: str
     iso_mechanism: str
+    verb: str = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentType:
-    """A kind of maintainable item. ``indicator`` is the vital that best follows its degradation."""
+    """A kind of maintainable item, and all that detection, prognosis and repair know of it.
+
+    ``indicator`` is the vital that best follows its degradation (part of the vital's name), ``indicator_unit`` its UCUM
+    unit and ``degrades`` the way it goes as the item wears. ``may_stand_still``: it may be meant to rest, so that a
+    standstill is neither judged nor learnt; where it is False a standstill is a fault. ``rules`` say which evidence
+    speaks for which of ``failure_modes``. ``skill`` is what an engineer must have, ``playbook`` what they are asked to
+    do. Raises BadInput when a rule names a mode the type does not have, or when there is nothing to do.
+    """
 
     code: str
     label: str
     failure_modes: tuple[str, ...]
-    skill: str
+    rules: tuple[ModeRule, ...]
     indicator: str
     indicator_unit: str
+    degrades: Direction
+    may_stand_still: bool
+    skill: str
+    playbook: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if foreign := {rule.mode for rule in self.rules} - set(self.failure_modes):
+            raise BadInput("component_type", f"{self.code}: a rule names {', '.join(sorted(foreign))}, not its mode")
+        if not self.playbook:
+            raise BadInput("component_type", f"{self.code}: no step in its playbook")
 
 
 UNKNOWN_FAILURE_MODE = "unknown"
+BEARING_SEIZURE, BEARING_SPALLING, BATTERY_FADE = "bearing_seizure", "bearing_spalling", "battery_fade"
+"""Modes that code names: those of recorded and simulated lives."""
+DEFECT_LINE_MODE = BEARING_SPALLING
+"""What a bearing defect's own line in the envelope speaks for, on any type: motors, fans and pumps turn in bearings."""
 
 FAILURE_MODES: dict[str, FailureMode] = {
     mode.code: mode
     for mode in (
-        FailureMode("bearing_seizure", "Bearing seizure", "BRD", "2.4 wear"),
-        FailureMode("bearing_spalling", "Bearing surface fatigue", "VIB", "2.6 fatigue"),
-        FailureMode("motor_overheating", "Motor overheating", "OHE", "2.7 overheating"),
-        FailureMode("host_overheating", "Host overheating", "OHE", "2.7 overheating"),
+        FailureMode(BEARING_SEIZURE, "Bearing seizure", "BRD", "2.4 wear", "seized"),
+        FailureMode(BEARING_SPALLING, "Bearing surface fatigue", "VIB", "2.6 fatigue"),
+        FailureMode("motor_overheating", "Motor overheating", "OHE", "2.7 overheating", "overheated"),
+        FailureMode("host_overheating", "Host overheating", "OHE", "2.7 overheating", "overheated"),
         FailureMode("disk_failure", "Disk failure", "BRD", "3.0 instrument failure"),
         FailureMode("fan_degradation", "Fan degradation", "LOO", "2.4 wear"),
-        FailureMode("battery_fade", "Battery capacity fade", "LOO", "2.0 material failure"),
+        FailureMode(BATTERY_FADE, "Battery capacity fade", "LOO", "2.0 material failure"),
         FailureMode("pump_cavitation", "Pump cavitation", "VIB", "2.1 cavitation"),
-        FailureMode("pump_blockage", "Pump blockage", "PLU", "5.1 blockage/plugged"),
-        FailureMode("pump_leakage", "Pump leakage", "ELP", "1.1 leakage"),
+        FailureMode("pump_blockage", "Pump blockage", "PLU", "5.1 blockage/plugged", "blocked"),
+        FailureMode("pump_leakage", "Pump leakage", "ELP", "1.1 leakage", "leaked"),
         FailureMode(UNKNOWN_FAILURE_MODE, "Unknown", "UNK", "6.4 unknown"),
     )
 }
+
+BEARING, MOTOR, HOST, BATTERY = "bearing", "motor", "host", "battery"
+"""Types that code names: where a source or a reader of recorded lives says of what kind its component is."""
+
+_WEAR = (Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE, Family.TEMPERATURE, Family.VIBRATION_SPECTRUM)
+_FAN = (Family.SPEED, Family.VIBRATION_LEVEL, Family.TEMPERATURE, Family.CURRENT)
+_CELL = (Family.CAPACITY, Family.CURRENT, Family.TEMPERATURE)
+_PUMP = (Family.FLOW, Family.PRESSURE, Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE, Family.CURRENT)
+_ROUGH = rises(Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE, Family.VIBRATION_SPECTRUM)
+_EFFORT = rises(Family.CURRENT, Family.PRESSURE)
+
+
+def _overheating(mode: str) -> ModeRule:
+    """Hot without shaking; a current that is high as well says where the heat comes from."""
+    return ModeRule(
+        mode=mode,
+        confidence=0.7,
+        when=(rises(Family.TEMPERATURE),),
+        unless=rises(Family.VIBRATION_LEVEL),
+        confirmed_by=(Confirmation(rises(Family.CURRENT), 0.1), Confirmation(falls(Family.SPEED), 0.1)),
+        reasons=(Family.TEMPERATURE, Family.CURRENT, Family.SPEED),
+    )
+
 
 COMPONENT_TYPES: dict[str, ComponentType] = {
     kind.code: kind
     for kind in (
         ComponentType(
-            "bearing", "Drive bearing", ("bearing_seizure", "bearing_spalling"), "drive-mechanics", "vibration", "[g]"
+            code=BEARING,
+            label="Drive bearing",
+            failure_modes=(BEARING_SEIZURE, BEARING_SPALLING),
+            rules=(
+                ModeRule(
+                    mode=BEARING_SEIZURE,
+                    confidence=0.5,
+                    when=(rises(Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE),),
+                    confirmed_by=(
+                        Confirmation(rises(Family.VIBRATION_SHAPE), 0.15),
+                        Confirmation(rises(Family.TEMPERATURE), 0.2),
+                    ),
+                    reasons=_WEAR,
+                    untyped=True,
+                ),
+                ModeRule(
+                    mode=BEARING_SEIZURE,
+                    confidence=0.4,
+                    when=(rises(Family.VIBRATION_SPECTRUM) + falls(Family.VIBRATION_SPECTRUM),),
+                    reasons=_WEAR,
+                    untyped=True,
+                ),
+            ),
+            indicator="vibration",
+            indicator_unit="[g]",
+            degrades=Direction.RISES,
+            may_stand_still=True,
+            skill="drive-mechanics",
+            playbook=(
+                "Measure vibration at the drive end and compare it with the evidence.",
+                "Replace the bearing; check the shaft seat and the lubrication.",
+            ),
         ),
-        ComponentType("motor", "Drive motor", ("motor_overheating",), "drive-mechanics", "temperature", "Cel"),
-        ComponentType("disk", "Disk", ("disk_failure",), "server-hardware", "reallocated_sectors", "1"),
-        ComponentType("fan", "Fan", ("fan_degradation",), "server-hardware", "speed", "/min"),
-        ComponentType("host", "Host", ("host_overheating",), "server-hardware", "temperature", "Cel"),
-        ComponentType("battery", "Battery", ("battery_fade",), "medical-devices", "capacity", "A.h"),
         ComponentType(
-            "pump",
-            "Pump",
-            ("pump_cavitation", "pump_blockage", "pump_leakage"),
-            "drive-mechanics",
-            "vibration",
-            "[g]",
+            code=MOTOR,
+            label="Drive motor",
+            failure_modes=("motor_overheating",),
+            rules=(_overheating("motor_overheating"),),
+            indicator="temperature",
+            indicator_unit="Cel",
+            degrades=Direction.RISES,
+            may_stand_still=True,
+            skill="drive-mechanics",
+            playbook=(
+                "Check ventilation and load current.",
+                "Replace the motor; verify its direction and temperature.",
+            ),
+        ),
+        ComponentType(
+            code="disk",
+            label="Disk",
+            failure_modes=("disk_failure",),
+            rules=(
+                ModeRule(
+                    mode="disk_failure",
+                    confidence=0.6,
+                    when=(rises(Family.OTHER) + falls(Family.OTHER),),
+                    reasons=(Family.TEMPERATURE,),
+                    because="its own error counters moved",
+                ),
+            ),
+            indicator="reallocated_sectors",
+            indicator_unit="1",
+            degrades=Direction.RISES,
+            may_stand_still=False,
+            skill="server-hardware",
+            playbook=(
+                "Confirm by serial number and bay light that it is this disk.",
+                "Replace it and start the rebuild.",
+            ),
+        ),
+        ComponentType(
+            code="fan",
+            label="Fan",
+            failure_modes=("fan_degradation",),
+            rules=(
+                ModeRule(
+                    mode="fan_degradation",
+                    confidence=0.7,
+                    when=(falls(Family.SPEED),),
+                    corroborated=0.15,
+                    reasons=_FAN,
+                ),
+                ModeRule(
+                    mode="fan_degradation",
+                    confidence=0.6,
+                    when=(rises(Family.VIBRATION_LEVEL),),
+                    reasons=_FAN,
+                ),
+                ModeRule(
+                    mode="fan_degradation",
+                    confidence=0.4,
+                    when=(rises(Family.TEMPERATURE, Family.CURRENT, Family.SPEED),),
+                    reasons=_FAN,
+                ),
+            ),
+            indicator="speed",
+            indicator_unit="/min",
+            degrades=Direction.FALLS,
+            may_stand_still=False,
+            skill="server-hardware",
+            playbook=("Clean the intake.", "Replace the fan; verify speed and rack temperature."),
+        ),
+        ComponentType(
+            code=HOST,
+            label="Host",
+            failure_modes=("host_overheating",),
+            rules=(_overheating("host_overheating"),),
+            indicator="temperature",
+            indicator_unit="Cel",
+            degrades=Direction.RISES,
+            may_stand_still=False,
+            skill="server-hardware",
+            playbook=("Find and mend what the evidence shows.",),
+        ),
+        ComponentType(
+            code=BATTERY,
+            label="Battery",
+            failure_modes=(BATTERY_FADE,),
+            rules=(
+                ModeRule(
+                    mode=BATTERY_FADE,
+                    confidence=0.75,
+                    when=(falls(Family.CAPACITY),),
+                    corroborated=0.1,
+                    reasons=_CELL,
+                    untyped=True,
+                ),
+                ModeRule(
+                    mode=BATTERY_FADE,
+                    confidence=0.5,
+                    when=(falls(Family.CURRENT) + rises(Family.TEMPERATURE),),
+                    reasons=_CELL,
+                ),
+            ),
+            indicator="capacity",
+            indicator_unit="A.h",
+            degrades=Direction.FALLS,
+            may_stand_still=True,
+            skill="medical-devices",
+            playbook=("Take the device off the patient first.", "Replace the battery; run the capacity test."),
+        ),
+        # Too little flow, and what goes with it: effort is a blockage, shaking cavitation, neither a leak.
+        ComponentType(
+            code="pump",
+            label="Pump",
+            failure_modes=("pump_cavitation", "pump_blockage", "pump_leakage"),
+            rules=(
+                ModeRule(
+                    mode="pump_blockage",
+                    confidence=0.75,
+                    when=(falls(Family.FLOW), _EFFORT),
+                    reasons=_PUMP,
+                    untyped=True,
+                ),
+                ModeRule(
+                    mode="pump_cavitation",
+                    confidence=0.75,
+                    when=(falls(Family.FLOW, Family.PRESSURE), _ROUGH),
+                    reasons=_PUMP,
+                    untyped=True,
+                ),
+                ModeRule(
+                    mode="pump_leakage",
+                    confidence=0.45,
+                    when=(falls(Family.PRESSURE),),
+                    unless=_EFFORT,
+                    confirmed_by=(Confirmation(rises(Family.FLOW) + falls(Family.FLOW), 0.15),),
+                    reasons=_PUMP,
+                    untyped=True,
+                ),
+                ModeRule(
+                    mode="pump_blockage",
+                    confidence=0.4,
+                    when=(falls(Family.FLOW),),
+                    reasons=_PUMP,
+                    untyped=True,
+                ),
+                ModeRule(
+                    mode="pump_cavitation",
+                    confidence=0.45,
+                    when=(_ROUGH,),
+                    reasons=_PUMP,
+                ),
+            ),
+            indicator="vibration",
+            indicator_unit="[g]",
+            degrades=Direction.RISES,
+            may_stand_still=True,
+            skill="drive-mechanics",
+            playbook=("Check inlet pressure and strainer.", "Replace the pump; verify flow and vibration."),
         ),
     )
 }
@@ -102,6 +328,21 @@ UNITS: dict[str, str] = {
 }
 """UCUM code -> how it is written on a page (``[g]`` is standard acceleration of free fall)."""
 
+FAMILY_OF_UNIT: dict[str, Family] = {
+    "[g]": Family.VIBRATION_LEVEL,
+    "m/s2": Family.VIBRATION_LEVEL,
+    "mm/s": Family.VIBRATION_LEVEL,
+    "Cel": Family.TEMPERATURE,
+    "A": Family.CURRENT,
+    "V": Family.CURRENT,
+    "W": Family.CURRENT,
+    "/min": Family.SPEED,
+    "bar": Family.PRESSURE,
+    "L/min": Family.FLOW,
+    "A.h": Family.CAPACITY,
+}
+"""What a vital in this unit measures; other units say nothing of it, then its name tells."""
+
 
 def component_type(code: str) -> ComponentType:
     """Look up a component type. Raises BadInput."""
@@ -109,6 +350,29 @@ def component_type(code: str) -> ComponentType:
         return COMPONENT_TYPES[code]
     except KeyError:
         raise BadInput("component_type", f"{code!r} is not one of {', '.join(sorted(COMPONENT_TYPES))}") from None
+
+
+def rules_for(code: str) -> tuple[ModeRule, ...]:
+    """The rules by which evidence on a component of this type is read; for "" those that hold without knowing the type.
+
+    An unlisted type has none.
+    """
+    if code:
+        kind = COMPONENT_TYPES.get(code)
+        return kind.rules if kind is not None else ()
+    return tuple(rule for kind in COMPONENT_TYPES.values() for rule in kind.rules if rule.untyped)
+
+
+def indicator_falls(code: str) -> bool:
+    """Does the indicator of this type fall as a component degrades? Of an unlisted type: no."""
+    kind = COMPONENT_TYPES.get(code)
+    return kind is not None and kind.degrades is Direction.FALLS
+
+
+def may_stand_still(code: str) -> bool:
+    """May a component of this type be meant to rest? Of an unlisted type nothing is known: it may."""
+    kind = COMPONENT_TYPES.get(code)
+    return kind is None or kind.may_stand_still
 
 
 def failure_mode(code: str) -> FailureMode:

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from edge_agent.acquisition.api import Sink, SourceDeps
+from fleet_core.assets import HOST
 from fleet_core.errors import BadConfig, Retryable
 from fleet_core.telemetry import ComponentSpec, MetricSpec, Sample, now_us
 
@@ -80,7 +81,7 @@ class LinuxHost:
         )
         components = self._deps.asset.components
         if slot and all(each.slot != slot for each in components):
-            components = (*components, ComponentSpec(slot, "host", self._deps.asset.serial))
+            components = (*components, ComponentSpec(slot, HOST, self._deps.asset.serial))
         await sink.describe(dataclasses.replace(self._deps.asset, metrics=metrics, components=components))
         while True:
             await clock.sleep(self._config.period_s)

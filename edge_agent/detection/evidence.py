@@ -22,6 +22,7 @@ from edge_agent.detection.learn import HealthyModel, channel_limits
 from edge_agent.detection.recursion import Smoother
 from edge_agent.detection.settings import DetectionSettings
 from fleet_core.assets import COMPONENT_TYPES, unit_label
+from fleet_core.failure_rules import Family
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, MetricSpec
 
 FINDING_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:forestall:finding")
@@ -30,10 +31,7 @@ MAX_REASON = 120
 FAST, SLOW = 0.3, 0.05
 _COURSE = Smoother((FAST, SLOW))
 
-FAMILIES = (
-    "vibration_level", "vibration_shape", "vibration_spectrum", "temperature", "current", "speed", "pressure", "flow",
-    "capacity", "other",
-)  # fmt: skip
+FAMILIES = tuple(Family)
 STATISTICS = ("level", "pca", "ewma", "cusum")
 SIGNATURE = (
     *(f"{family}.deviation" for family in FAMILIES),
@@ -201,7 +199,7 @@ def signature(
     subject: Subject, course: Course, judge: ComponentJudge, ratios: Mapping[str, float]
 ) -> tuple[float, ...]:
     """The fingerprint, laid out as ``SIGNATURE``."""
-    groups: dict[str, list[int]] = {name: [] for name in FAMILIES}
+    groups: dict[Family, list[int]] = {name: [] for name in FAMILIES}
     for index, channel in enumerate(subject.channels):
         groups[family(channel)].append(index)
     deviation, trend = compressed(course.fast), compressed(course.fast - course.slow)

@@ -30,7 +30,7 @@ from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.slot import Slot
 from edge_agent.detection.tracer import Tracer
 from edge_agent.detection.waves import Waves
-from fleet_core.assets import AssetClass
+from fleet_core.assets import AssetClass, may_stand_still
 from fleet_core.errors import BadConfig, BadInput
 from fleet_core.plugins import parse_config
 from fleet_core.telemetry import MAX_CHANNELS, MAX_WAVEFORM_SAMPLES, MetricSpec, Sample, Waveform
@@ -41,8 +41,6 @@ if TYPE_CHECKING:  # the description only; detection itself stays free of clocks
 WHOLE_ASSET = "asset"
 SNAPSHOT_VERSION = 2
 KEPT_WAVEFORMS = 3
-NEVER_STAND = ("fan", "host", "disk")
-"""Components of which a standstill is a fault."""
 NEWS = 0.8
 """Novelty at and above this is worth a flag of its own."""
 
@@ -85,7 +83,7 @@ class _AssetDetection:
             subject = Subject(
                 description.device_id, slot, known.type if known else "", known.serial if known else "", channels
             )
-            stands = description.asset_class is not AssetClass.SERVER and subject.type not in NEVER_STAND
+            stands = description.asset_class is not AssetClass.SERVER and may_stand_still(subject.type)
             self._slots[slot] = Slot(subject, tuple(self._regime_of), settings, self._count, stands)
         self._slot_of = {name: slot for slot in self._slots.values() for name in slot.channel_of}
         self._identity = _digest(description.device_id, self._slots.values(), self._regime_of, settings)

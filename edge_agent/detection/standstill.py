@@ -27,9 +27,9 @@ from edge_agent.detection.baseline import FloatArray, IntArray
 
 SPEED_WORDS = frozenset(("speed", "rpm"))
 ACTIVITY_WORDS = SPEED_WORDS | {"load", "duty", "throttle"}
-OTHER_WORDS = frozenset((
-    "fan", "blower", "wind", "cpu", "gpu", "disk", "memory", "network", "link", "request", "requests", "temperature",
-))  # fmt: skip
+OTHER_WORDS = frozenset(
+    "fan blower wind cpu gpu disk memory network link request requests temperature".split()  # noqa: SIM905 words in names
+)
 """Whose load or speed says nothing of whether a machine is meant to run; a fan that stands is broken."""
 WITNESS_WORDS = frozenset(("current", "power", "torque", "flow", "vibration", "acceleration"))
 SHAPES = frozenset(("kurtosis", "crest", "skewness", "factor", "frequency", "temperature"))

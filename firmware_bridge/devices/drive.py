@@ -15,6 +15,7 @@ from firmware_bridge.devices.drive_model import SAMPLE_RATE_HZ, DriveModel, Driv
 from firmware_bridge.devices.endpoint import Burst, Record, Row
 from firmware_bridge.messages import AckStatus, CommandKind, Describe, Hello, MetricInfo
 from firmware_bridge.waveforms import quantised
+from fleet_core import assets
 from fleet_core.errors import BadConfig
 from fleet_core.telemetry import ComponentSpec
 
@@ -69,8 +70,8 @@ class SimulatedDrive:
     def hello(self, boot: int) -> Hello:
         me = self._identity
         components = (
-            ComponentSpec(BEARING, "bearing", me.bearing_serial, me.bearing_part_no),
-            ComponentSpec(MOTOR, "motor", me.motor_serial, me.motor_part_no),
+            ComponentSpec(BEARING, assets.BEARING, me.bearing_serial, me.bearing_part_no),
+            ComponentSpec(MOTOR, assets.MOTOR, me.motor_serial, me.motor_part_no),
         )
         return Hello(me.model, me.serial, me.firmware, boot, components, TICK_HZ)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fleet_core.assets import UNKNOWN_FAILURE_MODE, failure_mode
+from fleet_core.assets import UNKNOWN_FAILURE_MODE, failure_mode, indicator_falls
 from fleet_server.prognosis.calibration import Calibration
 from fleet_server.prognosis.library import FLAT_RATIO, HIGHEST_NOISE, Library, Neighbours
 from fleet_server.prognosis.signatures import BIN_EDGES_H, Flags, Floats, course_signature, height
@@ -28,9 +28,6 @@ MIN_UNITS = 8
 MAX_AGE_H = 12.0
 _CURVE_POINTS = 60
 _LISTED = 40
-_FALLING = frozenset({"fan", "battery"})
-"""Components whose indicator falls as they degrade: for them the ratio is baseline over value."""
-
 _CLEAR_SHARE = 0.6
 _CLEAR_CONFIDENCE = 0.6
 _CONTRADICTED_SHARE = 0.1
@@ -72,11 +69,14 @@ class Judgement:
 
 
 def indicator_ratio(component_type: str, values: Floats, baseline: float) -> Floats:
-    """The indicator as a ratio to its healthy level, rising with degradation; NaN where it cannot be formed."""
+    """The indicator as a ratio to its healthy level, NaN where it cannot be formed.
+
+    It rises as the component degrades: where the type's indicator falls, it is the baseline over the value.
+    """
     if not baseline > 0:
         return np.full(values.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = baseline / values if component_type in _FALLING else values / baseline
+        ratio = baseline / values if indicator_falls(component_type) else values / baseline
     return np.where(np.isfinite(ratio) & (ratio >= 0), ratio, np.nan)
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
-from fleet_core.assets import COMPONENT_TYPES, failure_mode
+from fleet_core.assets import COMPONENT_TYPES, failure_mode, indicator_falls
 from fleet_server.api.models.base import Record
 from fleet_server.api.models.prognoses import (
     Neighbour,
@@ -22,7 +22,6 @@ from fleet_server.api.models.prognoses import (
     PrognosisHistory,
     PrognosisPoint,
 )
-from fleet_server.prognosis.judgement import indicator_ratio
 from fleet_server.prognosis.signatures import Floats
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -37,13 +36,6 @@ LISTED = 40
 """How many neighbours a prognosis stores at most: beyond, the sentence speaks of the nearest."""
 _LEAST_PAST_H = 24.0
 _LONGEST_H = 1e6
-_VERBS = {
-    "bearing_seizure": "seized",
-    "motor_overheating": "overheated",
-    "host_overheating": "overheated",
-    "pump_blockage": "blocked",
-    "pump_leakage": "leaked",
-}
 _sql = queries("api_assets")
 
 
@@ -61,7 +53,7 @@ def prognosis(row: Record) -> Prognosis:
         median_at=_after(row["made_at"], row["rul_p50_h"]),
         late_at=_after(row["made_at"], row["rul_p90_h"]),
         indicator=str(inputs.get("metric") or ""),
-        falls=bool(indicator_ratio(component_type, np.array([2.0]), 1.0)[0] < 1.0),
+        falls=indicator_falls(component_type),
         noise_ratio=_number(inputs.get("sigma_ratio")) or 0.0,
     )
 
@@ -74,7 +66,7 @@ def likeness(component_type: str, neighbours: Sequence[Record]) -> str:
         return ""
     units, failed_h = len(ends), sorted(hours for hours, failed, _ in ends if failed)
     modes = {mode for _, failed, mode in ends if failed}
-    verb = _VERBS.get(modes.pop(), "failed") if len(modes) == 1 else "failed"
+    verb = failure_mode(modes.pop()).verb if len(modes) == 1 else "failed"
     noun = _noun(component_type, units)
     said = f"1 past {noun} looked like this" if units == 1 else f"{units} past {noun} looked like this"
     if units >= LISTED:

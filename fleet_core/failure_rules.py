@@ -1,0 +1,85 @@
+"""How evidence speaks for a failure mode: the signs, and the rules that a component type is described with.
+
+A vital belongs to a family by what it measures. A *sign* is a family that stands out in one direction: vibration that
+rises, a flow that falls. A rule names a failure mode, the signs it asks for and how sure they make it. Rules are data
+and stand with their component type in ``fleet_core/assets.py``; ``edge_agent/detection/failure_mode.py`` reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Direction(StrEnum):
+    """Which way a vital moves."""
+
+    RISES = "rises"
+    FALLS = "falls"
+
+
+class Family(StrEnum):
+    """What a vital measures. A finding's signature has its places in this order."""
+
+    VIBRATION_LEVEL = "vibration_level"
+    VIBRATION_SHAPE = "vibration_shape"
+    VIBRATION_SPECTRUM = "vibration_spectrum"
+    TEMPERATURE = "temperature"
+    CURRENT = "current"
+    SPEED = "speed"
+    PRESSURE = "pressure"
+    FLOW = "flow"
+    CAPACITY = "capacity"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A family of vitals that stands out in one direction."""
+
+    family: Family
+    direction: Direction
+
+
+Signs = tuple[Sign, ...]
+"""Any one of them will do."""
+
+
+def rises(*families: Family) -> Signs:
+    """Any of these families stands out above its healthy level."""
+    return tuple(Sign(family, Direction.RISES) for family in families)
+
+
+def falls(*families: Family) -> Signs:
+    """Any of these families stands out below its healthy level."""
+    return tuple(Sign(family, Direction.FALLS) for family in families)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What makes a rule's mode surer: ``worth`` is added to its confidence when any of the signs is seen."""
+
+    signs: Signs
+    worth: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeRule:
+    """One picture of evidence that is typical of a failure mode.
+
+    The rule applies when every group of ``when`` shows at least one of its signs and nothing of ``unless`` is seen. It
+    is then an opinion of ``confidence`` 0..1 plus the worth of its confirmations. ``reasons`` are the families told to
+    people as far as they stand out, after ``because``, a sentence of the rule's own. ``corroborated`` is added when two
+    or more of these families stand out. An ``untyped`` rule is believed, at less confidence, also when nobody said what
+    the component is: its evidence hardly fits another kind of component.
+    """
+
+    mode: str
+    confidence: float
+    when: tuple[Signs, ...]
+    unless: Signs = ()
+    confirmed_by: tuple[Confirmation, ...] = ()
+    corroborated: float = 0.0
+    reasons: tuple[Family, ...]
+    because: str = ""
+    untyped: bool = False
