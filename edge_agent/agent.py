@@ -27,7 +27,6 @@ from edge_agent.acquisition.api import Source, SourceDeps
 from edge_agent.asset import AssetWorker
 from edge_agent.config import AgentConfig, AssetConfig
 from edge_agent.detection.pipeline import build_detection
-from edge_agent.files import write_atomic
 from edge_agent.host import boot_id, time_quality
 from edge_agent.outbox import Outbox
 from edge_agent.uplink.mqtt import Uplink
@@ -37,6 +36,7 @@ from fleet_core import __version__
 from fleet_core.births import DeviceBirth, HeldReport, NodeBirth
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, Retryable
+from fleet_core.files import remove_left_behind, write_atomic
 from fleet_core.plugins import load_plugin, parse_config
 from fleet_core.schema import MAX_SCHEMA_METRICS
 
@@ -131,6 +131,8 @@ class Agent:
             makes.append(functools.partial(make_source, asset, deps))
         firsts = list(map(_first_source, config.assets, makes))  # refused before anything is opened
         self._lock = _lock(config.state_dir)
+        for folder in (config.state_dir, config.state_dir / "detection"):
+            remove_left_behind(folder)
         outbox = Outbox(config.state_dir / "outbox.sqlite", config.quota_mb << 20, clock, self._boot_id)
         self._store = OutboxStore(outbox, config.commit_interval_ms / 1000)
         identity = (config.group_id, config.node_id)
@@ -238,7 +240,8 @@ class Agent:
             "assets": dict(map(_asset_status, self._workers, self._sources)),
         }
         try:
-            write_atomic(self._config.state_dir / "status.json", json.dumps(status, indent=1).encode())
+            # not durable: of no use after a power cut, and two more flushes of the flash every few seconds
+            write_atomic(self._config.state_dir / "status.json", json.dumps(status, indent=1).encode(), durable=False)
         except OSError as error:
             log.debug("status.json was not written: %s", error)
 

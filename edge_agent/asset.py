@@ -22,14 +22,15 @@ from edge_agent.config import AssetConfig
 from edge_agent.detection.api import AssetDetection, Event, Outcome
 from edge_agent.detection.maintenance import Declared
 from edge_agent.drafts import Collector, Draft, event_drafts, gap_draft, waveform_drafts
-from edge_agent.files import read_bounded, write_atomic
+from edge_agent.files import read_bounded
 from edge_agent.maintenance import DeclaredFile
 from edge_agent.uplink.store import OutboxStore
 from fleet_core.births import DeviceBirth
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
+from fleet_core.files import write_atomic
 from fleet_core.schema import Schema
-from fleet_core.telemetry import BatchClass, DetectionState, Finding, Sample, StateChange, Waveform, now_us
+from fleet_core.telemetry import BatchClass, DetectionState, Finding, Sample, StateChange, Waveform, to_us
 
 _RESTLESS = {DetectionState.HEALTHY, DetectionState.WATCH}
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class AssetWorker:
         for component in asset.components:
             known = self._serials.get(component.slot)
             if known is not None and known != component.serial and self.detection is not None:
-                at_us = self.last_sample_us or now_us(self._clock.now())
+                at_us = self.last_sample_us or to_us(self._clock.now())
                 log.info("%s: %s was swapped: %s -> %s", self.device_id, component.slot, known, component.serial)
                 outcome = self.detection.component_replaced(component.slot, component.serial, at_us)
                 await self._take(outcome, historical=False)
@@ -159,6 +160,7 @@ class AssetWorker:
         if self.detection is None:
             return
         try:
+            self._snapshot_path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._snapshot_path, self.detection.snapshot())
             write_atomic(self._told_path, remembered.to_text(self.description).encode())
             self.counters["save_failing"] = 0
@@ -215,7 +217,7 @@ class AssetWorker:
             len(self._declared.windows),
             len(self._declared.relearns),
         )
-        at_us = self.last_sample_us or now_us(self._clock.now())
+        at_us = self.last_sample_us or to_us(self._clock.now())
         await self._take(self._guard(lambda: detection.declare(self._declared, at_us)), historical=False)
 
     def _guard(self, judge: Callable[[], Outcome]) -> Outcome:

@@ -23,6 +23,7 @@ from edge_agent.outbox import check_outbox
 from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config
 from fleet_core.telemetry import EARLIEST_US
+from fleet_core.tls import client_context
 
 CONNECT_TIMEOUT_S = 3.0
 RENEW_WITHIN_DAYS = 14
@@ -116,7 +117,7 @@ def _identity(uplink: UplinkConfig) -> Iterator[Check]:
         for name, path in (("certificate", uplink.cert_file), ("authority", uplink.ca_file)):
             certificate = x509.load_pem_x509_certificate(path.read_bytes())
             yield _validity(name, certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-        ssl.create_default_context(cafile=str(uplink.ca_file)).load_cert_chain(uplink.cert_file, uplink.key_file)
+        client_context(uplink.ca_file, uplink.cert_file, uplink.key_file)
     except (OSError, ValueError) as error:
         yield Check("certificate", Verdict.FAIL, f"cannot be used: {error}", "enrol this device again")
 
@@ -139,8 +140,7 @@ def _broker(uplink: UplinkConfig) -> Check:
         with socket.create_connection((uplink.host, uplink.port), CONNECT_TIMEOUT_S) as connection:
             if uplink.ca_file is None or uplink.cert_file is None:
                 return Check("broker", Verdict.OK, f"{where} answers")
-            context = ssl.create_default_context(cafile=str(uplink.ca_file))
-            context.load_cert_chain(uplink.cert_file, uplink.key_file)
+            context = client_context(uplink.ca_file, uplink.cert_file, uplink.key_file)
             with context.wrap_socket(connection, server_hostname=uplink.host) as secured:
                 return Check("broker", Verdict.OK, f"{where} answers with {secured.version()}")
     except ssl.SSLCertVerificationError as error:

@@ -1,4 +1,4 @@
-"""Files that survive a crash: written beside, flushed, renamed."""
+"""Text files replaced while they are written, and reading with a bound."""
 
 from __future__ import annotations
 
@@ -7,17 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``; after a crash it holds the old or the new, whole. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 @contextmanager

@@ -26,10 +26,11 @@ from edge_agent.detection.maintenance import (
     from_text,
     to_text,
 )
-from edge_agent.files import read_bounded, write_atomic
+from edge_agent.files import read_bounded
 from fleet_core.clock import Clock, clock_from_environment
 from fleet_core.errors import BadConfig, BadInput
-from fleet_core.telemetry import check_name, from_us, now_us
+from fleet_core.files import write_atomic
+from fleet_core.telemetry import check_name, from_us, to_us
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main_maintenance(args: argparse.Namespace, clock: Clock | None = None) -> int:
     """Run the command. Raises BadConfig or BadInput."""
     config = load_config(args.config)
-    at_us = now_us((clock or clock_from_environment()).now())
+    at_us = to_us((clock or clock_from_environment()).now())
     path = config.state_dir / FILE
     try:
         if args.action == START:
@@ -183,6 +184,7 @@ def _write(path: Path, declared: Declared) -> None:
     text = to_text(declared)
     if len(text.encode()) > MAX_FILE_BYTES:
         raise BadConfig(f"{path} would be larger than {MAX_FILE_BYTES} bytes: use shorter reasons")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.encode())
 
 

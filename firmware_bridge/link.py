@@ -27,7 +27,7 @@ from firmware_bridge.messages import CommandKind
 from firmware_bridge.session import Event, HostSession, Phase, Ready, Received
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput, Retryable
-from fleet_core.telemetry import now_us
+from fleet_core.telemetry import to_us
 
 POLL_S = 0.1
 BACKOFF_FIRST_S = 0.25
@@ -109,7 +109,7 @@ class DeviceLink:
         assert self._port is not None
         try:
             data = self._port.read(65_536)
-            self._session.feed(data, now_us(self._clock.now()), time.monotonic())
+            self._session.feed(data, to_us(self._clock.now()), time.monotonic())
             self._turn()
         except (serial.SerialException, OSError) as error:
             self._fail(Retryable(f"{self._settings.port}: the device hung up ({error})"))

@@ -215,7 +215,7 @@ class Finding:
         )
 
 
-def now_us(moment: datetime) -> int:
+def to_us(moment: datetime) -> int:
     """A timezone-aware datetime as integer microseconds since the Unix epoch."""
     delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

@@ -19,9 +19,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from fleet_core.clock import Clock, clock_from_environment, clock_from_spec
+from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, ForestallError
-from fleet_server.settings import Settings, load_settings
+from fleet_server.settings import Settings, clock_of, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,6 @@ SUPERVISOR_VARIABLE = "FORESTALL_SUPERVISOR"
 ORPHAN_GRACE_S = 15.0
 ORPHAN_POLL_S = 0.5
 CANCEL_AGAIN_S = 0.5
-
-
-def clock_of(settings: Settings) -> Clock:
-    """The domain clock: the settings', else the environment's, else the system's."""
-    return clock_from_spec(settings.clock) if settings.clock else clock_from_environment()
 
 
 def start_log(settings: Settings) -> None:

@@ -83,8 +83,8 @@ def run(
 ) -> None:
     """Run everything: the embedded database if configured, then ingest, worker, sequencer and web."""
     from fleet_server import supervisor
-    from fleet_server.app import clock_of, start_log
-    from fleet_server.settings import load_settings
+    from fleet_server.app import start_log
+    from fleet_server.settings import clock_of, load_settings
 
     settings = load_settings(config)
     start_log(settings)
@@ -178,8 +178,8 @@ def registry_import(
     as_json: JsonOption = False,
 ) -> None:
     """Add or bring up to date what a file names; may be repeated. Nothing is removed."""
-    from fleet_server.app import clock_of
     from fleet_server.registry import import_registry, load_registry
+    from fleet_server.settings import clock_of
 
     registry = load_registry(file)
 
@@ -215,9 +215,9 @@ def ledger(
     as_json: JsonOption = False,
 ) -> None:
     """The conservation ledger: every batch is stored, quarantined, a gap, or held."""
-    from fleet_server.app import clock_of
     from fleet_server.ingest import write_off as give_up
     from fleet_server.ingest.ledger import Ledger, read_ledger
+    from fleet_server.settings import clock_of
 
     async def act(conn: Connection, settings: Settings) -> Ledger:
         await conn.execute("SET LOCAL statement_timeout = 0")

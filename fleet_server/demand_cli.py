@@ -18,9 +18,8 @@ from rich.table import Table
 from fleet_core.errors import BadInput, ForestallError
 from fleet_server.api.models.demand import Demand, Need
 from fleet_server.api.reads.demand import demand as read
-from fleet_server.app import clock_of
 from fleet_server.insights.demand import Assumptions, amount, parse_days
-from fleet_server.settings import load_settings
+from fleet_server.settings import clock_of, load_settings
 from fleet_server.store.pool import as_reader, open_pool, transaction
 
 demand_app = typer.Typer(help="Parts and skills the fleet will need, and what to order.", add_completion=False)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fleet_core.clock import Clock, clock_from_environment, clock_from_spec
 from fleet_core.errors import BadConfig
 from fleet_core.network import is_loopback
 
@@ -154,3 +155,8 @@ def _rooted(value: Any, root: Path, key: str = "") -> Any:
     if isinstance(value, str) and value and key.endswith(("_file", "_dir")):
         return str((root / value) if not Path(value).is_absolute() else value)
     return value
+
+
+def clock_of(settings: Settings) -> Clock:
+    """The domain clock: the settings', else the environment's, else the system's."""
+    return clock_from_spec(settings.clock) if settings.clock else clock_from_environment()

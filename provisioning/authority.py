@@ -22,9 +22,10 @@ from cryptography import x509
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput
+from fleet_core.files import write_atomic
 from provisioning import certificates as x
 from provisioning.broker_acl import Node, Service, ServiceRole
-from provisioning.files import PRIVATE_MODE, write_atomic
+from provisioning.files import PRIVATE_MODE, PUBLIC_MODE
 from provisioning.names import check_host, check_name
 from provisioning.registry import Registry, add_to_counter
 
@@ -84,8 +85,10 @@ class Authority:
         (directory / "authority.sqlite").unlink(missing_ok=True)  # of an init that died before the key was written
         Registry.create(directory / "authority.sqlite")
         key = x.new_key()
-        write_atomic(directory / "ca.crt", x.to_pem(x.make_authority(key, name, clock.now())))
-        write_atomic(directory / "ca.key", x.key_to_pem(key, passphrase), PRIVATE_MODE)  # last: it marks completion
+        certificate = x.make_authority(key, name, clock.now())
+        write_atomic(directory / "ca.crt", x.to_pem(certificate), mode=PUBLIC_MODE)
+        # the key last: it marks completion
+        write_atomic(directory / "ca.key", x.key_to_pem(key, passphrase), mode=PRIVATE_MODE)
         return cls(directory, clock, passphrase)
 
     @property
@@ -181,8 +184,8 @@ class Authority:
             self._register(db, name, kind, role=role)
             self._record(db, name, certificate, supersede=False)  # an old one must serve until the program restarts
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(issued.key_file, x.key_to_pem(key), PRIVATE_MODE)
-            write_atomic(issued.cert_file, x.to_pem(certificate))
+            write_atomic(issued.key_file, x.key_to_pem(key), mode=PRIVATE_MODE)
+            write_atomic(issued.cert_file, x.to_pem(certificate), mode=PUBLIC_MODE)
         return issued
 
     def _register(self, db: sqlite3.Connection, name: str, kind: str, *, group_id: str = "", role: str = "") -> None:

@@ -29,8 +29,10 @@ from cryptography.x509.oid import NameOID
 
 from fleet_core.errors import BadConfig, BadInput, Retryable
 from fleet_core.faults import fault_point
+from fleet_core.files import write_atomic
+from fleet_core.tls import client_context
 from provisioning import certificates as x
-from provisioning.files import PRIVATE_MODE, write_atomic
+from provisioning.files import PRIVATE_MODE, PUBLIC_MODE
 from provisioning.names import check_group, check_host, check_name, check_port
 
 MAX_REPLY_BYTES = 64 * 1024
@@ -75,14 +77,14 @@ def enrol(url: str, claim: str, bundle_dir: Path, ca_fingerprint: str, timeout_s
     fault_point("device.after_reply")
     node_id, group_id = _checked_names(certificate, key, ca)
     host, port = service.fetch_broker()
-    write_atomic(bundle_dir / "ca.crt", x.to_pem(ca))
-    write_atomic(bundle_dir / "agent.crt", x.to_pem(certificate))
+    write_atomic(bundle_dir / "ca.crt", x.to_pem(ca), mode=PUBLIC_MODE)
+    write_atomic(bundle_dir / "agent.crt", x.to_pem(certificate), mode=PUBLIC_MODE)
     fault_point("device.before_bundle")
     text = (  # the names are checked: nothing in them needs escaping
         f'version = 1\nnode_id = "{node_id}"\ngroup_id = "{group_id}"\n'
         f'host = "{host}"\nport = {port}\nclaim_digest = "{digest}"\n'
     )
-    write_atomic(bundle_dir / "bundle.toml", text.encode())
+    write_atomic(bundle_dir / "bundle.toml", text.encode(), mode=PUBLIC_MODE)
     return load_bundle(bundle_dir)
 
 
@@ -127,9 +129,7 @@ class _Service:
         """The authority's certificate; from then on only servers it certified are talked to."""
         for certificate in _certificates_in(self._ask("GET", "/.well-known/est/cacerts")):
             if x.fingerprint(certificate) == pinned:
-                context = ssl.create_default_context(cadata=x.to_pem(certificate).decode())
-                context.minimum_version = ssl.TLSVersion.TLSv1_2
-                self._context = context
+                self._context = client_context(x.to_pem(certificate))
                 return certificate
         raise BadInput("wrong_ca", f"{self._host} does not offer the authority with fingerprint {pinned}")
 
@@ -190,7 +190,7 @@ def _checked_names(certificate: x509.Certificate, key: x.PrivateKey, ca: x509.Ce
 def _stored_key(path: Path) -> x.PrivateKey:
     """The key of an earlier attempt, or a new one, safely on disk before anybody hears of it."""
     if not path.exists():
-        write_atomic(path, x.key_to_pem(x.new_key()), PRIVATE_MODE)
+        write_atomic(path, x.key_to_pem(x.new_key()), mode=PRIVATE_MODE)
     return x.key_from_pem(_read(path, _PEM_LIMIT_BYTES))
 
 

@@ -23,7 +23,7 @@ from demo.broker import start_broker
 from demo.processes import Child, Keeper
 from edge_agent.config import load_config
 from fleet_core.clock import CLOCK_VARIABLE, Clock, SystemClock
-from fleet_core.telemetry import now_us
+from fleet_core.telemetry import to_us
 
 CHANNELS = 8
 DEVICE = "bench-asset"
@@ -131,7 +131,7 @@ class Rig:
         config.write_text(agent_toml(name, self.broker.port, scenario))
         program = Path(sys.executable).with_name("edge-agent")
         environment = {**SINGLE_THREADED, **unit_environment(UNIT.read_text()), CLOCK_VARIABLE: clock.spec()}
-        started_at_s, present_us = time.time(), now_us(clock.now())
+        started_at_s, present_us = time.time(), to_us(clock.now())
         child = self._keeper.start(name, [program, "run", "--config", config], env=environment)
         return AgentRun(self._keeper, name, folder, child, started_at_s, present_us)
 

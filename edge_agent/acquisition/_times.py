@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from fleet_core.errors import BadInput
-from fleet_core.telemetry import EARLIEST_US, LATEST_US, now_us
+from fleet_core.telemetry import EARLIEST_US, LATEST_US, to_us
 
 RELATIVE_EPOCH_S = 1_600_000_000
 """Where a recording whose times only count from its own start is placed: times must be believable."""
@@ -58,9 +58,9 @@ def parse_time_us(text: str, day_first: bool = False, earliest_us: int = EARLIES
         try:
             time_us = _epoch_us(float(text))
         except ValueError:
-            time_us = now_us(_written(text, day_first))
+            time_us = to_us(_written(text, day_first))
     else:
-        time_us = now_us(moment)
+        time_us = to_us(moment)
     if not earliest_us <= time_us <= LATEST_US:
         raise BadInput("time", f"{text[:40]!r} is not a believable time")
     return time_us

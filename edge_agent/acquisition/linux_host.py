@@ -20,7 +20,7 @@ import psutil
 from edge_agent.acquisition.api import Sink, SourceDeps
 from fleet_core.assets import HOST
 from fleet_core.errors import BadConfig, Retryable
-from fleet_core.telemetry import ComponentSpec, MetricSpec, Sample, now_us
+from fleet_core.telemetry import ComponentSpec, MetricSpec, Sample, to_us
 
 SAMPLE = """\
 period_s = 10.0
@@ -86,7 +86,7 @@ class LinuxHost:
         while True:
             await clock.sleep(self._config.period_s)
             reading = await asyncio.to_thread(self._read)
-            time_us = now_us(clock.now())
+            time_us = to_us(clock.now())
             await sink.samples([Sample(name, time_us, reading.get(name, (math.nan, ""))[0]) for name in first])
 
     def _read(self) -> Reading:

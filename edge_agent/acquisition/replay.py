@@ -27,7 +27,7 @@ from edge_agent.acquisition._times import parse_time_us
 from edge_agent.acquisition.api import Sink, SourceDeps
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput
-from fleet_core.telemetry import MetricSpec, Sample, Waveform, from_us, now_us
+from fleet_core.telemetry import MetricSpec, Sample, Waveform, from_us, to_us
 
 SAMPLE = """\
 path = "recording.csv"
@@ -107,7 +107,7 @@ class Replay:
         due_us = self._due_times(recording.times_us, min(cut, rows - 1))
         await sink.describe(dataclasses.replace(self._deps.asset, metrics=recording.metrics))
         # with a fixed cut, rows that fell due before this start are history as well
-        start_us = now_us(self._deps.clock.now())
+        start_us = to_us(self._deps.clock.now())
         history = max(min(cut, stop), min(stop, int(np.searchsorted(due_us, start_us, side="left"))))
         await self._history(sink, recording, due_us, history)
         for row in range(history, stop):
@@ -142,7 +142,7 @@ class Replay:
         await sink.samples(samples, historical=historical)
 
     def _due_times(self, times_us: np.ndarray, cut: int) -> np.ndarray:
-        anchor_us = now_us(self._deps.clock.now())
+        anchor_us = to_us(self._deps.clock.now())
         if self._config.cut_at:
             try:
                 anchor_us = parse_time_us(self._config.cut_at)

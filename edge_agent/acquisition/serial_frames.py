@@ -28,7 +28,7 @@ from firmware_bridge.session import Loss, Ready, Received
 from firmware_bridge.timemap import TimeMap
 from firmware_bridge.waveforms import WaveformAssembler
 from fleet_core.errors import BadConfig
-from fleet_core.telemetry import EARLIEST_US, LATEST_US, MetricSpec, Sample, Waveform, now_us
+from fleet_core.telemetry import EARLIEST_US, LATEST_US, MetricSpec, Sample, Waveform, to_us
 
 SAMPLE = """
 type = "serial_frames"
@@ -193,7 +193,7 @@ class SerialFrames:
         return info.name if info is not None and not info.is_waveform else ""
 
     def _now_us(self) -> int:
-        return now_us(self._deps.clock.now())
+        return to_us(self._deps.clock.now())
 
 
 def described(asset: AssetDescription, hello: Hello, describe: Describe) -> AssetDescription:

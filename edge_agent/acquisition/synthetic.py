@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from edge_agent.acquisition.api import Sink, SourceDeps
 from fleet_core.errors import BadConfig
-from fleet_core.telemetry import MetricSpec, Sample, now_us
+from fleet_core.telemetry import MetricSpec, Sample, to_us
 
 SAMPLE = """\
 channels = 4
@@ -69,7 +69,7 @@ class Synthetic:
         metrics = tuple(MetricSpec(name, config.unit, config.component, config.period_s) for name in self._names)
         await sink.describe(dataclasses.replace(self._deps.asset, metrics=metrics))
         past = int(config.history_h * 3600 / config.period_s)
-        start_us = now_us(clock.now()) - round(past * config.period_s * 1e6)
+        start_us = to_us(clock.now()) - round(past * config.period_s * 1e6)
         chunk: list[Sample] = []
         for index in range(past):
             chunk.extend(self._row(index, start_us))
@@ -79,7 +79,7 @@ class Synthetic:
         index = past
         while not config.samples or index < past + config.samples:
             due_us = start_us + round(index * config.period_s * 1e6)
-            wait_s = (due_us - now_us(clock.now())) / 1e6
+            wait_s = (due_us - to_us(clock.now())) / 1e6
             if wait_s > 0:
                 await clock.sleep(wait_s)
             await sink.samples(self._row(index, start_us))

@@ -16,9 +16,9 @@ from typing import Any
 
 from edge_agent.explain import words
 from edge_agent.explain.case import Case
-from edge_agent.files import write_atomic
 from fleet_core import __version__
 from fleet_core.errors import BadConfig
+from fleet_core.files import write_atomic
 
 ENDINGS = (".svg", ".png")
 WIDTH_IN, HEIGHT_IN = 11.69, 8.27
@@ -64,6 +64,7 @@ def check_out(path: Path) -> None:
 def draw(case: Case, path: Path) -> None:
     """Draw a case into ``path`` (SVG or PNG by its ending). Raises BadConfig, OSError."""
     check_out(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, render(case, path.suffix.lower().lstrip(".")))
 
 

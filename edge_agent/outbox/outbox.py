@@ -32,7 +32,7 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_core.faults import fault_point
 from fleet_core.sparkplug.session import Ranges
-from fleet_core.telemetry import BatchClass, now_us
+from fleet_core.telemetry import BatchClass, to_us
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Outbox:
             prev_digest=self._last_digest,
             batch_class=draft.batch_class,
             device_id=draft.device_id,
-            created_us=now_us(self._clock.now()),
+            created_us=to_us(self._clock.now()),
             columns=draft.columns,
             waveform=draft.waveform,
             findings=draft.findings,
@@ -228,7 +228,7 @@ class Outbox:
 
     def settle_stored(self, outbox_id: str, ranges: Ranges) -> int:
         """The server has these; they are kept a while and evicted first. Returns how many were held."""
-        at_us = now_us(self._clock.now())
+        at_us = to_us(self._clock.now())
         with self._transaction():
             settled = sum(
                 self._db.execute(

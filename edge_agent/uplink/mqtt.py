@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import aiomqtt
 
 from edge_agent.config import UplinkConfig
-from edge_agent.files import read_bounded, write_atomic
+from edge_agent.files import read_bounded
 from edge_agent.outbox import Leased, Outbox, OutboxUnavailable
 from edge_agent.uplink.session import LANE_CLASSES, Backoff, Key, Lane, RebirthLimit, SendWindow
 from edge_agent.uplink.store import OutboxStore
@@ -38,9 +38,11 @@ from fleet_core.clock import Clock
 from fleet_core.commands import decode_command
 from fleet_core.errors import BadInput
 from fleet_core.faults import fault_point
+from fleet_core.files import write_atomic
 from fleet_core.sparkplug.session import decode_state, encode_death, next_seq
 from fleet_core.sparkplug.topics import MessageType, Topic, data_topic, state_topic
-from fleet_core.telemetry import now_us
+from fleet_core.telemetry import to_us
+from fleet_core.tls import client_context
 
 log = logging.getLogger(__name__)
 
@@ -352,16 +354,13 @@ class Uplink:
         return bd_seq
 
     def _now_ms(self) -> int:
-        return now_us(self._clock.now()) // 1000
+        return to_us(self._clock.now()) // 1000
 
 
 def _tls_context(config: UplinkConfig) -> ssl.SSLContext | None:
     if config.ca_file is None or config.cert_file is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(config.ca_file))
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(str(config.cert_file), str(config.key_file))
-    return context
+    return client_context(config.ca_file, config.cert_file, config.key_file)
 
 
 async def _together(*coroutines: Coroutine[Any, Any, None]) -> None:

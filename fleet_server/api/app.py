@@ -14,14 +14,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from fleet_core import __version__
-from fleet_core.clock import Clock, clock_from_environment, clock_from_spec
+from fleet_core.clock import Clock
 from fleet_server.api import problems
 from fleet_server.api.guard import Guard
 from fleet_server.api.live import LiveEvents
 from fleet_server.api.routes import assets, calibration, cases, demand, events, fleet, probes, records, session
 from fleet_server.api.services import Services
 from fleet_server.dashboard import site
-from fleet_server.settings import Settings
+from fleet_server.settings import Settings, clock_of
 from fleet_server.store.pool import open_pool
 
 WORKER_CONNECTIONS = 4
@@ -34,7 +34,7 @@ _DESCRIPTION = (
 
 def create_app(settings: Settings, clock: Clock | None = None, real_clock: Clock | None = None) -> FastAPI:
     """The application. ``clock`` defaults to the settings', else the environment's; tests inject both clocks."""
-    domain_clock = clock or (clock_from_spec(settings.clock) if settings.clock else clock_from_environment())
+    domain_clock = clock or clock_of(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

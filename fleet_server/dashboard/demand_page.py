@@ -10,7 +10,7 @@ from starlette.responses import Response
 from fleet_server.api.access import App, require
 from fleet_server.api.reads import demand as reads
 from fleet_server.api.routes.demand import Days
-from fleet_server.dashboard.site import render
+from fleet_server.dashboard.rendering import render
 from fleet_server.insights.demand import amount, parse_days
 from fleet_server.sovereignty.directives import view
 from fleet_server.sovereignty.roles import Permission

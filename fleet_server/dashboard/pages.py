@@ -14,7 +14,7 @@ from fleet_server.api.access import App, Search, SignedIn, found, require
 from fleet_server.api.reads import assets, calibration, cases, fleet, records
 from fleet_server.api.routes.fleet import Level
 from fleet_server.api.routes.session import set_cookie, sign_in
-from fleet_server.dashboard.site import render
+from fleet_server.dashboard.rendering import render
 from fleet_server.sovereignty.data_class import DataClass
 from fleet_server.sovereignty.directives import view
 from fleet_server.sovereignty.roles import Permission, allowed, cleared

@@ -23,7 +23,7 @@ from fleet_core.schema import EMPTY_SCHEMA, Schema
 from fleet_core.sparkplug.payload import Payload, decode_payload
 from fleet_core.sparkplug.session import decode_death
 from fleet_core.sparkplug.topics import MessageType, Topic, parse_topic
-from fleet_core.telemetry import MetricSpec, now_us
+from fleet_core.telemetry import MetricSpec, to_us
 
 OLDEST = timedelta(days=400)
 NEWEST = timedelta(days=2)
@@ -170,7 +170,7 @@ def decode(message: Message, directory: Directory, *, identities_are_fresh: bool
 
 def check_times(batch: Batch, now: datetime) -> None:
     """Only believable times may open a partition. Raises BadInput("time")."""
-    first_us, last_us = now_us(now - OLDEST), now_us(now + NEWEST)
+    first_us, last_us = to_us(now - OLDEST), to_us(now + NEWEST)
     times = [(min(column.times_us), max(column.times_us)) for column in batch.columns]
     if batch.waveform is not None:
         times.append((batch.waveform.time_us, batch.waveform.time_us))

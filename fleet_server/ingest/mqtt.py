@@ -26,6 +26,7 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig
 from fleet_core.sparkplug.session import encode_state
 from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
+from fleet_core.tls import client_context
 from fleet_server.app import end_tasks
 from fleet_server.ingest import metrics
 from fleet_server.ingest.decoder import Message
@@ -180,9 +181,6 @@ def _tls(broker: Broker) -> ssl.SSLContext | None:
     if broker.ca_file is None:
         return None
     try:
-        context = ssl.create_default_context(cafile=str(broker.ca_file))
-        if broker.cert_file is not None:
-            context.load_cert_chain(broker.cert_file, broker.key_file)
+        return client_context(broker.ca_file, broker.cert_file, broker.key_file)
     except OSError as error:
         raise BadConfig(f"broker: the TLS files cannot be used: {error}") from None
-    return context

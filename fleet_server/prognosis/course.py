@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from psycopg import AsyncConnection
 
-from fleet_core.telemetry import now_us
+from fleet_core.telemetry import to_us
 from fleet_server.prognosis.shelf import rows
 from fleet_server.prognosis.signatures import Floats
 from fleet_server.store.sql import queries
@@ -25,7 +25,7 @@ async def read_course(
     """Times (microseconds) and finite values of a vital, averaged over even buckets when there are very many."""
     span = {"asset_id": asset_id, "metric": metric, "from_t": since, "to_t": until}
     points = (await rows(conn, _sql.course_size, span))[0]["points"]
-    from_us, to_us = now_us(since), now_us(until)
-    bucket_us = 1 if points <= most else max(1, (to_us - from_us) // most)
-    read = await rows(conn, _sql.course, span | {"from_us": from_us, "to_us": to_us, "bucket_us": bucket_us})
+    first_us, last_us = to_us(since), to_us(until)
+    bucket_us = 1 if points <= most else max(1, (last_us - first_us) // most)
+    read = await rows(conn, _sql.course, span | {"from_us": first_us, "to_us": last_us, "bucket_us": bucket_us})
     return np.array([row["t_us"] for row in read]), np.array([row["v"] for row in read])

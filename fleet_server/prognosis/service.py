@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from fleet_core.assets import failure_mode
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
-from fleet_core.telemetry import Finding, now_us
+from fleet_core.telemetry import Finding, to_us
 from fleet_server.audit.log import record
 from fleet_server.prognosis import learning
 from fleet_server.prognosis.course import HOUR_US, read_course
@@ -96,7 +96,7 @@ async def prognose(
     since = max(now - timedelta(hours=MAX_COURSE_H), subject.get("since") or datetime.min.replace(tzinfo=now.tzinfo))
     times_us, values = await read_course(conn, asset_id, finding.indicator_metric, since, now)
     ratio = indicator_ratio(component_type, values, finding.indicator_baseline)
-    hours_before, ratio = canonical_course((now_us(now) - times_us) / HOUR_US, ratio)
+    hours_before, ratio = canonical_course((to_us(now) - times_us) / HOUR_US, ratio)
     scope = Scope(component_type, asset_row["asset_class"], subject.get("jurisdiction") or "", asset_row["tenant_id"])
     inputs: dict[str, Any] = {
         **vars(scope),

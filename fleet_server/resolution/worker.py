@@ -17,7 +17,6 @@ from functools import partial
 import procrastinate
 import psycopg
 
-from fleet_core.clock import clock_from_environment, clock_from_spec
 from fleet_server.app import end_tasks
 from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
@@ -29,7 +28,7 @@ from fleet_server.resolution.runner import Runner
 from fleet_server.resolution.runtime import Runtime, build_runtime
 from fleet_server.resolution.timers import run_due
 from fleet_server.resolution.triage import triage_finding
-from fleet_server.settings import Settings
+from fleet_server.settings import Settings, clock_of
 from fleet_server.store.pool import open_pool
 from fleet_server.store.sql import queries
 
@@ -55,7 +54,7 @@ async def run_worker(settings: Settings, hooks: Sequence[Hook] = (), *, stop: as
 
     Raises BadConfig for settings that cannot work, Retryable when the database is not there.
     """
-    clock = clock_from_spec(settings.clock) if settings.clock else clock_from_environment()
+    clock = clock_of(settings)
     pool = await open_pool(settings, "worker", size=max(6, settings.database.pool_size))
     try:
         rt = build_runtime(settings, pool, clock)

@@ -15,9 +15,8 @@ from rich.table import Table
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput, Permanent
-from fleet_server.app import clock_of
 from fleet_server.audit.log import record
-from fleet_server.settings import load_settings
+from fleet_server.settings import clock_of, load_settings
 from fleet_server.sovereignty import users
 from fleet_server.sovereignty.roles import Role
 from fleet_server.store.pool import Connection, open_pool, transaction

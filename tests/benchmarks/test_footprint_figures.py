@@ -27,7 +27,7 @@ from fleet_core.clock import SimulatedClock
 from fleet_core.commands import decode_command
 from fleet_core.schema import Schema
 from fleet_core.sparkplug.payload import encode_payload, with_seq
-from fleet_core.telemetry import BatchClass, MetricSpec, Sample, now_us
+from fleet_core.telemetry import BatchClass, MetricSpec, Sample, to_us
 
 STATUS: dict[str, Any] = {
     "outbox": {"held": 0},
@@ -161,7 +161,7 @@ def recorded_batch(tmp_path: Path) -> tuple[str, bytes]:
     """A batch as an agent publishes it: (topic, payload)."""
     clock = SimulatedClock()
     collector = Collector("asset", Schema((MetricSpec("vital", "1"),), 1))
-    collector.add([Sample("vital", now_us(clock.now()), 1.0)], False)
+    collector.add([Sample("vital", to_us(clock.now()), 1.0)], False)
     outbox = Outbox(tmp_path / "outbox.sqlite", 1 << 20, clock, str(uuid.uuid4()))
     outbox.append(collector.take())
     [leased] = outbox.lease(0, 100, [BatchClass.ROUTINE], 1)

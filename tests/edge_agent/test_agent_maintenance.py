@@ -20,7 +20,7 @@ from edge_agent.maintenance import FILE, DeclaredFile, main_maintenance
 from fleet_core.assets import AssetClass
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadConfig, BadInput
-from fleet_core.telemetry import ComponentSpec, DetectionState, Finding, MetricSpec, StateChange, now_us
+from fleet_core.telemetry import ComponentSpec, DetectionState, Finding, MetricSpec, StateChange, to_us
 
 START_US, TICK_US = 1_790_000_000_000_000, 600_000_000
 METRICS = (MetricSpec("vibration", "[g]", "bearing", 600), MetricSpec("temperature", "Cel", "bearing", 600))
@@ -195,7 +195,7 @@ async def test_start_status_stop(command: Command, capsys: pytest.CaptureFixture
     command("start", "--component", "bearing", "--minutes", "90", "--reason", "new belt")
     assert "until 2026-09-01T09:30:00+00:00 at most" in capsys.readouterr().out
     declared = DeclaredFile(command.state_dir).news()
-    at_us = now_us(command.clock.now())
+    at_us = to_us(command.clock.now())
     assert declared == Declared((Window(at_us, at_us + 5_400_000_000, "", "bearing", "new belt"),))
     command("status", "--json")
     (shown,) = json.loads(capsys.readouterr().out)["open"]

@@ -17,7 +17,7 @@ from edge_agent.acquisition._tables import BadRow, Row, open_table, parse_number
 from edge_agent.acquisition._times import day_comes_first, parse_time_us
 from edge_agent.detection import offline
 from fleet_core.errors import BadInput
-from fleet_core.telemetry import now_us
+from fleet_core.telemetry import to_us
 
 ROWS, FAULT = 340, 260
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -104,7 +104,7 @@ WRITINGS = {
     "summer in Berlin": [f"{each + timedelta(hours=2):%d.%m.%Y %H:%M:%S} CEST" for each in MINUTES],
     "named zone": [f"{each - timedelta(hours=3):%Y-%m-%dT%H:%M:%S}-03:00[America/Recife]" for each in MINUTES],
     **{
-        f"epoch {unit}": [str(now_us(each) * factor // 1_000_000) for each in MINUTES]
+        f"epoch {unit}": [str(to_us(each) * factor // 1_000_000) for each in MINUTES]
         for unit, factor in (("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000))
     },
 }
@@ -117,7 +117,7 @@ def test_times_are_read_as_written(tmp_path: Path, writing: str, delimiter: str)
     path.write_text(table(WRITINGS[writing], delimiter=delimiter))
     found = open_table(path, timeless=True)
     rows = [row for row in found.rows() if isinstance(row, Row)]
-    assert [row.time_us for row in rows] == [now_us(each) for each in MINUTES]
+    assert [row.time_us for row in rows] == [to_us(each) for each in MINUTES]
     assert rows[1].time_text == WRITINGS[writing][1] and len(found.columns) == 2
     assert (found.times_us() == [row.time_us for row in rows]).all()
 
@@ -142,7 +142,7 @@ def test_dates_and_times_in_several_columns(tmp_path: Path, form: str, header: t
     path = tmp_path / "in.csv"
     path.write_text(table(written(form), header=(*header, "a", "b")))
     found = open_table(path)
-    assert (found.times_us() == [now_us(each) for each in MINUTES]).all() and not found.text_columns
+    assert (found.times_us() == [to_us(each) for each in MINUTES]).all() and not found.text_columns
 
 
 def test_times_of_day_alone_go_on_over_midnight(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_dates_of_the_last_century_and_months_alone(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text(table(f"{1980 + i // 12}-{i % 12 + 1:02d}" for i in range(200)))
     times_us = open_table(path).times_us()
-    assert len(times_us) == 200 and times_us[0] == now_us(datetime(1980, 1, 1, tzinfo=UTC))
+    assert len(times_us) == 200 and times_us[0] == to_us(datetime(1980, 1, 1, tzinfo=UTC))
 
 
 PREAMBLES = ["# logger 3\n# unit degC\n", "Machine 7\n\n", "\n\n", "sep={}\n", "# a{0} b{0} c\n"]

@@ -19,7 +19,7 @@ from fleet_core.assets import AssetClass
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadConfig, BadInput
 from fleet_core.plugins import parse_config
-from fleet_core.telemetry import Sample, Waveform, now_us
+from fleet_core.telemetry import Sample, Waveform, to_us
 
 COLUMNS = {"Bearing 1": {"metric": "vibration_rms_g", "unit": "[g]", "component": "drive_bearing"}}
 
@@ -89,9 +89,9 @@ async def test_the_cut_row_falls_at_now(tmp_path: Path) -> None:
     start = clock.now()
     sink = await play(source(tmp_path, clock, history_until=0.5), clock)
     assert len(sink.history) == 10 and len(sink.live) == 10
-    assert sink.live[0].time_us == now_us(start)
-    assert sink.history[-1].time_us == now_us(start - timedelta(minutes=10))
-    assert sink.live[-1].time_us == now_us(start + timedelta(minutes=90))
+    assert sink.live[0].time_us == to_us(start)
+    assert sink.history[-1].time_us == to_us(start - timedelta(minutes=10))
+    assert sink.live[-1].time_us == to_us(start + timedelta(minutes=90))
     assert sink.live[0].value == pytest.approx(0.2)
     assert sink.description is not None
     (metric,) = sink.description.metrics

@@ -14,7 +14,7 @@ from firmware_bridge.session import Ready, Received
 from firmware_bridge.timemap import TimeMap
 from fleet_core.assets import AssetClass
 from fleet_core.clock import SimulatedClock
-from fleet_core.telemetry import ComponentSpec, MetricSpec, Sample, now_us
+from fleet_core.telemetry import ComponentSpec, MetricSpec, Sample, to_us
 
 HELLO = Hello("M-1", "S-1", "9.9", 5, (ComponentSpec("a", "bearing", "NEW"), ComponentSpec("b", "motor", "MOT")))
 DESCRIBE = Describe((MetricInfo(1, "level", "1", "a", 1000), MetricInfo(2, "wave", "[g]", "a", 0, 100.0)))
@@ -60,7 +60,7 @@ async def test_unbelievable_times_and_unknown_ids_are_refused_and_counted() -> N
     deps = SourceDeps(clock, CONFIGURED, Path(), random.Random(1))
     source = serial_frames.build(serial_frames.Config("/dev/none"), deps)
     assert isinstance(source, serial_frames.SerialFrames)
-    moment_us = now_us(clock.now())
+    moment_us = to_us(clock.now())
     time_map = TimeMap(1_000_000)
     time_map.observe(0, moment_us)
     await source._ready(Ready(HELLO, DESCRIBE, time_map), sink)

@@ -16,7 +16,7 @@ from support.database import add_robots, drop_database, new_database, settings_f
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadInput
-from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
+from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, to_us
 from fleet_server.prognosis.judgement import MODEL_VERSION
 from fleet_server.prognosis.learning import add_trajectories
 from fleet_server.prognosis.live_calibration import review_cohort, score_case, standing_of
@@ -63,7 +63,7 @@ def _store_course(conn: psycopg.Connection) -> None:
         " VALUES ('acme', 'robot-9', 'vibration_rms_g', '[g]', 'bearing') RETURNING series_id"
     ).fetchone()
     assert row is not None
-    times_us = [now_us(START) + int(hour * 3.6e9) for hour in hours]
+    times_us = [to_us(START) + int(hour * 3.6e9) for hour in hours]
     conn.execute(
         "INSERT INTO samples (series_id, t0, t1, n, bad, times_us, vals, agent_id, outbox_id, batch_no, received_at)"
         " VALUES (%s, %s, %s, %s, 0, %s, %s, 'agent-1', %s, 1, %s)",
@@ -193,7 +193,7 @@ async def _worn_bearing(conn: Connection) -> tuple[SimulatedClock, Finding, dict
     await add_trajectories(conn, SimulatedClock(START), simulate_bearings(120, 31))
     found = Finding(
         finding_id=str(uuid.uuid4()), revision=1, component="bearing", state=DetectionState.DEGRADING, score=0.8,
-        severity=0.5, detected_us=now_us(now), onset_us=now_us(now - 30 * HOUR),
+        severity=0.5, detected_us=to_us(now), onset_us=to_us(now - 30 * HOUR),
         channels=(ChannelEvidence("vibration_rms_g", "[g]", 1.0, 0.06, 0.0006, 0.08),), signature=(0.1,),
         detectors={"cusum": 0.9}, indicator_metric="vibration_rms_g", indicator_baseline=0.06,
         indicator_sigma=0.0006, failure_mode="bearing_seizure", mode_confidence=0.7,

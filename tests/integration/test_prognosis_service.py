@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadInput
-from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
+from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, to_us
 from fleet_server.prognosis import service, shelf
 from fleet_server.prognosis.history import write_history
 from fleet_server.prognosis.history.cli import history_app
@@ -67,7 +67,7 @@ def _store_course(conn: psycopg.Connection) -> None:
     ).fetchone()
     outbox = uuid.uuid4()
     for batch, at in enumerate(np.array_split(np.arange(hours.size), 40)):
-        times = [now_us(START) + int(hour * 3.6e9) for hour in hours[at]]
+        times = [to_us(START) + int(hour * 3.6e9) for hour in hours[at]]
         conn.execute(
             "INSERT INTO samples"
             " (series_id, t0, t1, n, bad, times_us, vals, agent_id, outbox_id, batch_no, received_at)"
@@ -94,8 +94,8 @@ def finding(**changes: object) -> Finding:
         "state": DetectionState.DEGRADING,
         "score": 0.8,
         "severity": 0.5,
-        "detected_us": now_us(NOW),
-        "onset_us": now_us(NOW - timedelta(hours=30)),
+        "detected_us": to_us(NOW),
+        "onset_us": to_us(NOW - timedelta(hours=30)),
         "channels": (ChannelEvidence("vibration_rms_g", "[g]", 1.0, BASELINE_G, 0.0006, 0.08),),
         "signature": (0.1, 0.2),
         "detectors": {"cusum": 0.9},

@@ -15,7 +15,7 @@ from uplink_rig import BROKERS, Broker, agent_process, collecting, make_agent, s
 from edge_agent.drafts import Draft
 from fleet_core.batches import Schema, WaveformFragment
 from fleet_core.births import DeviceBirth, NodeBirth
-from fleet_core.telemetry import BatchClass, MetricSpec, now_us
+from fleet_core.telemetry import BatchClass, MetricSpec, to_us
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -93,7 +93,7 @@ async def test_a_killed_agent_continues_its_chain(point: str, best_broker: Broke
         assert first.returncode == -9
         with sqlite3.connect(f"file:{tmp_path}/state/outbox.sqlite?mode=ro", uri=True) as db:
             committed = {number for (number,) in db.execute("SELECT number FROM batches")}
-        killed_us = now_us(datetime.now(UTC))  # the first may have delivered the same values
+        killed_us = to_us(datetime.now(UTC))  # the first may have delivered the same values
         with agent_process(tmp_path, best_broker.port, 100.0, 40) as second:
             await until(lambda: collector.values(killed_us) == [float(n) for n in range(40)], 30)
             await until(lambda: committed <= {number for _, number in collector.batches}, 30)

@@ -31,7 +31,7 @@ from fleet_core.commands import encode_rebirth, encode_refused, encode_stored
 from fleet_core.errors import BadInput
 from fleet_core.sparkplug.payload import decode_payload
 from fleet_core.sparkplug.topics import MessageType, Topic, parse_topic
-from fleet_core.telemetry import MetricSpec, Sample, Waveform, now_us
+from fleet_core.telemetry import MetricSpec, Sample, Waveform, to_us
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 BROKERS = ["iotcore", *(["mosquitto"] if MOSQUITTO else [])]
@@ -210,7 +210,7 @@ class CountingSource:
         metrics = (MetricSpec("count", "1"), MetricSpec("vibration", "[g]", "drive_bearing", 0.0, "waveform"))
         await sink.describe(replace(self.asset, metrics=metrics))
         for number in range(self.limit):
-            time_us = now_us(datetime.now(UTC))
+            time_us = to_us(datetime.now(UTC))
             self.handed[number] = time.time()
             await sink.samples([Sample("count", time_us, float(number))])
             if number % 50 == 0:

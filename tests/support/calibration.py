@@ -14,7 +14,7 @@ import numpy as np
 from psycopg.types.json import Jsonb
 
 from fleet_core.clock import SimulatedClock
-from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
+from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, to_us
 from fleet_server.prognosis.judgement import HORIZONS_H, MODEL_VERSION
 from fleet_server.prognosis.live_calibration import score_case, standing_of
 from fleet_server.prognosis.live_calibration.cohorts import Cohort, Standing, Verdict
@@ -73,7 +73,7 @@ async def add_case(
     where = {"tenant_id": place.tenant_id, "asset_id": place.asset_id, "slot": place.slot}
     finding = Finding(
         finding_id=str(finding_id), revision=1, component=place.slot, state=DetectionState.DEGRADING, score=0.8,
-        severity=0.5, detected_us=now_us(opened_at), onset_us=now_us(opened_at),
+        severity=0.5, detected_us=to_us(opened_at), onset_us=to_us(opened_at),
         channels=(ChannelEvidence("level", "1", 1.0, 1.0, 0.01, 1.5),), signature=(0.1,), detectors={"cusum": 0.9},
         indicator_metric="level", indicator_baseline=1.0, indicator_sigma=0.01, failure_mode="unknown",
         mode_confidence=0.0,

@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from demo.mail_sink import distinct, read_mails
 from demo.processes import Keeper
 from fleet_core.clock import Clock, SimulatedClock
-from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, now_us
+from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, to_us
 from fleet_server.resolution.jobs import defer_triage
 from fleet_server.resolution.runner import Runner
 from fleet_server.resolution.runtime import Runtime, build_runtime
@@ -177,7 +177,7 @@ async def seed(conn: Connection, servers: Servers, clock: Clock, **overrides: An
 
 def finding_at(clock: Clock, **changes: Any) -> Finding:
     """A bearing finding, detected now."""
-    at_us = now_us(clock.now())
+    at_us = to_us(clock.now())
     finding = Finding(
         finding_id=str(uuid.uuid4()),
         revision=1,
@@ -308,7 +308,7 @@ class Stage:
                 "INSERT INTO samples (series_id, t0, t1, n, bad, times_us, vals, agent_id, outbox_id, batch_no,"
                 " received_at) SELECT series_id, %s, %s, %s, 0, %s, %s, 'agent-1', gen_random_uuid(), 1, %s FROM series"
                 " WHERE asset_id = %s",
-                (times[0], times[-1], len(times), [now_us(t) for t in times], [value] * len(times), now, ASSET),
+                (times[0], times[-1], len(times), [to_us(t) for t in times], [value] * len(times), now, ASSET),
             )
 
 

@@ -20,7 +20,7 @@ from fleet_core.telemetry import (
     Finding,
     MetricSpec,
     StateChange,
-    now_us,
+    to_us,
 )
 
 METRICS = (MetricSpec("vibration", "[g]", "bearing-1", 600.0), MetricSpec("temperature", "Cel", "bearing-1", 600.0))
@@ -56,7 +56,7 @@ class FakeAgent:
 
     def samples(self, at: datetime, values: Sequence[float] = (1.0, 2.0, 3.0)) -> tuple[str, bytes]:
         """One routine batch: ``values`` of vibration and temperature, ten minutes apart, the last at ``at``."""
-        end_us = now_us(at)
+        end_us = to_us(at)
         times = array("q", [end_us - 600_000_000 * (len(values) - 1 - index) for index in range(len(values))])
         columns = tuple(SampleColumn(spec.name, times, array("d", values)) for spec in self.schema.metrics)
         return self._batch(BatchClass.ROUTINE, end_us, columns=columns)
@@ -70,8 +70,8 @@ class FakeAgent:
             state=state,
             score=0.8,
             severity=0.5,
-            detected_us=now_us(at),
-            onset_us=now_us(at) - 3_600_000_000,
+            detected_us=to_us(at),
+            onset_us=to_us(at) - 3_600_000_000,
             channels=evidence,
             signature=(1.0, 0.5),
             detectors={"ewma": 0.8},
@@ -81,12 +81,12 @@ class FakeAgent:
             failure_mode="bearing_spalling",
             mode_confidence=0.7,
         )
-        change = StateChange("bearing-1", state, DetectionState.HEALTHY, now_us(at), 0.8, "vibration rose")
-        return self._batch(BatchClass.FINDING, now_us(at), findings=(found,), states=(change,))
+        change = StateChange("bearing-1", state, DetectionState.HEALTHY, to_us(at), 0.8, "vibration rose")
+        return self._batch(BatchClass.FINDING, to_us(at), findings=(found,), states=(change,))
 
     def gap(self, at: datetime, first: int, last: int) -> tuple[str, bytes]:
-        record = GapRecord(first, last, BatchClass.ROUTINE, "quota", now_us(at) - 1_000_000, now_us(at))
-        return self._batch(BatchClass.GAP, now_us(at), gaps=(record,))
+        record = GapRecord(first, last, BatchClass.ROUTINE, "quota", to_us(at) - 1_000_000, to_us(at))
+        return self._batch(BatchClass.GAP, to_us(at), gaps=(record,))
 
     def skip(self) -> None:
         """A batch that never arrives."""

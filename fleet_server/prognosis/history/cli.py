@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fleet_core.clock import clock_from_environment, clock_from_spec
 from fleet_core.errors import ForestallError
 from fleet_server.prognosis.history.files import CYCLE_H, READERS, Format, read_history
 from fleet_server.prognosis.history.units import History
@@ -21,7 +20,7 @@ from fleet_server.prognosis.learning import add_trajectories
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.service import prepare
 from fleet_server.prognosis.shelf import rows
-from fleet_server.settings import Settings, load_settings
+from fleet_server.settings import Settings, clock_of, load_settings
 from fleet_server.store.pool import open_pool, transaction
 from fleet_server.store.sql import queries
 
@@ -106,7 +105,7 @@ def _read(
 
 
 async def _import(settings: Settings, histories: Iterator[tuple[str, History | ForestallError]]) -> dict[str, Any]:
-    clock = clock_from_spec(settings.clock) if settings.clock else clock_from_environment()
+    clock = clock_of(settings)
     pool = await open_pool(settings, "worker", size=1)
     try:
 
