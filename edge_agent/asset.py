@@ -20,7 +20,7 @@ from edge_agent import remembered
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.config import AssetConfig
 from edge_agent.detection.api import AssetDetection, Event, Outcome
-from edge_agent.detection.maintenance import Declared
+from edge_agent.detection.input.maintenance import Declared
 from edge_agent.drafts import Collector, Draft, event_drafts, gap_draft, waveform_drafts
 from edge_agent.files import read_bounded
 from edge_agent.maintenance import DeclaredFile

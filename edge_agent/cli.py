@@ -51,7 +51,7 @@ def _parser(heavy: Sequence[str] = HEAVY) -> argparse.ArgumentParser:
     explain = commands.add_parser(EXPLAIN, help="say and draw what was seen, in a recording or by the running agent")
     maintenance = commands.add_parser(MAINTENANCE, help="declare that a machine is worked on: not judged, not learnt")
     if DETECT in heavy:
-        from edge_agent.detection import offline
+        from edge_agent.recorded import offline
 
         offline.add_arguments(detect)
     if EXPLAIN in heavy:
@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _detect(arguments: argparse.Namespace) -> int:
-    from edge_agent.detection.offline import main_detect
+    from edge_agent.recorded.offline import main_detect
 
     code: int | None = main_detect(arguments)
     return code or 0

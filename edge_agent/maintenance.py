@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.config import AgentConfig, load_config
-from edge_agent.detection.maintenance import (
+from edge_agent.detection.input.maintenance import (
     MAX_FILE_BYTES,
     MAX_MINUTES,
     MAX_REASON,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_agent.detection.class_prior import prior_from_json
+from edge_agent.detection.prior.class_prior import prior_from_json
 from edge_agent.files import read_bounded
 from fleet_core.errors import BadConfig
 

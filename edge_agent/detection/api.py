@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_agent.detection.maintenance import Declared
+from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection.input.maintenance import Declared
 from fleet_core.telemetry import DetectionState, Finding, MetricSpec, Sample, StateChange, Waveform
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 Event = StateChange | Finding
 
 

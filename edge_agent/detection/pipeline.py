@@ -21,15 +21,15 @@ import numpy as np
 
 from edge_agent.detection import snapshot
 from edge_agent.detection.api import AssetDetection, Block, ComponentView, Event, Outcome, Verdicts
-from edge_agent.detection.evidence import Subject
-from edge_agent.detection.learn import absent_detectors, build_detectors
-from edge_agent.detection.maintenance import Declared
-from edge_agent.detection.regimes import choose_regimes
+from edge_agent.detection.healthy.model import absent_detectors, build_detectors
+from edge_agent.detection.input.maintenance import Declared
+from edge_agent.detection.input.regimes import choose_regimes
+from edge_agent.detection.input.waves import Waves
 from edge_agent.detection.seen import Seen
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.slot import Slot
-from edge_agent.detection.tracer import Tracer
-from edge_agent.detection.waves import Waves
+from edge_agent.detection.subject import Subject
+from edge_agent.detection.trace.keeper import Tracer
 from fleet_core.assets import AssetClass, may_stand_still
 from fleet_core.errors import BadConfig, BadInput
 from fleet_core.plugins import parse_config

@@ -9,9 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from edge_agent.arrays import FloatArray
 
 FEW_STRETCHES = 1.0
 CHUNK = 64

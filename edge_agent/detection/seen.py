@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_agent.detection import fuse
+from edge_agent.detection import fusion
 from edge_agent.detection.api import ComponentView
-from edge_agent.detection.judge import Segment
+from edge_agent.detection.judging.judge import Segment
 from fleet_core.telemetry import DetectionState
 
 
@@ -27,7 +27,7 @@ class Seen:
         """Take the next segment; ``state`` after it."""
         self.fill(segment.start)
         count = len(segment.times_us)
-        scores = fuse.score(segment.shown)
+        scores = fusion.score(segment.shown)
         self.evidence_score[segment.start : segment.start + count] = scores
         self.states += [state] * count
         tops = [self._last[2]] * count

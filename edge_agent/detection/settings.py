@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_agent.detection.class_prior import ClassPrior
+from edge_agent.detection.prior.class_prior import ClassPrior
 from edge_agent.features.bearing import BearingGeometry
 from fleet_core.errors import BadConfig
 

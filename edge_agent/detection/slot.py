@@ -14,21 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection import evidence, fuse
-from edge_agent.detection.align import Aligner, Frame
+from edge_agent.detection import fusion
 from edge_agent.detection.api import ComponentView, Event
-from edge_agent.detection.evidence import Course, Subject
-from edge_agent.detection.failure_mode import harms_rising
-from edge_agent.detection.judge import ALARMS, ComponentJudge, Segment
-from edge_agent.detection.novelty import Novelty
-from edge_agent.detection.passing import Passing
-from edge_agent.detection.plane import Plane
-from edge_agent.detection.prior import usable_prior
-from edge_agent.detection.prior_evidence import VOTE, Told, judged_by, prior_finding, worst_in_words
-from edge_agent.detection.regimes import MAX_REGIMES, is_context
+from edge_agent.detection.findings import evidence
+from edge_agent.detection.findings.evidence import Course
+from edge_agent.detection.findings.failure_mode import harms_rising
+from edge_agent.detection.input.align import Aligner, Frame
+from edge_agent.detection.input.passing import Passing
+from edge_agent.detection.input.regimes import MAX_REGIMES, is_context
+from edge_agent.detection.judging.judge import ComponentJudge, Segment
+from edge_agent.detection.judging.novelty import Novelty
+from edge_agent.detection.judging.plane import Plane
+from edge_agent.detection.judging.states import ALARMS, UNALARMED
+from edge_agent.detection.prior.finding import VOTE, Told, judged_by, prior_finding, worst_in_words
+from edge_agent.detection.prior.judge import usable_prior
 from edge_agent.detection.seen import Seen
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.tracer import Tracer
+from edge_agent.detection.subject import Subject
+from edge_agent.detection.trace.keeper import Tracer
 from fleet_core.telemetry import DetectionState, Finding, StateChange
 
 FALL_SHARE = 1 / 3
@@ -100,7 +103,7 @@ class Slot:
             len(self._waiting) < GROUP_TICKS
             and step_us <= GROUP_STEP_US
             and frame.time_us - first_us < GROUP_US
-            and self._state in fuse.UNALARMED
+            and self._state in UNALARMED
             and not self.judge.health.jumped(first_row, frame.row)
         ):
             return []
@@ -284,7 +287,7 @@ class Slot:
 
     def _score(self) -> float:
         by_class = self._class.evidence if self._class is not None else 0.0
-        return fuse.score(max(self.judge.evidence, by_class))
+        return fusion.score(max(self.judge.evidence, by_class))
 
     def _change(self, state: DetectionState, before: DetectionState, time_us: int, reason: str) -> StateChange:
         return StateChange(self.subject.slot, state, before, time_us, self._score(), reason[:MAX_TOLD_REASON])

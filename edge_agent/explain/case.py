@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_agent.arrays import RealArray
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.trace import FloatArray, Learnt, Marker, Shot, Ticks, Told, Trace
+from edge_agent.detection.trace.memory import Learnt, Marker, Shot, Ticks, Told, Trace
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import Finding
 
@@ -55,12 +56,12 @@ class Panel:
     """
 
     channel: Channel
-    values: FloatArray
-    low: FloatArray
-    high: FloatArray
-    expected: FloatArray
-    band: FloatArray
-    limits: FloatArray
+    values: RealArray
+    low: RealArray
+    high: RealArray
+    expected: RealArray
+    band: RealArray
+    limits: RealArray
     sigmas: float
     worst: float
 
@@ -196,7 +197,7 @@ def joined(trace: Trace) -> Ticks:
     return Ticks(whole.ticks_each, *courses)
 
 
-def band(ticks: Ticks, channel: int, sigmas: float) -> FloatArray:
+def band(ticks: Ticks, channel: int, sigmas: float) -> RealArray:
     """A channel's expected course minus and plus so many sigmas (n, 2); NaN when the trace tells too little."""
     value, expected, deviation = (getattr(ticks, name)[:, channel] for name in ("values", "expected", "deviation"))
     value, expected = value.astype(np.float64), expected.astype(np.float64)
@@ -213,7 +214,7 @@ def band(ticks: Ticks, channel: int, sigmas: float) -> FloatArray:
     return np.column_stack((expected - width, expected + width))
 
 
-def _unsteadiness(values: FloatArray) -> float:
+def _unsteadiness(values: RealArray) -> float:
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
     return float((high - low) / max(abs(middle), 1e-12))
 
@@ -232,7 +233,7 @@ def _panel(channel: Channel, ticks: Ticks, index: int, limit: float, sigmas: flo
     )
 
 
-def _now(deviation: FloatArray) -> FloatArray:
+def _now(deviation: RealArray) -> RealArray:
     """The median of each channel's newest known deviations (channels,); 0 where there is none."""
     result = np.zeros(deviation.shape[1])
     for index, column in enumerate(deviation[-8 * NOW_TICKS :].T):
@@ -241,7 +242,7 @@ def _now(deviation: FloatArray) -> FloatArray:
     return result
 
 
-def _worst(deviation: FloatArray, now: FloatArray) -> FloatArray:
+def _worst(deviation: RealArray, now: RealArray) -> RealArray:
     """Each channel's furthest deviation (channels,), one wild tick left out by a median of three."""
     known = np.where(np.isfinite(deviation), deviation, 0.0)
     if len(known) < 3:
@@ -251,9 +252,7 @@ def _worst(deviation: FloatArray, now: FloatArray) -> FloatArray:
     return np.where(np.abs(furthest) > np.abs(now), furthest, now)
 
 
-def _contributions(
-    subject: Subject, finding: Finding | None, relative: FloatArray
-) -> tuple[tuple[Channel, float], ...]:
+def _contributions(subject: Subject, finding: Finding | None, relative: RealArray) -> tuple[tuple[Channel, float], ...]:
     """Channels and their shares, the largest first; as the finding says, else by the deviation's own size."""
     if finding is not None:
         by_name = {channel.name: channel for channel in subject.channels}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edge_agent.detection.trace import Told, Trace
+from edge_agent.detection.trace.memory import Told, Trace
 from fleet_core.errors import BadInput
 
 

@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from edge_agent.detection.options import add_recording_arguments, spare
 from edge_agent.explain import words
 from edge_agent.explain.case import Case
 from edge_agent.explain.picture import check_out, draw
+from edge_agent.recorded.options import add_recording_arguments, spare
 from fleet_core.errors import BadConfig, Permanent
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection.trace import STATES
+from edge_agent.detection.trace.memory import STATES
 from edge_agent.explain import panels
 from edge_agent.explain.case import Case
 from fleet_core.telemetry import DetectionState

@@ -16,7 +16,7 @@ from typing import Any
 from edge_agent.config import load_config
 from edge_agent.detection import snapshot
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.tracer import Kept, load_kept
+from edge_agent.detection.trace.keeper import Kept, load_kept
 from edge_agent.explain.case import Case, Channel, Pair, Subject, put_together
 from edge_agent.explain.choice import Choice, choose
 from edge_agent.explain.words import spoken

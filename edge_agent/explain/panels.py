@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection.trace import STATES, FloatArray
+from edge_agent.arrays import RealArray
+from edge_agent.detection.trace.memory import STATES
 from edge_agent.explain import words
 from edge_agent.explain.case import Case, Panel
 
@@ -222,7 +223,7 @@ def _bars(axis: Any, bars: Sequence[tuple[str, float]], labels: Sequence[str], s
     axis.grid(axis="y", visible=False)
 
 
-def _limits(axis: Any, until: FloatArray, values: FloatArray, band: FloatArray) -> None:
+def _limits(axis: Any, until: RealArray, values: RealArray, band: RealArray) -> None:
     """Room for the course until the moment explained, its band, and some of what came later; one that rises to many
     times its band is drawn by the logarithm."""
     shown, known, later = (each[np.isfinite(each)] for each in (until, band, values))

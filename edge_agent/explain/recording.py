@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.acquisition._tables import RELATIVE_EPOCH_S, Snapshots, open_snapshots
-from edge_agent.detection import offline
-from edge_agent.detection.options import settings_of
 from edge_agent.detection.pipeline import retrace
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.trace import MAX_SHOT_SAMPLES, Shot
-from edge_agent.detection.tracer import Tracer
+from edge_agent.detection.trace.keeper import Tracer
+from edge_agent.detection.trace.memory import MAX_SHOT_SAMPLES, Shot
 from edge_agent.explain.case import Case, Channel, Pair, Subject, put_together
 from edge_agent.explain.choice import Choice, choose
+from edge_agent.recorded import offline
+from edge_agent.recorded.options import settings_of
 from fleet_core.errors import BadInput
 
 SPANS = 8192

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection.trace import FloatArray, Shot
+from edge_agent.arrays import RealArray
+from edge_agent.detection.trace.memory import Shot
 from edge_agent.explain import words
 from edge_agent.explain.case import Case, Pair
 from edge_agent.explain.panels import BEYOND, HEALTHY, shortened
@@ -67,7 +68,7 @@ def _decades(axis: Any) -> None:
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def spectrum(shot: Shot) -> tuple[FloatArray, FloatArray]:
+def spectrum(shot: Shot) -> tuple[RealArray, RealArray]:
     """Frequencies in Hz and amplitude density (unit per root hertz): Hann windows, half overlapped, averaged."""
     signal = shot.values.astype(np.float64) - shot.values.mean()
     size = min(SEGMENT, len(signal))
@@ -78,7 +79,7 @@ def spectrum(shot: Shot) -> tuple[FloatArray, FloatArray]:
     return np.fft.rfftfreq(size, 1 / shot.sample_rate_hz)[1:], np.sqrt(density)[1:]
 
 
-def envelope(shot: Shot) -> tuple[FloatArray, FloatArray]:
+def envelope(shot: Shot) -> tuple[RealArray, RealArray]:
     """Frequencies in Hz up to ``MAX_LINE_HZ`` and the envelope's lines there; empty when the burst is silent."""
     signal = shot.values.astype(np.float64) - shot.values.mean()
     found = envelope_spectrum(spectrum_of(signal, shot.sample_rate_hz))

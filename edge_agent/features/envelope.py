@@ -12,12 +12,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edge_agent.arrays import FloatArray
 from edge_agent.features.bearing import BearingGeometry
 from edge_agent.features.spectrum import Spectrum, hann
-
-FloatArray = NDArray[np.float64]
 
 BAND = (0.25, 0.95)
 """Of the Nyquist frequency: above shaft and gear mesh, below the edge of the anti-aliasing filter."""

@@ -12,7 +12,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from edge_agent.arrays import FloatArray
+
 ComplexArray = NDArray[np.complex128]
 
 MAX_PLANS = 4

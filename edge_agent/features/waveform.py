@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from edge_agent.arrays import FloatArray
 from edge_agent.features.bearing import BEARING_LINES, BearingGeometry
 from edge_agent.features.envelope import at_equal_angles, bearing_lines, envelope_spectrum, strongest_line
 from edge_agent.features.spectrum import (
@@ -27,8 +28,6 @@ from edge_agent.features.spectrum import (
     spectrum_of,
     velocity_rms_mm_s,
 )
-
-FloatArray = NDArray[np.float64]
 
 MIN_SAMPLES = 32
 SILENCE = 1e-100

@@ -56,7 +56,8 @@ ones (0.5 says nothing). *level*: median of the last three deviations; *mean* an
 * Courses and faults are simulated; the figures compare statistics, they do not promise a detection rate.
 * A course is judged by its last {window} ticks: what moves slower than that is the business of the other detectors.
 * A change that leaves level, spread and movement as they were is not seen.
-* The vote counts only through the asset's own calibrated limit (`edge_agent/detection/calibrate.py`), like any other.
+* The vote counts only through the asset's own calibrated limit, like any other
+  (`edge_agent/detection/healthy/calibrate.py`).
 """
 
 

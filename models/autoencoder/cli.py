@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edge_agent.detection import litert
+from edge_agent.detection.detectors import _litert
 from edge_agent.detection.detectors.autoencoder import load_judge
 from fleet_core.errors import BadConfig, ForestallError
 from models.autoencoder import card, data, export, parity
@@ -69,14 +69,14 @@ def check(
 
 def publish(out: Path, seed: int, epochs: int, ship: bool) -> dict[str, Any]:
     """Train and, if the gate is passed, write the files to ``out``. Returns the manifest, published or not."""
-    if litert.runtime().interpreter is None:
-        raise BadConfig(litert.runtime().reason)
+    if _litert.runtime().interpreter is None:
+        raise BadConfig(_litert.runtime().reason)
     trained = train(seed, epochs)
     contents = dict(zip((export.FLOAT_MODEL, export.INT8_MODEL), export.convert(trained), strict=True))
     held_back = data.views(
         data.healthy(parity.CHANNELS, 256, parity.TICKS, parity.held_back(seed, 0)), trained.least_spread, 8
     )
-    exact = litert.Network(contents[export.FLOAT_MODEL])
+    exact = _litert.Network(contents[export.FLOAT_MODEL])
     weights = export.weigh(exact, held_back.reshape(-1, held_back.shape[2]))
     told = export.manifest(contents, export.contract(weights, trained.least_spread), seed, _command(seed, epochs))
     text = json.dumps(told)

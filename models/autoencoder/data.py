@@ -14,12 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_agent.detection import windows
+from edge_agent.arrays import FloatArray
+from edge_agent.detection.detectors import _windows
 from edge_agent.detection.detectors.autoencoder import view
 
-FloatArray = NDArray[np.float64]
 Rng = np.random.Generator
 
 SETTLE_TICKS = 400
@@ -48,15 +47,15 @@ def faulty(course: Course, fault: str, onset: int, rng: Rng) -> Course:
 
 def views(course: Course, least_spread: FloatArray, every: int = 4) -> FloatArray:
     """What the network is shown (n, channels, WIDTH) of the ticks after the learning period, one in ``every``."""
-    scale = windows.fit_scale(course.rows[: course.learnt], least_spread)
-    ends = np.arange(course.learnt + windows.WINDOW - 1, len(course.rows), every)
-    return view(course.rows, ends, scale).reshape(len(ends), course.rows.shape[1], windows.WIDTH)
+    scale = _windows.fit_scale(course.rows[: course.learnt], least_spread)
+    ends = np.arange(course.learnt + _windows.WINDOW - 1, len(course.rows), every)
+    return view(course.rows, ends, scale).reshape(len(ends), course.rows.shape[1], _windows.WIDTH)
 
 
 def least_spread(rng: Rng) -> FloatArray:
     """Spread (len(SHAPES),) of the shapes of white noise, the calmest there is, with a little taken off."""
-    noise = rng.normal(size=(6000 + windows.WINDOW, 1))
-    table = windows.shapes(windows.windows(noise, range(windows.WINDOW - 1, len(noise))))
+    noise = rng.normal(size=(6000 + _windows.WINDOW, 1))
+    table = _windows.shapes(_windows.windows(noise, range(_windows.WINDOW - 1, len(noise))))
     low, first, third, high = np.quantile(table, (0.025, 0.25, 0.75, 0.975), axis=0)
     spread: FloatArray = np.round(0.8 * np.maximum((third - first) / 1.349, (high - low) / 3.92), 4)
     return spread

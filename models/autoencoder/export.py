@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection import litert, windows
-from edge_agent.detection.detectors import autoencoder
+from edge_agent.detection.detectors import _litert, _windows, autoencoder
 from fleet_core.errors import BadConfig
 from models.autoencoder.data import FloatArray
 from models.autoencoder.train import Trained, tensorflow
@@ -55,17 +54,17 @@ def convert(trained: Trained) -> tuple[bytes, bytes]:
     return exact, small
 
 
-def weigh(exact: litert.Network, healthy: FloatArray) -> FloatArray:
+def weigh(exact: _litert.Network, healthy: FloatArray) -> FloatArray:
     """Weights (WIDTH,) of the residuals: courses and shapes count alike, and a healthy view scores about 1."""
     residual = healthy - exact.run(healthy)
     power = np.quantile(np.abs(residual), 0.9, axis=0) ** 2 / 2.71  # a normal's; outliers do not widen it
-    share = np.concatenate((np.full(windows.WINDOW, 0.5 / windows.WINDOW), np.full(len(windows.SHAPES), 0.5 / 16)))
+    share = np.concatenate((np.full(_windows.WINDOW, 0.5 / _windows.WINDOW), np.full(len(_windows.SHAPES), 0.5 / 16)))
     return np.array([float(f"{weight:.6g}") for weight in share / np.maximum(power, 1e-3)])
 
 
 def manifest(contents: dict[str, bytes], contract: dict[str, Any], seed: int, command: str) -> dict[str, Any]:
     """What is said about the files; figures of the gate are added by the caller under ``parity`` and ``value``."""
-    small = litert.Network(contents[INT8_MODEL])
+    small = _litert.Network(contents[INT8_MODEL])
     return {
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         "bytes": {name: len(content) for name, content in contents.items()},
@@ -81,7 +80,7 @@ def manifest(contents: dict[str, bytes], contract: dict[str, Any], seed: int, co
             "python": platform.python_version(),
             "numpy": version("numpy"),
             "tensorflow": str(tensorflow().__version__),
-            "litert": litert.runtime().version,
+            "litert": _litert.runtime().version,
             "machine": platform.machine(),
         },
     }
@@ -91,8 +90,8 @@ def contract(weights: FloatArray, least_spread: FloatArray) -> dict[str, Any]:
     """The input contract the device holds the network to."""
     return {
         "version": autoencoder.CONTRACT,
-        "window": windows.WINDOW,
-        "shapes": list(windows.SHAPES),
+        "window": _windows.WINDOW,
+        "shapes": list(_windows.SHAPES),
         "input_limit": autoencoder.INPUT_LIMIT,
         "scaling": "deviations in robust sigmas; shapes in the channel's own healthy robust sigmas",
         "score": "sqrt(sum(weights * (raw input - output)^2))",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection import windows
+from edge_agent.detection.detectors import _windows
 from edge_agent.detection.detectors.autoencoder import Judge, load_judge
 from fleet_core.errors import BadConfig
 from models.autoencoder import data
@@ -66,9 +66,9 @@ def parity(small: Judge, exact: Judge, seed: int) -> Parity:
     """
     rng = held_back(seed, 1)
     course = data.healthy(CHANNELS, 256, TICKS, rng)
-    healthy = data.views(course, small.least_spread, 8).reshape(-1, windows.WIDTH)
+    healthy = data.views(course, small.least_spread, 8).reshape(-1, _windows.WIDTH)
     broken = [
-        data.views(data.faulty(course, fault, course.learnt, rng), small.least_spread, 16).reshape(-1, windows.WIDTH)
+        data.views(data.faulty(course, fault, course.learnt, rng), small.least_spread, 16).reshape(-1, _windows.WIDTH)
         for fault in data.FAULTS
     ]
     views = np.concatenate((healthy, *broken))
@@ -107,15 +107,15 @@ def figures(small: Judge, exact: Judge, seed: int) -> dict[str, Any]:
 
 def _statistics(judge: Judge, course: data.Course) -> dict[str, FloatArray]:
     views = data.views(course, judge.least_spread, 8)
-    flat = views.reshape(-1, windows.WIDTH)
-    newest = views[:, :, windows.WINDOW - 3 : windows.WINDOW]
-    deviations = views[:, :, : windows.WINDOW]
+    flat = views.reshape(-1, _windows.WIDTH)
+    newest = views[:, :, _windows.WINDOW - 3 : _windows.WINDOW]
+    deviations = views[:, :, : _windows.WINDOW]
     return {
         "autoencoder": judge.scores(flat).reshape(views.shape[:2]),
         "level": np.abs(np.median(newest, axis=2)),
         "mean": np.abs(deviations.mean(axis=2)),
         "power": np.sqrt((deviations**2).mean(axis=2)),
-        "shape": np.sqrt((views[:, :, windows.WINDOW :] ** 2).mean(axis=2)),
+        "shape": np.sqrt((views[:, :, _windows.WINDOW :] ** 2).mean(axis=2)),
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection import windows
+from edge_agent.detection.detectors import _windows
 from edge_agent.detection.detectors.autoencoder import INPUT_LIMIT
 from fleet_core.errors import BadConfig
 from models.autoencoder import data
@@ -61,14 +61,14 @@ def train(seed: int, epochs: int = EPOCHS) -> Trained:
     rng = np.random.default_rng(seed)
     least_spread = data.least_spread(rng)
     courses = [data.healthy(CHANNELS, learnt, TICKS, rng) for learnt in data.LEARN_TICKS]
-    views = clip(np.concatenate([data.views(each, least_spread).reshape(-1, windows.WIDTH) for each in courses]))
+    views = clip(np.concatenate([data.views(each, least_spread).reshape(-1, _windows.WIDTH) for each in courses]))
     model = _network(tf)
     rate = tf.keras.optimizers.schedules.CosineDecay(LEARNING_RATE, epochs * (len(views) // BATCH + 1))
     model.compile(tf.keras.optimizers.Adam(rate), loss="mse")
     wanted = views.astype(np.float32)
     model.fit(wanted, wanted, batch_size=BATCH, epochs=epochs, verbose=0)
     broken = [
-        data.views(data.faulty(courses[0], fault, courses[0].learnt, rng), least_spread, 16).reshape(-1, windows.WIDTH)
+        data.views(data.faulty(courses[0], fault, courses[0].learnt, rng), least_spread, 16).reshape(-1, _windows.WIDTH)
         for fault in data.FAULTS
     ]
     return Trained(model, clip(np.concatenate((views[::8], *broken))), least_spread)
@@ -83,10 +83,10 @@ def _network(tf: Any) -> Any:
     layers = tf.keras.layers
     return tf.keras.Sequential(
         [
-            tf.keras.Input((windows.WIDTH,), name="view"),
+            tf.keras.Input((_windows.WIDTH,), name="view"),
             layers.Dense(HIDDEN, "relu"),
             layers.Dense(CODE),
             layers.Dense(HIDDEN, "relu"),
-            layers.Dense(windows.WIDTH, name="rebuilt"),
+            layers.Dense(_windows.WIDTH, name="rebuilt"),
         ]
     )

@@ -17,16 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.detection import offline, recording
+from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection.api import AssetDetection
-from edge_agent.detection.novelty import Novelty
-from edge_agent.detection.options import settings_of
+from edge_agent.detection.judging.novelty import Novelty
 from edge_agent.detection.pipeline import NEWS
+from edge_agent.recorded import offline, recording
+from edge_agent.recorded.options import settings_of
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_agent.detection.class_prior import ClassPrior, prior_from_json, prior_to_json
-from edge_agent.detection.recording import Summary, open_recording
+from edge_agent.detection.prior.class_prior import ClassPrior, prior_from_json, prior_to_json
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.files import replacing
+from edge_agent.recorded.recording import Summary, open_recording
 from fleet_core.assets import COMPONENT_TYPES
 from fleet_core.errors import BadInput, ForestallError
 from models.prior.fitting import Asset, Fitted, fit_prior

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.detection.class_prior import ChannelPrior, ComponentPrior
-from edge_agent.detection.prior import LEVEL_ROWS, levels
+from edge_agent.detection.prior.class_prior import ChannelPrior, ComponentPrior
+from edge_agent.detection.prior.judge import LEVEL_ROWS, levels
 from fleet_core.errors import BadInput
 
 Floats = npt.NDArray[np.float64]

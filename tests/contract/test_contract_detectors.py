@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_agent.arrays import FloatArray
 from edge_agent.detection import detectors as package
-from edge_agent.detection.detectors.api import Detector, DetectorDeps, FloatArray
+from edge_agent.detection.detectors.api import Detector, DetectorDeps
 from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config, plugin_names
 

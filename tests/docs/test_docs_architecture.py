@@ -7,7 +7,7 @@ import tomllib
 
 from support.documents import PAGES, ROOT, own_part, page, rows, section
 
-from edge_agent.detection.fuse import TRANSITIONS
+from edge_agent.detection.judging.states import TRANSITIONS
 from fleet_core.batches import BATCH_METRICS
 from fleet_server.notifiers import api as notifiers
 from fleet_server.resolution.states import ACT_TRANSITIONS, CASE_TRANSITIONS, mermaid

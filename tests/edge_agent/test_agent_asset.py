@@ -16,7 +16,7 @@ from edge_agent.acquisition.api import AssetDescription
 from edge_agent.asset import AssetWorker
 from edge_agent.config import AssetConfig
 from edge_agent.detection.api import ComponentView, Outcome
-from edge_agent.detection.maintenance import Declared, Relearn, Window, to_text
+from edge_agent.detection.input.maintenance import Declared, Relearn, Window, to_text
 from edge_agent.drafts import DRAFT_SAMPLES
 from edge_agent.outbox import Outbox
 from edge_agent.uplink.store import OutboxStore

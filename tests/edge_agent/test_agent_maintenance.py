@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge_agent import cli
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, Event
-from edge_agent.detection.maintenance import MAX_WINDOWS, Declared, Relearn, Window, covered, from_text, to_text
+from edge_agent.detection.input.maintenance import MAX_WINDOWS, Declared, Relearn, Window, covered, from_text, to_text
 from edge_agent.detection.pipeline import build_detection
 from edge_agent.maintenance import FILE, DeclaredFile, main_maintenance
 from fleet_core.assets import AssetClass

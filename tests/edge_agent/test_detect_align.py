@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.detection.align import Aligner, Frame
+from edge_agent.detection.input.align import Aligner, Frame
 
 S = 1_000_000
 BASE = 1_790_000_000 * S

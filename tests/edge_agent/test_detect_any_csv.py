@@ -15,7 +15,7 @@ import pytest
 
 from edge_agent.acquisition._tables import BadRow, Row, open_table, parse_number
 from edge_agent.acquisition._times import day_comes_first, parse_time_us
-from edge_agent.detection import offline
+from edge_agent.recorded import offline
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import to_us
 

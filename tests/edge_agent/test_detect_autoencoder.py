@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.detection import litert, windows
-from edge_agent.detection.detectors import autoencoder
+from edge_agent.detection.detectors import _litert, _windows, autoencoder
 from edge_agent.detection.detectors.api import DetectorDeps
 from fleet_core.errors import BadConfig
 
@@ -23,12 +22,12 @@ CHANNELS = 3
 
 @pytest.fixture
 def no_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(litert, "RUNTIMES", ("no_such_runtime", "no_other_runtime"))
-    litert.runtime.cache_clear()
+    monkeypatch.setattr(_litert, "RUNTIMES", ("no_such_runtime", "no_other_runtime"))
+    _litert.runtime.cache_clear()
     autoencoder.shipped.cache_clear()
     yield
     monkeypatch.undo()
-    litert.runtime.cache_clear()
+    _litert.runtime.cache_clear()
 
 
 def rows(count: int, seed: int = 1) -> np.ndarray:
@@ -119,7 +118,7 @@ def test_files_that_do_not_fit_are_refused() -> None:
         ({"contract": contract | {"version": 99}}, "another input contract"),
         ({"contract": contract | {"shapes": ["speed"]}}, "another input contract"),
         ({"contract": contract | {"weights": [1.0]}}, "another width"),
-        ({"contract": contract | {"weights": [float("nan")] * windows.WIDTH}}, "out of range"),
+        ({"contract": contract | {"weights": [float("nan")] * _windows.WIDTH}}, "out of range"),
         ({"contract": None}, "cannot be read"),
     ):
         with pytest.raises(BadConfig, match=message):
@@ -129,16 +128,16 @@ def test_files_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_network_must_be_one() -> None:
-    for content in (b"", b"nonsense" * 50, b"\0" * (litert.MAX_MODEL_BYTES + 1)):
+    for content in (b"", b"nonsense" * 50, b"\0" * (_litert.MAX_MODEL_BYTES + 1)):
         with pytest.raises(BadConfig):
-            litert.Network(content)
+            _litert.Network(content)
 
 
 def test_a_batch_beyond_the_bound_is_cut() -> None:
-    network = litert.Network(shipped_files()[0])
-    table = np.random.default_rng(1).normal(size=(litert.MAX_BATCH + 70, windows.WIDTH))
+    network = _litert.Network(shipped_files()[0])
+    table = np.random.default_rng(1).normal(size=(_litert.MAX_BATCH + 70, _windows.WIDTH))
     assert np.array_equal(network.run(table)[-1:], network.run(table[-1:]))
-    assert network.run(table[:0]).shape == (0, windows.WIDTH)
+    assert network.run(table[:0]).shape == (0, _windows.WIDTH)
 
 
 def test_without_a_runtime_it_says_so(no_runtime: None) -> None:
@@ -154,23 +153,23 @@ def test_settings_are_bounded() -> None:
 
 
 @given(
-    st.lists(st.floats(-1e3, 1e3), min_size=windows.WINDOW, max_size=windows.WINDOW),
+    st.lists(st.floats(-1e3, 1e3), min_size=_windows.WINDOW, max_size=_windows.WINDOW),
     st.booleans(),
 )
 def test_shapes_are_finite_and_bounded(values: list[float], at_rest: bool) -> None:
-    course = np.zeros((1, windows.WINDOW)) if at_rest else np.array([values])
-    scale = windows.fit_scale(np.zeros((10, 1)), np.ones(len(windows.SHAPES)))
-    standard = scale.standardise(windows.shapes(course))
-    assert np.isfinite(standard).all() and (np.abs(standard) <= windows.SHAPE_LIMIT).all()
+    course = np.zeros((1, _windows.WINDOW)) if at_rest else np.array([values])
+    scale = _windows.fit_scale(np.zeros((10, 1)), np.ones(len(_windows.SHAPES)))
+    standard = scale.standardise(_windows.shapes(course))
+    assert np.isfinite(standard).all() and (np.abs(standard) <= _windows.SHAPE_LIMIT).all()
     assert not at_rest or (standard == 0).all()
 
 
 def test_shapes_tell_dynamics_apart_and_not_levels() -> None:
-    noise = np.random.default_rng(3).normal(size=(1, windows.WINDOW))
-    assert np.allclose(windows.shapes(noise), windows.shapes(noise + 100.0))
-    column = {name: index for index, name in enumerate(windows.SHAPES)}
-    zigzag = np.tile([1.0, -1.0], windows.WINDOW // 2)[None]
-    ramp = np.linspace(0.1, 4.0, windows.WINDOW)[None]
-    assert windows.shapes(zigzag)[0, column["turns"]] > 0.9 > 0.1 > windows.shapes(ramp)[0, column["turns"]]
-    assert windows.shapes(ramp)[0, column["slope"]] > 1.5
-    assert windows.shapes(zigzag)[0, column["correlation_1"]] < -0.9
+    noise = np.random.default_rng(3).normal(size=(1, _windows.WINDOW))
+    assert np.allclose(_windows.shapes(noise), _windows.shapes(noise + 100.0))
+    column = {name: index for index, name in enumerate(_windows.SHAPES)}
+    zigzag = np.tile([1.0, -1.0], _windows.WINDOW // 2)[None]
+    ramp = np.linspace(0.1, 4.0, _windows.WINDOW)[None]
+    assert _windows.shapes(zigzag)[0, column["turns"]] > 0.9 > 0.1 > _windows.shapes(ramp)[0, column["turns"]]
+    assert _windows.shapes(ramp)[0, column["slope"]] > 1.5
+    assert _windows.shapes(zigzag)[0, column["correlation_1"]] < -0.9

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.detection.baseline import (
+from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection.healthy.baseline import (
     DEVIATION_LIMIT,
     Baseline,
-    FloatArray,
-    IntArray,
     distinct_values,
     fit_baseline,
     lag,

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.detection.calibrate import (
+from edge_agent.detection.detectors.api import DetectorDeps
+from edge_agent.detection.detectors.ewma import Config, Ewma
+from edge_agent.detection.healthy.calibrate import (
     cluster_excesses,
     persistence,
     rehearse,
@@ -16,8 +18,6 @@ from edge_agent.detection.calibrate import (
     tail_threshold,
     wander,
 )
-from edge_agent.detection.detectors.api import DetectorDeps
-from edge_agent.detection.detectors.ewma import Config, Ewma
 
 
 @given(st.integers(24, 2000), st.integers(2, 8))

@@ -7,33 +7,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.detection import fuse
+from edge_agent.detection import fusion
+from edge_agent.detection.judging import states
 from edge_agent.detection.settings import DetectionSettings
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState
 
 S = DetectionState
-EVIDENCE = st.floats(0, fuse.EVIDENCE_LIMIT)
+EVIDENCE = st.floats(0, fusion.EVIDENCE_LIMIT)
 
 
-def tracker() -> fuse.StateTracker:
-    made = fuse.StateTracker(DetectionSettings())
+def tracker() -> states.StateTracker:
+    made = states.StateTracker(DetectionSettings())
     made.learned()
     return made
 
 
-def feed(made: fuse.StateTracker, evidence: float, ticks: int) -> list[DetectionState]:
+def feed(made: states.StateTracker, evidence: float, ticks: int) -> list[DetectionState]:
     return [state for _ in range(ticks) for state in made.take(evidence)]
 
 
 def test_every_unlisted_transition_fails() -> None:
     for state in DetectionState:
-        for signal in fuse.Signal:
-            if (state, signal) in fuse.TRANSITIONS:
-                assert fuse.advance(state, signal) is fuse.TRANSITIONS[state, signal]
+        for signal in states.Signal:
+            if (state, signal) in states.TRANSITIONS:
+                assert states.advance(state, signal) is states.TRANSITIONS[state, signal]
             else:
                 with pytest.raises(BadInput, match="transition"):
-                    fuse.advance(state, signal)
+                    states.advance(state, signal)
 
 
 def test_an_alarm_needs_persistence() -> None:
@@ -52,7 +53,7 @@ def test_levels_between_release_and_limit_hold_the_state() -> None:
 
 
 def test_while_learning_nothing_moves() -> None:
-    made = fuse.StateTracker(DetectionSettings())
+    made = states.StateTracker(DetectionSettings())
     assert feed(made, 9.0, 50) == []
     assert made.state is S.LEARNING
 
@@ -63,15 +64,15 @@ def test_states_move_only_along_the_table(course: list[float]) -> None:
     before = made.state
     for evidence in course:
         for state in made.take(evidence):
-            assert state in {after for (start, _), after in fuse.TRANSITIONS.items() if start is before}
+            assert state in {after for (start, _), after in states.TRANSITIONS.items() if start is before}
             before = state
 
 
 @given(EVIDENCE, EVIDENCE)
 def test_score_and_severity_are_bounded_and_monotone(one: float, two: float) -> None:
     low, high = sorted((one, two))
-    assert 0 <= fuse.score(low) <= fuse.score(high) <= 1
-    assert 0 <= fuse.severity(low) <= fuse.severity(high) <= 1
+    assert 0 <= fusion.score(low) <= fusion.score(high) <= 1
+    assert 0 <= fusion.severity(low) <= fusion.severity(high) <= 1
 
 
 @given(st.lists(EVIDENCE, min_size=1, max_size=60), st.floats(0, 5), st.integers(0, 60), st.floats(0.34, 1))
@@ -80,25 +81,27 @@ def test_joining_is_monotone(ratios: list[float], more: float, place: int, alone
     raised = base.copy()
     raised[0, place % len(ratios)] += more
     starts = np.unique([0, len(ratios) // 3, len(ratios) // 2])
-    assert (fuse.within(raised, starts) >= fuse.within(base, starts) - 1e-9).all()
-    assert (fuse.between(raised, alone) >= fuse.between(base, alone) - 1e-9).all()
+    assert (fusion.within(raised, starts) >= fusion.within(base, starts) - 1e-9).all()
+    assert (fusion.between(raised, alone) >= fusion.between(base, alone) - 1e-9).all()
 
 
 @given(st.lists(st.lists(EVIDENCE, min_size=6, max_size=6), min_size=1, max_size=20))
 def test_rows_are_joined_each_for_itself(table: list[list[float]]) -> None:
     ratios, starts = np.array(table), np.array([0, 1, 4])
-    joined = fuse.within(ratios, starts)
-    assert joined.shape == (len(table), 3) and (joined <= fuse.EVIDENCE_LIMIT).all()
-    singles = [fuse.within(row[None], starts) for row in ratios]
+    joined = fusion.within(ratios, starts)
+    assert joined.shape == (len(table), 3) and (joined <= fusion.EVIDENCE_LIMIT).all()
+    singles = [fusion.within(row[None], starts) for row in ratios]
     assert np.array_equal(joined, np.concatenate(singles))
-    assert np.array_equal(fuse.between(joined, 0.75), np.concatenate([fuse.between(each, 0.75) for each in singles]))
+    assert np.array_equal(
+        fusion.between(joined, 0.75), np.concatenate([fusion.between(each, 0.75) for each in singles])
+    )
 
 
 def test_three_must_agree_or_one_be_sure() -> None:
-    assert fuse.between(np.array([[3.0, 0.0, 0.0, 0.0]]), 0.0)[0] == pytest.approx(1.0)
-    assert fuse.between(np.array([[3.0, 3.0, 3.0, 0.0]]), 0.0)[0] == pytest.approx(3.0)
-    assert fuse.between(np.array([[3.0, 0.0, 0.0, 0.0]]), 0.75)[0] == pytest.approx(2.25)
-    assert fuse.between(np.array([[2.0]]), 0.0)[0] == pytest.approx(2.0)
+    assert fusion.between(np.array([[3.0, 0.0, 0.0, 0.0]]), 0.0)[0] == pytest.approx(1.0)
+    assert fusion.between(np.array([[3.0, 3.0, 3.0, 0.0]]), 0.0)[0] == pytest.approx(3.0)
+    assert fusion.between(np.array([[3.0, 0.0, 0.0, 0.0]]), 0.75)[0] == pytest.approx(2.25)
+    assert fusion.between(np.array([[2.0]]), 0.0)[0] == pytest.approx(2.0)
 
 
 @given(st.lists(EVIDENCE, max_size=100))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_agent.detection.baseline import FloatArray
-from edge_agent.detection.health import ChannelHealth, ranges
+from edge_agent.arrays import FloatArray
+from edge_agent.detection.input.sensor_health import ChannelHealth, ranges
 
 
 def moving(rows: int = 144, channels: int = 2, seed: int = 7) -> FloatArray:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.detection.novelty import Novelty
+from edge_agent.detection.judging.novelty import Novelty
 from edge_agent.detection.snapshot import dump, load
 from fleet_core.errors import BadInput
 from models.detection_evaluation.nab import Series, read_windows, score_at, score_corpus

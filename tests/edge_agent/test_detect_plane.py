@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_agent.arrays import FloatArray
 from edge_agent.detection import snapshot
-from edge_agent.detection.baseline import FloatArray
-from edge_agent.detection.learner import KEPT_NOTES
-from edge_agent.detection.plane import CLEARLY_BEYOND, Plane
-from edge_agent.detection.plane_settings import Course, PlaneSettings
-from edge_agent.detection.rows import growing
+from edge_agent.detection.healthy.learner import KEPT_NOTES
+from edge_agent.detection.healthy.plane_settings import Course, PlaneSettings
+from edge_agent.detection.healthy.rows import growing
+from edge_agent.detection.judging.plane import CLEARLY_BEYOND, Plane
 from edge_agent.detection.settings import DetectionSettings
 
 START_US = 1_790_000_000_000_000

@@ -11,11 +11,17 @@ import pytest
 
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, Event
-from edge_agent.detection.class_prior import ChannelPrior, ClassPrior, ComponentPrior, prior_from_json, prior_to_json
-from edge_agent.detection.evidence import SIGNATURE
+from edge_agent.detection.findings.evidence import SIGNATURE
 from edge_agent.detection.pipeline import build_detection
-from edge_agent.detection.prior import LEVEL_ROWS, RAISE_ROWS
-from edge_agent.detection.prior_evidence import UNLIKE
+from edge_agent.detection.prior.class_prior import (
+    ChannelPrior,
+    ClassPrior,
+    ComponentPrior,
+    prior_from_json,
+    prior_to_json,
+)
+from edge_agent.detection.prior.finding import UNLIKE
+from edge_agent.detection.prior.judge import LEVEL_ROWS, RAISE_ROWS
 from edge_agent.prior_file import with_prior
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig

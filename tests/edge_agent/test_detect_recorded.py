@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.detection import offline
+from edge_agent.recorded import offline
 
 DATA = Path(os.environ.get("FORESTALL_DATA", "/nonexistent"))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_agent.detection import season
-from edge_agent.detection.baseline import FloatArray, IntArray, fit_baseline
+from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection.healthy import season
+from edge_agent.detection.healthy.baseline import fit_baseline
 
 STEP_US = 600_000_000
 START_US = 1_790_000_000_000_000

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, Event
-from edge_agent.detection.pipeline import build_detection
-from edge_agent.detection.standstill import (
+from edge_agent.detection.input.standstill import (
     HOUR_US,
     SETTLE_PER_DAY_US,
     SETTLE_US,
@@ -20,6 +19,7 @@ from edge_agent.detection.standstill import (
     is_activity,
     is_witness,
 )
+from edge_agent.detection.pipeline import build_detection
 from fleet_core.assets import AssetClass
 from fleet_core.telemetry import ComponentSpec, DetectionState, Finding, MetricSpec, Sample, StateChange
 

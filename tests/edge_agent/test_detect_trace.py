@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.detection import snapshot
-from edge_agent.detection.trace import (
+from edge_agent.detection.trace.memory import (
     MAX_FINDINGS,
     MAX_MARKERS,
     MAX_SHOT_SAMPLES,

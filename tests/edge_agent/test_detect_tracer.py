@@ -12,8 +12,8 @@ from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.pipeline import build_detection, retrace
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.snapshot import dump, load
-from edge_agent.detection.trace import STATES, Trace
-from edge_agent.detection.tracer import Kept, Tracer, load_kept
+from edge_agent.detection.trace.keeper import Kept, Tracer, load_kept
+from edge_agent.detection.trace.memory import STATES, Trace
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState, Finding, MetricSpec

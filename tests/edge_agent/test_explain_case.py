@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.trace import Learnt, Told, Trace
+from edge_agent.detection.trace.memory import Learnt, Told, Trace
 from edge_agent.explain import words
 from edge_agent.explain.case import Case, Channel, Subject, band, joined, put_together
 from edge_agent.explain.choice import Choice, choose

@@ -16,7 +16,7 @@ import pytest
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection import snapshot
 from edge_agent.detection.pipeline import build_detection
-from edge_agent.detection.trace import Learnt, Trace
+from edge_agent.detection.trace.memory import Learnt, Trace
 from edge_agent.explain import cli
 from fleet_core.assets import AssetClass
 from fleet_core.telemetry import (

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from edge_agent.detection import windows
-from edge_agent.detection.detectors import autoencoder
+from edge_agent.detection.detectors import _windows, autoencoder
 from edge_agent.detection.detectors.autoencoder import INPUT_LIMIT, Judge
 from models.autoencoder import card, cli, data, export, parity
 from models.autoencoder.train import Trained
@@ -61,7 +60,7 @@ def test_parity_holds_on_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_clipped_comparison_would_hide_the_fault() -> None:
     small, exact, _ = parity.load(export.ARTIFACT)
-    view = np.zeros((1, windows.WIDTH))
+    view = np.zeros((1, _windows.WIDTH))
     view[0, :32] = 16.0
     hidden = np.clip(view, -INPUT_LIMIT, INPUT_LIMIT)
     residual = hidden - small.network.run(view)
@@ -97,7 +96,7 @@ def test_publication_is_refused_below_the_gate(tmp_path: Path, monkeypatch: pyte
     contents = [(export.ARTIFACT / name).read_bytes() for name in (export.FLOAT_MODEL, export.INT8_MODEL)]
     spread = np.array(manifest()["contract"]["least_spread"])
     monkeypatch.setattr(parity, "CHANNELS", 24)
-    monkeypatch.setattr(cli, "train", lambda seed, epochs: Trained(None, np.zeros((0, windows.WIDTH)), spread))
+    monkeypatch.setattr(cli, "train", lambda seed, epochs: Trained(None, np.zeros((0, _windows.WIDTH)), spread))
     monkeypatch.setattr(export, "convert", lambda trained: contents)
     monkeypatch.setattr(export, "tensorflow", lambda: SimpleNamespace(__version__="none"))
     monkeypatch.setattr(parity, "LEAST_CORRELATION", 1.1)
@@ -135,7 +134,7 @@ def test_scores_use_the_weights() -> None:
         def run(self, rows: np.ndarray) -> np.ndarray:
             return np.zeros_like(rows)
 
-    weights = np.zeros(windows.WIDTH)
+    weights = np.zeros(_windows.WIDTH)
     weights[3] = 0.25
-    judge = Judge(Mute(), weights, np.ones(len(windows.SHAPES)))  # type: ignore[arg-type]  # stands in for a network
-    assert judge.scores(np.full((1, windows.WIDTH), 4.0))[0] == pytest.approx(2.0)
+    judge = Judge(Mute(), weights, np.ones(len(_windows.SHAPES)))  # type: ignore[arg-type]  # stands in for a network
+    assert judge.scores(np.full((1, _windows.WIDTH), 4.0))[0] == pytest.approx(2.0)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from demo.cast import DRIVE_PRIOR
 from demo.healthy_drives import COMPONENTS, main
-from edge_agent.detection.class_prior import prior_from_json
-from edge_agent.detection.prior import PriorJudge
+from edge_agent.detection.prior.class_prior import prior_from_json
+from edge_agent.detection.prior.judge import PriorJudge
 from firmware_bridge.devices.drive_model import DriveModel, DriveParams, varied
 from fleet_core.telemetry import MetricSpec
 from models.cli import app

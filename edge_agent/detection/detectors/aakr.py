@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps, FloatArray
+from edge_agent.arrays import FloatArray
+from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
 from edge_agent.detection.recursion import Smoother
 from fleet_core.errors import BadConfig
 

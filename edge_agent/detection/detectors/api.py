@@ -2,8 +2,8 @@
 
 A detector has two kinds of state. Its *model* is fitted once on healthy rows; its *memory* (one array) runs along with
 the ticks. They are apart so that calibration can carry the memory through the learning period while each stretch is
-judged by a model fitted on the other stretches (``edge_agent.detection.calibrate``): the statistics a threshold is
-drawn from are then out of sample and have the autocorrelation of life.
+judged by a model fitted on the other stretches (``healthy.calibrate``): the statistics a threshold is drawn from are
+then out of sample and have the autocorrelation of life.
 
 Detectors know no threshold, no state and no time. They are pure and deterministic, work on blocks of rows, and see
 finite numbers only: the judge replaces a missing channel by 0, its healthy value.
@@ -16,10 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-FloatArray = NDArray[np.float64]
+from edge_agent.arrays import FloatArray
 
 Z_LIMIT = 4.0
 """Where healthy rows are winsorised (in robust sigmas) before a model is fitted: an outlier must not widen it."""

@@ -2,7 +2,7 @@
 
 The network knows nothing of this asset: it was trained on the courses of many simulated healthy channels
 (``models.autoencoder``) and looks at one channel at a time, its last 32 deviations and their shape
-(``edge_agent.detection.windows``), standardised by what the channel showed while healthy. What it cannot rebuild is
+(``_windows``), standardised by what the channel showed while healthy. What it cannot rebuild is
 unlike healthy life: hunting, sticking, bursts, another roughness, beside plain distance.
 
 The residual is taken against the raw float input. An int8 input clips at a few sigmas, and a rebuilt clipped fault
@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection import litert, windows
-from edge_agent.detection.detectors.api import DetectorDeps, FloatArray
+from edge_agent.arrays import FloatArray
+from edge_agent.detection.detectors import _litert, _windows
+from edge_agent.detection.detectors.api import DetectorDeps
 from fleet_core.errors import BadConfig
 
 SAMPLE = """\
@@ -50,8 +51,8 @@ class Config:
     every_ticks: int = 4
 
     def __post_init__(self) -> None:
-        if not 1 <= self.every_ticks <= windows.WINDOW:
-            raise BadConfig(f"every_ticks must be 1..{windows.WINDOW}")
+        if not 1 <= self.every_ticks <= _windows.WINDOW:
+            raise BadConfig(f"every_ticks must be 1..{_windows.WINDOW}")
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class Judge:
     ``saturated`` and ``seen`` count the values that were clipped for the network, and all that were judged.
     """
 
-    network: litert.Network
+    network: _litert.Network
     weights: FloatArray
     least_spread: FloatArray
     saturated: int = 0
@@ -86,8 +87,8 @@ class Autoencoder:
     def __init__(self, config: Config, deps: DetectorDeps, judge: Judge) -> None:
         self._every = config.every_ticks
         self._judge = judge
-        self.memory: FloatArray = np.zeros((windows.WINDOW + 2, deps.channels))
-        self._scale = windows.fit_scale(np.zeros((0, deps.channels)), judge.least_spread)
+        self.memory: FloatArray = np.zeros((_windows.WINDOW + 2, deps.channels))
+        self._scale = _windows.fit_scale(np.zeros((0, deps.channels)), judge.least_spread)
 
     @property
     def saturated(self) -> tuple[int, int]:
@@ -95,18 +96,18 @@ class Autoencoder:
         return self._judge.saturated, self._judge.seen
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        self._scale = windows.fit_scale(rows, self._judge.least_spread)
+        self._scale = _windows.fit_scale(rows, self._judge.least_spread)
 
     def run(self, rows: FloatArray) -> FloatArray:
         if not len(rows):
             return rows
         before = int(self.memory[-1, 0])
-        stretch = np.concatenate((self.memory[: windows.WINDOW], rows))
+        stretch = np.concatenate((self.memory[: _windows.WINDOW], rows))
         ticks = before + 1 + np.arange(len(rows))
         due = np.flatnonzero(ticks % self._every == 0)
-        judged = np.concatenate((self.memory[-2][None], *self._chunks(stretch, due + windows.WINDOW)))
+        judged = np.concatenate((self.memory[-2][None], *self._chunks(stretch, due + _windows.WINDOW)))
         statistics: FloatArray = judged[ticks // self._every - before // self._every]
-        self.memory = np.concatenate((stretch[-windows.WINDOW :], judged[-1:], np.full((1, rows.shape[1]), ticks[-1])))
+        self.memory = np.concatenate((stretch[-_windows.WINDOW :], judged[-1:], np.full((1, rows.shape[1]), ticks[-1])))
         return statistics
 
     def contributions(self) -> FloatArray:
@@ -119,7 +120,7 @@ class Autoencoder:
         return {"centre": self._scale.centre, "spread": self._scale.spread}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._scale = windows.ShapeScale(model["centre"], model["spread"])
+        self._scale = _windows.ShapeScale(model["centre"], model["spread"])
 
     def _chunks(self, stretch: FloatArray, ends: Any) -> list[FloatArray]:
         channels = stretch.shape[1]
@@ -130,10 +131,10 @@ class Autoencoder:
         ]
 
 
-def view(stretch: FloatArray, ends: Any, scale: windows.ShapeScale) -> FloatArray:
+def view(stretch: FloatArray, ends: Any, scale: _windows.ShapeScale) -> FloatArray:
     """What the network is shown (len(ends) * channels, WIDTH) of rows (n, channels): deviations, then shapes."""
-    course = windows.windows(stretch, ends)
-    return np.concatenate((course, scale.standardise(windows.shapes(course))), axis=1)
+    course = _windows.windows(stretch, ends)
+    return np.concatenate((course, scale.standardise(_windows.shapes(course))), axis=1)
 
 
 def build(config: Config, deps: DetectorDeps) -> Autoencoder:
@@ -142,7 +143,7 @@ def build(config: Config, deps: DetectorDeps) -> Autoencoder:
 
 def unavailable() -> str:
     """Why this detector cannot be built here, in words with the mend; empty when it can."""
-    return litert.runtime().reason
+    return _litert.runtime().reason
 
 
 @functools.cache
@@ -168,13 +169,13 @@ def load_judge(content: bytes, manifest: str) -> Judge:
         raise BadConfig(f"the autoencoder's manifest cannot be read: {error!r}") from None
     if hashlib.sha256(content).hexdigest() not in digests:
         raise BadConfig("the autoencoder's network is not the one its manifest names (SHA-256 differs)")
-    if known != (CONTRACT, windows.WINDOW, list(windows.SHAPES), INPUT_LIMIT):
+    if known != (CONTRACT, _windows.WINDOW, list(_windows.SHAPES), INPUT_LIMIT):
         raise BadConfig("the autoencoder's manifest states another input contract than this version's")
-    if weights.shape != (windows.WIDTH,) or least_spread.shape != (len(windows.SHAPES),):
+    if weights.shape != (_windows.WIDTH,) or least_spread.shape != (len(_windows.SHAPES),):
         raise BadConfig("the autoencoder's manifest has weights of another width")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and (least_spread > 0).all()):
         raise BadConfig("the autoencoder's manifest has weights or spreads out of range")
-    network = litert.Network(content)
-    if network.width != windows.WIDTH:
-        raise BadConfig(f"the autoencoder's network takes {network.width} values, not {windows.WIDTH}")
+    network = _litert.Network(content)
+    if network.width != _windows.WIDTH:
+        raise BadConfig(f"the autoencoder's network takes {network.width} values, not {_windows.WIDTH}")
     return Judge(network, weights, least_spread)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps, FloatArray
-from edge_agent.detection.means import MeasuredMeans
+from edge_agent.arrays import FloatArray
+from edge_agent.detection.detectors._means import MeasuredMeans
+from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
 from fleet_core.errors import BadConfig
 
 SAMPLE = """\

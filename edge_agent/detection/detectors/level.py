@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection.detectors.api import DetectorDeps, FloatArray
+from edge_agent.arrays import FloatArray
+from edge_agent.detection.detectors.api import DetectorDeps
 
 SAMPLE = ""
 

@@ -1,0 +1,14 @@
+"""The array types of the agent: what its tables and courses are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+FlagArray = NDArray[np.bool_]
+RealArray = NDArray[np.floating[Any]]
+"""Of either precision: pictures are kept as float32."""

@@ -1,0 +1,1 @@
+"""What an alarm says: evidence, and the failure mode it speaks for."""

@@ -1,0 +1,1 @@
+"""What healthy is for a component, learnt from its own life."""

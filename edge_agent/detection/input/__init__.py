@@ -1,0 +1,1 @@
+"""Readings made ready for judging: aligned, healthy, running, not under maintenance."""

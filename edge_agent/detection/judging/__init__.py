@@ -1,0 +1,1 @@
+"""Is this healthy? Evidence of two planes, one state."""
