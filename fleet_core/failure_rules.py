@@ -2,7 +2,8 @@
 
 A vital belongs to a family by what it measures. A *sign* is a family that stands out in one direction: vibration that
 rises, a flow that falls. A rule names a failure mode, the signs it asks for and how sure they make it. Rules are data
-and stand with their component type in ``fleet_core/assets.py``; ``edge_agent/detection/findings/failure_mode.py`` reads them.
+and stand with their component type in ``fleet_core/assets.py``; the device reads them in
+``edge_agent/detection/findings/failure_mode.py``.
 """
 
 from __future__ import annotations
