@@ -28,7 +28,7 @@ $(VENV)/.demo-ready: requirements/demo.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev-ready: requirements/dev.lock $(VENV)/.demo-ready
-	@echo "Adding what the tests need ..." >&2
+	@echo "Adding the $$(grep -c '==' $<) packages of $< to $(VENV) (once, a few minutes) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock >&2
 	@touch $@
 
@@ -39,7 +39,7 @@ demo: setup ## Play the golden path and leave the dashboard up; ARGS="--once --j
 	@exec $(BIN)/python -m demo.run $(ARGS)
 
 test: setup-dev packages ## Every suite but the slow soaks; SUITES="tests/fleet_core tests/edge_agent" for some
-	@$(BIN)/python -m pytest $(SUITES) $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SUITES) $(ARGS)
 
 check: setup-dev ## Style, types, import rules, dependencies, generated code
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from fleet_core.clock import Clock
 ARTIFACTS = Path(__file__).parents[1] / "models" / "artifacts"
 SHIPPED_HISTORY = ARTIFACTS / "bearing_history.csv.gz"
 DRIVE_PRIOR = ARTIFACTS / "priors" / "drive.json"
-STORY_LIMIT_S = 170.0
+STORY_LIMIT_H = 170.0
 SLOT = "drive_bearing"
 HISTORY_H = 30.0
 LONG_AFTER_THE_DEMO_H = 5000.0
@@ -93,9 +93,9 @@ ROBOT_31 = _Drive("robot-31", "AMR-200", "AMR200-0031", "BRG-0031", "P-6205", 31
 ROBOT_44 = _Drive("robot-44", "AMR-200", "AMR200-0044", "BRG-0044", "P-6205", 44, 6.0, 58.0)
 
 HAND_OVERS = (
-    HandOver("no-part-in-time", "robot-18", SLOT, "no_part_in_time", STORY_LIMIT_S),
-    HandOver("no-window-in-time", "robot-31", SLOT, "no_window_in_time", STORY_LIMIT_S),
-    HandOver("connector-down", "robot-44", SLOT, "connector_down", STORY_LIMIT_S),
+    HandOver("no-part-in-time", "robot-18", SLOT, "no_part_in_time", STORY_LIMIT_H),
+    HandOver("no-window-in-time", "robot-31", SLOT, "no_window_in_time", STORY_LIMIT_H),
+    HandOver("connector-down", "robot-44", SLOT, "connector_down", STORY_LIMIT_H),
 )
 HOST = """[[asset]]
 device_id = "this-machine"
@@ -118,7 +118,7 @@ def simulated_cast(stack: Stack) -> Cast:
     new_bearing = "BRG-0017-B"
     story = Repair(
         "robot-drive", ROBOT_17.asset_id, SLOT, "bearing_seizure", new_bearing,
-        lambda: ROBOT_17.swap(stack, new_bearing), STORY_LIMIT_S,
+        lambda: ROBOT_17.swap(stack, new_bearing), STORY_LIMIT_H,
     )  # fmt: skip
     return _cast(stack, "simulated", [SHIPPED_HISTORY], story, lambda: ROBOT_17.plug_in(stack))
 
@@ -129,7 +129,7 @@ def recorded_cast(stack: Stack, data: Path) -> Cast:
     new_bearing = "IMS2-B1-B"
     story = Repair(
         "robot-drive", "rig-2", "bearing_1", "bearing_seizure", new_bearing,
-        lambda: _swap_recorded(stack, data, new_bearing), STORY_LIMIT_S,
+        lambda: _swap_recorded(stack, data, new_bearing), STORY_LIMIT_H,
     )  # fmt: skip
     histories = [SHIPPED_HISTORY, data / "ims" / "1st_test.csv", *sorted((data / "femto" / "features").glob("*.csv"))]
     return _cast(stack, "recorded", histories, story, lambda: _recorded(stack, data, "IMS2-B1", _cut_row(stack.clock)))

@@ -2,7 +2,7 @@
 
 A story never helps the system along. It does what people do in life: the engineer starts the work order when its
 window begins, swaps the part, reports; nobody else lifts a finger. It ends when the case closed (a repair) or when a
-named person has been asked (a hand-over), or fails with the reason when its real-time limit passes.
+named person has been asked (a hand-over), or fails with the reason when its limit, in story time, passes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Repair:
     failure_mode: str
     new_serial: str
     swap: Callable[[], None]
-    limit_s: float
+    limit_h: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class HandOver:
     asset_id: str
     slot: str
     reason: str
-    limit_s: float
+    limit_h: float
 
 
 class Follower:
@@ -59,7 +59,7 @@ class Follower:
 
     def __init__(self, stack: Stack, console: Console, story: Repair | HandOver, tell: Tell) -> None:
         self._stack, self._console, self._story = stack, console, story
-        self._until_s = time.monotonic() + story.limit_s
+        self._until = stack.clock.now() + timedelta(hours=story.limit_h)
         self._tell = tell
         self._told = 0
         self.first_seen: dict[str, Any] = {}
@@ -67,7 +67,7 @@ class Follower:
     def wait(self, what: str, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The case, once ``done`` holds for it. Raises StoryFailed when the story's time is up."""
         state = "no case yet"
-        while time.monotonic() < self._until_s:
+        while self._stack.clock.now() < self._until:
             try:
                 case = self._console.case_of(self._story.asset_id, self._story.slot)
             except httpx.HTTPError as error:
@@ -98,7 +98,7 @@ class Follower:
 
     def wait_until(self, moment: datetime) -> None:
         """Let story time pass."""
-        while self._stack.clock.now() < moment and time.monotonic() < self._until_s:
+        while self._stack.clock.now() < min(moment, self._until):
             time.sleep(POLL_S)
 
     def _tell_new(self, timeline: Iterable[dict[str, Any]]) -> None:

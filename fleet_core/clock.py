@@ -1,16 +1,20 @@
 """Domain time, injected. Nothing in the domain reads the system's or the database's clock itself.
 
-Three clocks, one protocol:
+Four clocks, one protocol:
 
 * ``SystemClock``     production: domain time is UTC now.
 * ``ScaledClock``     demonstrations: domain ("story") time runs ``scale`` times faster than real time from
                       a common epoch, so that separate processes agree on it without talking to each other.
+* ``PacedClock``      fault campaigns: as the scaled clock, but one process writes the story time into a file, and
+                      lets it stand while the others cannot follow. How fast the machine is then decides how long a
+                      story takes, not how it ends.
 * ``SimulatedClock``  tests: time stands still until it is advanced.
 
 A clock is named by a text so that it can be handed to another process (``FORESTALL_CLOCK``)::
 
     system
     scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S     e.g. scaled:3600:1790000000.0:1790000000.0
+    paced:SCALE:FILE                            FILE holds the story time, see PacedClock
 
 Domain durations (deadlines, windows, sampling periods) go through the clock. Transport time-outs and
 latencies are real time and must not.
@@ -21,14 +25,18 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import mmap
 import os
+import struct
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 from fleet_core.errors import BadConfig
 
 CLOCK_VARIABLE = "FORESTALL_CLOCK"
+_STORY_S = struct.Struct("=d")
 
 
 class Clock(Protocol):
@@ -98,6 +106,42 @@ class ScaledClock:
         return f"scaled:{self.scale!r}:{self._real_epoch_s!r}:{self._story_epoch_s!r}"
 
 
+class PacedClock:
+    """Story time that another process writes: eight bytes in ``file``, a double, seconds since 1970 (UTC).
+
+    ``scale`` is how fast the writer lets it run while nothing holds it up. Eight aligned bytes of a mapped file are
+    read and written at once, so a reader never sees half a time. Raises BadConfig for a file that holds none.
+    """
+
+    LOOK_AGAIN_S = 0.02
+    """Real seconds at least between two looks of a sleeper: the time it waits for may be standing still."""
+
+    def __init__(self, scale: float, file: Path) -> None:
+        if not scale > 0:
+            raise BadConfig(f"clock scale must be positive, not {scale!r}")
+        self.scale = float(scale)
+        self._file = file
+        try:
+            with file.open("rb") as opened:
+                self._shared = mmap.mmap(opened.fileno(), _STORY_S.size, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise BadConfig(f"no story time in {file}: {error}") from None
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.monotonic_s(), UTC)
+
+    def monotonic_s(self) -> float:
+        return float(_STORY_S.unpack_from(self._shared)[0])
+
+    async def sleep(self, duration_s: float) -> None:
+        until_s = self.monotonic_s() + duration_s
+        while (left_s := until_s - self.monotonic_s()) > 0:  # noqa: ASYNC110 - no event comes from another process
+            await asyncio.sleep(max(left_s / self.scale, self.LOOK_AGAIN_S))
+
+    def spec(self) -> str:
+        return f"paced:{self.scale!r}:{self._file}"
+
+
 class SimulatedClock:
     """Tests: time moves only through :meth:`advance`, which wakes sleepers in order."""
 
@@ -157,7 +201,16 @@ def clock_from_spec(spec: str) -> Clock:
         except ValueError:
             raise BadConfig(f"clock {spec!r}: expected scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S") from None
         return ScaledClock(scale, real_epoch_s, story_epoch_s)
-    raise BadConfig(f"unknown clock {spec!r}: use 'system' or 'scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S'")
+    if kind == "paced":
+        pace, _, file = rest.partition(":")
+        try:
+            scale = float(pace)
+        except ValueError:
+            raise BadConfig(f"clock {spec!r}: expected paced:SCALE:FILE") from None
+        return PacedClock(scale, Path(file))
+    raise BadConfig(
+        f"unknown clock {spec!r}: use 'system', 'scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S' or 'paced:SCALE:FILE'"
+    )
 
 
 def clock_from_environment() -> Clock:

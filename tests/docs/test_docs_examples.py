@@ -75,7 +75,8 @@ def run_pytest(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[s
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(checkout), str(checkout / "tests"))),
     }  # fmt: skip
-    argv = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--rootdir", str(checkout)]
+    argv = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "support.database"]
+    argv += ["--rootdir", str(checkout)]
     return subprocess.run(
         [*argv, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=120
     )

@@ -1,11 +1,12 @@
 import asyncio
+import struct
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet_core.clock import ScaledClock, SimulatedClock, SystemClock, clock_from_spec
+from fleet_core.clock import PacedClock, ScaledClock, SimulatedClock, SystemClock, clock_from_spec
 from fleet_core.errors import BadConfig
 
 START = datetime(2026, 3, 1, 6, tzinfo=UTC)
@@ -74,3 +75,28 @@ async def test_a_sleeper_that_sleeps_again_is_woken_again_within_one_advance():
     await clock.advance(35)
     task.cancel()
     assert ticks == [10, 20, 30]
+
+
+def _write_time(file, moment):
+    with file.open("r+b" if file.exists() else "wb") as opened:
+        opened.write(struct.pack("=d", moment.timestamp()))
+
+
+async def test_a_paced_clock_tells_what_another_process_writes_and_its_sleepers_wait_for_it(tmp_path):
+    file = tmp_path / "time"
+    _write_time(file, START)
+    clock = PacedClock(3600, file)
+    other = clock_from_spec(clock.spec())
+    assert (other.now(), other.scale) == (START, 3600)
+    sleeper = asyncio.create_task(other.sleep(60))
+    await asyncio.sleep(3 * PacedClock.LOOK_AGAIN_S)  # 216 story seconds, were the time not standing still
+    assert not sleeper.done()
+    _write_time(file, START + timedelta(minutes=1))
+    await asyncio.wait_for(sleeper, 10)
+    assert other.now() == clock.now() == START + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("spec", ["paced:1", "paced::/nowhere", "paced:0:/nowhere", "paced:2:/nowhere"])
+def test_a_paced_clock_without_a_pace_or_a_file_is_refused(spec):
+    with pytest.raises(BadConfig):
+        clock_from_spec(spec)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.database import drop_database, new_database, postgres_dsn  # noqa: F401 # a fixture
 from support.resolution import Servers, Stage, finding_at, stage, store_finding
 from support.resolution_worker import start_worker
 
@@ -25,13 +24,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     directory = tmp_path_factory.mktemp("servers")
     with Keeper(directory / "log") as keeper:
         yield Servers(keeper, directory).start()
-
-
-@pytest.fixture
-def dsn(postgres_dsn: str) -> Iterator[str]:  # noqa: F811
-    dsn = new_database(postgres_dsn)
-    yield dsn
-    drop_database(postgres_dsn, dsn)
 
 
 async def _announced(ready: Stage, keeper: Keeper) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from psycopg.types.json import Jsonb
-from support.database import drop_database, new_database, postgres_dsn  # noqa: F401 # a fixture
 from support.resolution import Servers, Stage, certain, finding_at, instant, stage
 
 from demo.processes import Keeper
@@ -31,13 +30,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(autouse=True)
 def no_faults(servers: Servers) -> None:
     servers.wms("DELETE", "/_faults")
-
-
-@pytest.fixture
-def dsn(postgres_dsn: str) -> Iterator[str]:  # noqa: F811
-    dsn = new_database(postgres_dsn)
-    yield dsn
-    drop_database(postgres_dsn, dsn)
 
 
 async def _escalated(ready: Stage, reason: str) -> tuple[Any, dict[str, Any]]:

@@ -7,13 +7,11 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from support.database import drop_database, new_database, postgres_dsn  # noqa: F401 # a fixture
 from support.resolution import Servers, finding_at, stage, store_finding
 
 from demo.processes import Keeper, free_port
@@ -21,13 +19,6 @@ from fleet_core.clock import SystemClock
 
 pytestmark = pytest.mark.integration
 PROGRAM = (sys.executable, "-c", "from fleet_server.cli import main; main()")
-
-
-@pytest.fixture
-def dsn(postgres_dsn: str) -> Iterator[str]:  # noqa: F811
-    dsn = new_database(postgres_dsn)
-    yield dsn
-    drop_database(postgres_dsn, dsn)
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from support.database import drop_database, fresh_database, new_database, postgres_dsn  # noqa: F401 # fixtures
 from support.resolution import Servers, Stage, certain, instant, stage
 
 from demo.processes import Keeper
@@ -26,12 +25,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest_asyncio.fixture
-async def story(postgres_dsn: str, servers: Servers) -> AsyncIterator[Stage]:  # noqa: F811
+async def story(dsn: str, servers: Servers) -> AsyncIterator[Stage]:
     servers.wms("DELETE", "/_faults")
-    dsn = new_database(postgres_dsn)
     async with stage(dsn, servers) as ready:
         yield ready
-    drop_database(postgres_dsn, dsn)
 
 
 async def _triage_jobs(story: Stage) -> list[dict[str, Any]]:

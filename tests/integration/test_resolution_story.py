@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 import pytest_asyncio
-from support.database import drop_database, fresh_database, new_database, postgres_dsn  # noqa: F401 # fixtures
 from support.resolution import (
     ASSET,
     BASELINE_G,
@@ -35,13 +34,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     directory = tmp_path_factory.mktemp("servers")
     with Keeper(directory / "log") as keeper:
         yield Servers(keeper, directory).start()
-
-
-@pytest.fixture
-def dsn(postgres_dsn: str) -> Iterator[str]:  # noqa: F811
-    dsn = new_database(postgres_dsn)
-    yield dsn
-    drop_database(postgres_dsn, dsn)
 
 
 @pytest_asyncio.fixture

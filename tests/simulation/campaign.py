@@ -5,6 +5,9 @@
 A round plays one wearing drive on the real processes, from a printed seed that decides who dies when: agent, broker,
 ingest, worker, sequencer, web, the whole server, the database. Whatever ends is started again, as systemd would.
 Afterwards nothing may be lost, doubled or unproven: every batch the agent's outbox ever numbered is accounted for.
+
+The story's time waits for the processes (:mod:`support.pace`): how a round ends does not depend on how fast or how
+busy the machine is, only how long it takes. All real limits here are bounds after which a round says what is wrong.
 """
 
 from __future__ import annotations
@@ -21,18 +24,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from demo.cast import ROBOT_17, simulated_cast
 from demo.processes import Keeper, StartFailed, http_ready
 from demo.run import _settle, story_start
 from demo.stack import Stack
 from demo.stories import Repair, StoryFailed, play_repair
-from fleet_core.clock import ScaledClock
 from fleet_core.errors import BadConfig
+from fleet_server.store.embedded import running_dsn
+from tests.support.pace import Pace
 from tests.support.world import open_folder
 
 SERVER_POINTS = {
@@ -44,10 +50,15 @@ AGENT_POINTS = {"outbox.before_commit": 40, "outbox.after_commit": 40, "uplink.a
 RANDOM_VICTIMS = ("agent-ams-1", "broker", "fleet-server", "ingest", "worker", "sequencer", "web", "postgres")
 AGENT = "agent-ams-1"
 DEVICE = "device-robot-17"
-SETTLE_S = 30.0
-SCALE = 2400.0
-"""Slower than the demo: an outage of ten seconds costs seven hours of the bearing's last three days. Were it more,
-asking a person because no part can come in time would be the right end of the story."""
+SETTLE_S = 120.0
+SCALE = 3600.0
+AHEAD_H = 3.0
+"""What an outage costs at most of the bearing's last three days. Were it much more, asking a person because no part can
+come in time would be the right end of the story."""
+BEHIND_H = 2.0
+"""How far vitals and due cases may lag while the processes count as being at work: two real seconds."""
+STRIKES_H = (2.0, 50.0)
+"""Story hours after the start within which processes are killed at random."""
 
 
 @dataclass
@@ -88,14 +99,15 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
     result = Round(seed)
     faults = directory / "faults"
     faults.mkdir(parents=True)
-    clock = ScaledClock.starting_now(SCALE, story_start())
-    with Keeper(directory / "log") as keeper:
-        stack = Stack(keeper, directory, clock, seed, server_env=_armed(rng, SERVER_POINTS, faults))
+    pace = Pace(directory / "story-time", story_start(), SCALE, AHEAD_H)
+    with Keeper(directory / "log") as keeper, pace:
+        stack = Stack(keeper, directory, pace.clock, seed, server_env=_armed(rng, SERVER_POINTS, faults))
         cast = simulated_cast(stack)
         stack.start(cast.registry, cast.histories)
         story = next(one for one in cast.stories if isinstance(one, Repair))
         table = ROBOT_17.plug_in(stack)
         stack.start_agent(AGENT, "nw-amsterdam", table, env=_armed(rng, AGENT_POINTS, faults))
+        pace.follow(Followed(stack).at_work)
         over, peace = threading.Event(), threading.Event()
         chaos = threading.Thread(target=_strike, args=(stack, rng, kills, over, result.killed))
         revive = threading.Thread(target=_revive, args=(keeper, peace))
@@ -122,6 +134,34 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
     return result
 
 
+class Followed:
+    """Whether the processes keep up with the story: the server answers, vitals arrive, no due case waits."""
+
+    QUERY = """SELECT (SELECT max(t1) FROM fleet.samples),
+                      (SELECT min(next_at) FROM fleet.repair_case WHERE next_at <= %(now)s)"""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._ready = http_ready(f"{stack.url}/ready")
+        self._conn: psycopg.Connection | None = None
+
+    def at_work(self, now: datetime) -> bool:
+        """Whether everything done up to about ``now`` has been followed; False while anything is down."""
+        if self._stack.keeper.crashed() or not self._ready():
+            return False
+        try:
+            if self._conn is None or self._conn.closed:
+                dsn = running_dsn(self._stack.server_config.parent / "postgres")
+                if dsn is None:
+                    return False
+                self._conn = psycopg.connect(dsn, autocommit=True)
+            vitals_at, due_at = self._conn.execute(self.QUERY, {"now": now}).fetchone() or (None, None)
+        except psycopg.Error:
+            return False
+        oldest = now - timedelta(hours=BEHIND_H)
+        return vitals_at is not None and vitals_at >= oldest and (due_at is None or due_at >= oldest)
+
+
 def _outbox(directory: Path) -> dict[str, Any]:
     """What the agent's own file says: its id, how many batches it numbered, how many it still holds."""
     file = directory / "agents" / AGENT / "state" / "outbox.sqlite"
@@ -146,13 +186,13 @@ def _armed(rng: random.Random, points: dict[str, int], faults: Path) -> dict[str
 
 def _strike(stack: Stack, rng: random.Random, kills: int, over: threading.Event, killed: list[str]) -> None:
     """Kill ``kills`` processes at random moments of the story."""
-    moments = sorted(rng.uniform(3.0, 75.0) for _ in range(kills))
-    began_s = time.monotonic()
-    for moment in moments:
-        if over.wait(max(0.0, began_s + moment - time.monotonic())):
-            return
+    began_at = stack.clock.now()
+    for moment_h in sorted(rng.uniform(*STRIKES_H) for _ in range(kills)):
+        while stack.clock.now() < began_at + timedelta(hours=moment_h):
+            if over.wait(0.05):
+                return
         victim = rng.choice(RANDOM_VICTIMS)
-        killed.append(f"{victim} at {moment:.0f} s")
+        killed.append(f"{victim} at {moment_h:.0f} h")
         if victim in stack.keeper.names():
             stack.keeper.kill9(victim)
             _start_again(stack.keeper, victim)

@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 from support.connectors import deps_on
-from support.database import drop_database, new_database, postgres_dsn
 from support.resolution import Servers
 
 from demo.processes import Keeper
 from fleet_server.connectors.common import ConnectorDeps
 
-__all__ = ["deps", "postgres_dsn", "servers"]
+__all__ = ["deps", "servers"]
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +23,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 @pytest_asyncio.fixture
-async def deps(postgres_dsn: str, servers: Servers) -> AsyncIterator[ConnectorDeps]:
-    dsn = new_database(postgres_dsn)
+async def deps(dsn: str, servers: Servers) -> AsyncIterator[ConnectorDeps]:
     async with deps_on(dsn, servers) as ready:
         yield ready
-    drop_database(postgres_dsn, dsn)

@@ -1,16 +1,22 @@
-"""Databases for tests: one embedded PostgreSQL for the session, a fresh migrated database for each module.
+"""Databases for tests: one embedded PostgreSQL for each worker, a fresh migrated database for each module or test.
 
-``postgres_dsn`` (session) is the server's owner dsn; ``fresh_database`` (module) is the dsn of a database of the
-module's own, copied from a migrated template, which takes a fraction of a second. ``new_database(dsn)`` gives one
-more. Roles belong to the whole server, so modules share them, as in life.
+``postgres_dsn`` (session) is the server's owner dsn; ``fresh_database`` (module) and ``dsn`` (each test) are
+the dsn of a database copied from a migrated template, which takes a fraction of a second. ``new_database(dsn)`` gives
+one more. Roles belong to the whole server, so the modules of a worker share them, as in life.
+
+Making a cluster (``initdb``, migrations) takes seconds. One is made for the whole run, by the first worker that needs
+it, and lies stopped in the folder the workers share; ``cluster_at`` gives others a copy of it. The process that was
+started, not its workers, makes that folder and removes it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -24,22 +30,71 @@ from fleet_server.store.embedded import EmbeddedPostgres
 from fleet_server.store.migrate import migrate
 
 _TEMPLATE = "forestall_template"
+_QUICK = "fsync = off\n"  # what tests commit need not outlive a power cut
+_SHARED = "forestall_shared"
 _number = itertools.count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The folder all workers share. Started by root, PostgreSQL runs as another account, which must get there."""
+    if not hasattr(config, "workerinput"):
+        shared = Path(tempfile.mkdtemp(prefix="forestall-test-"))
+        shared.chmod(0o755)
+        setattr(config, _SHARED, shared)
+        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: pytest.Session) -> None:
+    """Tell a new worker (pytest-xdist) where the shared folder is."""
+    node.workerinput[_SHARED] = str(getattr(node.config, _SHARED))  # type: ignore[attr-defined] # xdist's own node
+
+
 @pytest.fixture(scope="session")
-def postgres_dsn() -> Iterator[str]:
-    """The owner's dsn of the session's server; its template database is migrated."""
-    directory = Path(tempfile.mkdtemp(prefix="forestall-test-pg-"))
-    directory.chmod(0o755)
-    # What tests commit need not outlive a power cut.
-    server = EmbeddedPostgres(directory / "pg", extra_configuration="fsync = off\n")
+def cluster_at(request: pytest.FixtureRequest) -> Callable[[Path], None]:
+    """``cluster_at(directory)`` puts a copy of the run's cluster where EmbeddedPostgres looks for its own.
+
+    Its database ``forestall`` is migrated, and so is the template of :func:`new_database`.
+    """
+    config = request.config
+    shared = Path(config.workerinput[_SHARED]) if hasattr(config, "workerinput") else getattr(config, _SHARED)
+    made = shared / "cluster"
+    with (shared / "cluster.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            aside = shared / "cluster.new"
+            _make_cluster(aside)
+            aside.rename(made)
+
+    def copy(directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name in ("password", "data"):  # cp, because the data belong to the server's account and must go on to
+            subprocess.run(["cp", "-a", str(made / name), str(directory / name)], check=True)
+
+    return copy
+
+
+def _make_cluster(directory: Path) -> None:
+    server = EmbeddedPostgres(directory, extra_configuration=_QUICK)
     try:
         dsn = server.start()
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
-        migrate(make_conninfo(dsn, dbname=_TEMPLATE))
-        yield dsn
+        migrate(dsn)
+        with psycopg.connect(make_conninfo(dsn, dbname="postgres"), autocommit=True) as connection:
+            source = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(dsn)["dbname"]))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(_TEMPLATE), source))
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(cluster_at: Callable[[Path], None]) -> Iterator[str]:
+    """The owner's dsn of this worker's server."""
+    directory = Path(tempfile.mkdtemp(prefix="forestall-test-pg-"))
+    directory.chmod(0o755)
+    cluster_at(directory / "pg")
+    server = EmbeddedPostgres(directory / "pg", extra_configuration=_QUICK)
+    try:
+        yield server.start()
     finally:
         server.stop()
         shutil.rmtree(directory, ignore_errors=True)
@@ -53,8 +108,16 @@ def fresh_database(postgres_dsn: str) -> Iterator[str]:
     drop_database(postgres_dsn, dsn)
 
 
+@pytest.fixture
+def dsn(postgres_dsn: str) -> Iterator[str]:
+    """The dsn of a migrated database that belongs to this test alone."""
+    own = new_database(postgres_dsn)
+    yield own
+    drop_database(postgres_dsn, own)
+
+
 def new_database(postgres_dsn: str) -> str:
-    """One more migrated database on the session's server; returns its dsn."""
+    """One more migrated database on the worker's server; returns its dsn."""
     name = f"test_{next(_number)}"
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute(
