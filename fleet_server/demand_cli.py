@@ -18,6 +18,7 @@ from rich.table import Table
 from fleet_core.errors import BadInput, ForestallError
 from fleet_server.api.models.demand import Demand, Need
 from fleet_server.api.reads.demand import demand as read
+from fleet_server.api.reads.fleet import is_registered
 from fleet_server.insights.demand import Assumptions, amount, parse_days
 from fleet_server.settings import clock_of, load_settings
 from fleet_server.store.pool import as_reader, open_pool, transaction
@@ -25,7 +26,6 @@ from fleet_server.store.pool import as_reader, open_pool, transaction
 demand_app = typer.Typer(help="Parts and skills the fleet will need, and what to order.", add_completion=False)
 
 _USUAL = Assumptions()
-_KNOWN = "SELECT FROM tenant WHERE tenant_id = %s"
 
 
 @demand_app.command()
@@ -65,7 +65,7 @@ async def _read(config: Path, days: tuple[int, ...], tenant: str | None, assumed
     try:
         async with transaction(pool) as conn:
             await as_reader(conn, tenant)
-            if tenant and await (await conn.execute(_KNOWN, (tenant,))).fetchone() is None:
+            if tenant and not await is_registered(conn, tenant):
                 raise BadInput("tenant", f"{tenant[:64]!r} is not registered")
             return await read(conn, clock_of(settings).now(), days, tenant, assumed)
     finally:

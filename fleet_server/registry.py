@@ -324,17 +324,14 @@ async def import_registry(
 async def _put_asset(conn: Connection, asset: Asset, now: datetime) -> None:
     row = _plain(asset.model_dump(exclude={"component"}))
     stored = await _put(conn, "asset", row, asset.asset_id)
+    head = {"tenant_id": stored["tenant_id"], "asset_id": asset.asset_id}
     for component in asset.component:
         values = component.model_dump()
         values["valid_from"] = component.valid_from or asset.in_service_at or now
-        head = {"tenant_id": stored["tenant_id"], "asset_id": asset.asset_id}
         await _put(conn, "component", {**head, **values}, f"{asset.asset_id} {component.slot}")
     if asset.firmware:
-        await conn.execute(
-            "INSERT INTO firmware_history (asset_id, tenant_id, firmware, seen_at)"
-            " SELECT %s, %s, %s, %s WHERE NOT EXISTS (SELECT FROM firmware_history WHERE asset_id = %s)",
-            (asset.asset_id, stored["tenant_id"], asset.firmware, asset.in_service_at or now, asset.asset_id),
-        )
+        seen_at = asset.in_service_at or now
+        await conn.execute(_SQL.first_firmware, {**head, "firmware": asset.firmware, "seen_at": seen_at})
 
 
 async def _put(conn: Connection, kind: str, row: dict[str, Any], name: str, *, returns: bool = True) -> dict[str, Any]:

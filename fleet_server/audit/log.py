@@ -18,7 +18,9 @@ from psycopg.types.json import Jsonb
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
+from fleet_server.store.sql import queries
 
+_SQL = queries("audit")
 MAX_CANONICAL = 256 * 1024
 
 
@@ -46,9 +48,18 @@ async def record(
     if len(text) > MAX_CANONICAL:
         raise BadInput("audit_size", f"{len(text)} characters, at most {MAX_CANONICAL}")
     await conn.execute(
-        "INSERT INTO fleet.audit_entry (entry_id, tenant_id, at, actor, action, subject, body, trace_id, canonical)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (entry_id, tenant_id, at, actor, action, subject, Jsonb(plain), trace_id, text),
+        _SQL.insert_entry,
+        {
+            "entry_id": entry_id,
+            "tenant_id": tenant_id,
+            "at": at,
+            "actor": actor,
+            "action": action,
+            "subject": subject,
+            "body": Jsonb(plain),
+            "trace_id": trace_id,
+            "canonical": text,
+        },
     )
     return entry_id
 

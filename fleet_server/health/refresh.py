@@ -24,8 +24,8 @@ async def refresh_health(conn: Connection, clock: Clock, *, count_quality: bool 
 
     Counting the quality of data reads telemetry: without ``count_quality`` the last count stands.
     """
-    locked = await (await conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS mine", (LOCK_KEY,))).fetchone()
-    if not locked or not locked["mine"]:
+    locked = await (await conn.execute(_SQL.alone, {"lock": LOCK_KEY})).fetchone()
+    if not locked or not locked["alone"]:
         return 0
     now = clock.now()
     shares = await _good_shares(conn, now) if count_quality else {}

@@ -164,6 +164,6 @@ def _piece(row: dict[str, Any]) -> Piece:
 
 
 async def _forget(conn: Connection, values: dict[str, Any]) -> int:
-    await conn.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_WAIT,))
+    await conn.execute(_SQL.limit_waiting, {"wait": LOCK_WAIT})
     await conn.execute(_SQL.keep_writers_out, {"lock": WRITERS_LOCK})
     return (await conn.execute(_SQL.forget_keys, values)).rowcount

@@ -15,9 +15,10 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, LiteralString
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -27,7 +28,9 @@ from psycopg.rows import dict_row
 
 from fleet_core.errors import BadInput, Permanent
 from fleet_server.sovereignty.roles import Role
+from fleet_server.store.sql import queries
 
+_SQL = queries("users")
 MIN_PASSWORD = 10
 MAX_PASSWORD = 256
 MAX_SESSIONS_PER_USER = 20
@@ -75,11 +78,16 @@ async def add_user(
     password = secrets.token_urlsafe(12)
     try:
         await conn.execute(
-            "INSERT INTO fleet.app_user (user_id, tenant_id, person_id, role, password_hash, one_time, created_at)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (user_id) DO UPDATE SET tenant_id = excluded.tenant_id,"
-            " person_id = excluded.person_id, role = excluded.role, password_hash = excluded.password_hash,"
-            " one_time = excluded.one_time, active = true",
-            (login, tenant_id, person_id, role.value, _hasher.hash(password), one_time, now or datetime.now(UTC)),
+            _SQL.put_user,
+            {
+                "user_id": login,
+                "tenant_id": tenant_id,
+                "person_id": person_id,
+                "role": role.value,
+                "password_hash": _hasher.hash(password),
+                "one_time": one_time,
+                "now": now or datetime.now(UTC),
+            },
         )
     except ForeignKeyViolation as error:
         raise BadInput("reference", str(error.diag.message_detail)) from None
@@ -89,7 +97,7 @@ async def add_user(
 
 async def verify(conn: AsyncConnection[Any], login: str, password: str) -> User:
     """Check a login and use up a one-time password. Raises WrongPassword; concurrent uses of one: one wins."""
-    row = await _one(conn, "SELECT * FROM fleet.app_user WHERE user_id = %s AND active FOR UPDATE", login)
+    row = await _one(conn, _SQL.lock_active_user, {"user_id": login})
     stored = row["password_hash"] if row else _decoy_hash
     try:
         await asyncio.to_thread(_hasher.verify, stored, password[:MAX_PASSWORD])
@@ -98,7 +106,7 @@ async def verify(conn: AsyncConnection[Any], login: str, password: str) -> User:
     if row is None:
         raise WrongPassword("the login or the password is wrong")
     if row["one_time"]:
-        await conn.execute("UPDATE fleet.app_user SET password_hash = %s WHERE user_id = %s", (_USED_UP, login))
+        await conn.execute(_SQL.use_up, {"user_id": login, "password_hash": _USED_UP})
     return _user(row)
 
 
@@ -108,49 +116,34 @@ async def set_password(conn: AsyncConnection[Any], user: User, password: str) ->
         raise BadInput("password", f"a password has {MIN_PASSWORD} to {MAX_PASSWORD} characters")
     if password.casefold() in (user.user_id.casefold(), "password12", "1234567890"):
         raise BadInput("password", "that password is too easy to guess")
-    await conn.execute(
-        "UPDATE fleet.app_user SET password_hash = %s, one_time = false WHERE user_id = %s",
-        (_hasher.hash(password), user.user_id),
-    )
+    await conn.execute(_SQL.set_password, {"user_id": user.user_id, "password_hash": _hasher.hash(password)})
     await end_sessions(conn, user.user_id)
 
 
 async def start_session(conn: AsyncConnection[Any], user: User, hours: float, now: datetime) -> str:
     """A new session's token. A user's oldest sessions beyond MAX_SESSIONS_PER_USER end, expired ones are removed."""
     token = secrets.token_urlsafe(32)
-    await conn.execute("DELETE FROM fleet.web_session WHERE expires_at < %s", (now,))
-    await conn.execute(
-        "DELETE FROM fleet.web_session WHERE token_hash IN (SELECT token_hash FROM fleet.web_session"
-        " WHERE user_id = %s ORDER BY created_at DESC OFFSET %s)",
-        (user.user_id, MAX_SESSIONS_PER_USER - 1),
-    )
-    await conn.execute(
-        "INSERT INTO fleet.web_session (token_hash, user_id, created_at, expires_at) VALUES (%s, %s, %s, %s)",
-        (_digest(token), user.user_id, now, now + timedelta(hours=hours)),
-    )
+    times = {"now": now, "expires_at": now + timedelta(hours=hours)}
+    await conn.execute(_SQL.forget_expired_sessions, {"now": now})
+    await conn.execute(_SQL.end_oldest_sessions, {"user_id": user.user_id, "kept": MAX_SESSIONS_PER_USER - 1})
+    await conn.execute(_SQL.start_session, {"token_hash": _digest(token), "user_id": user.user_id, **times})
     return token
 
 
 async def session_user(conn: AsyncConnection[Any], token: str, now: datetime) -> User | None:
     """Whose session a token is; None when it is unknown, expired, or its account inactive."""
-    row = await _one(
-        conn,
-        "SELECT app_user.* FROM fleet.web_session JOIN fleet.app_user USING (user_id)"
-        " WHERE token_hash = %s AND expires_at > %s AND active",
-        _digest(token),
-        now,
-    )
+    row = await _one(conn, _SQL.session_user, {"token_hash": _digest(token), "now": now})
     return _user(row) if row else None
 
 
 async def end_session(conn: AsyncConnection[Any], token: str) -> None:
     """Sign out."""
-    await conn.execute("DELETE FROM fleet.web_session WHERE token_hash = %s", (_digest(token),))
+    await conn.execute(_SQL.end_session, {"token_hash": _digest(token)})
 
 
 async def end_sessions(conn: AsyncConnection[Any], login: str) -> None:
     """End every session of an account."""
-    await conn.execute("DELETE FROM fleet.web_session WHERE user_id = %s", (login,))
+    await conn.execute(_SQL.end_sessions, {"user_id": login})
 
 
 def csrf_token(session_token: str) -> str:
@@ -166,7 +159,7 @@ def _user(row: dict[str, Any]) -> User:
     return User(row["user_id"], row["tenant_id"], row["person_id"], Role(row["role"]), row["one_time"])
 
 
-async def _one(conn: AsyncConnection[Any], sql: LiteralString, *parameters: Any) -> dict[str, Any] | None:
+async def _one(conn: AsyncConnection[Any], query: Any, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(sql, parameters)
+        await cursor.execute(query, parameters)
         return await cursor.fetchone()

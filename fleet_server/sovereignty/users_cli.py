@@ -20,6 +20,7 @@ from fleet_server.settings import clock_of, load_settings
 from fleet_server.sovereignty import users
 from fleet_server.sovereignty.roles import Role
 from fleet_server.store.pool import Connection, open_pool, transaction
+from fleet_server.store.sql import queries
 
 users_app = typer.Typer(help="Accounts of the web.", no_args_is_help=True)
 Config = Annotated[Path, typer.Option("--config", "-c", envvar="FORESTALL_CONFIG", help="The settings file.")]
@@ -59,10 +60,7 @@ def list_users(config: Config = _DEFAULT, as_json: AsJson = False) -> None:
     """List the accounts."""
 
     async def read(conn: Connection, _: Clock) -> list[dict[str, object]]:
-        rows = await conn.execute(
-            "SELECT user_id, role, tenant_id, person_id, one_time, active FROM app_user ORDER BY user_id LIMIT 1000"
-        )
-        return await rows.fetchall()
+        return await (await conn.execute(queries("users").users)).fetchall()
 
     rows = _run(config, read)
     if as_json:
@@ -79,10 +77,7 @@ def disable(login: str, config: Config = _DEFAULT) -> None:
     """Disable an account and end its sessions; `add` revives it."""
 
     async def end(conn: Connection, clock: Clock) -> None:
-        changed = await conn.execute(
-            "UPDATE app_user SET active = false WHERE user_id = %s RETURNING tenant_id", (login,)
-        )
-        row = await changed.fetchone()
+        row = await (await conn.execute(queries("users").disable_user, {"user_id": login})).fetchone()
         if row is None:
             raise BadInput("login", f"there is no account {login!r}; see `fleet-server user list`")
         await users.end_sessions(conn, login)

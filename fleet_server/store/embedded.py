@@ -43,6 +43,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from fleet_core.errors import BadConfig, Retryable
+from fleet_server.store.sql import queries
 
 OWNER = "forestall"
 DATABASE = "forestall"
@@ -253,8 +254,8 @@ class EmbeddedPostgres:
                 return False
             try:
                 with psycopg.connect(self._dsn("postgres"), autocommit=True, connect_timeout=5) as connection:
-                    found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
-                    if found is None:
+                    found = connection.execute(queries("store").has_database, {"name": DATABASE}).fetchone()
+                    if found is None:  # composed: a name is no parameter
                         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
                 return True
             except psycopg.OperationalError:

@@ -21,20 +21,15 @@ import psycopg
 
 from fleet_core.errors import BadConfig, Retryable
 from fleet_server.store.pool import unreachable
+from fleet_server.store.sql import queries
 
+_SQL = queries("migrate")
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x464F5245  # "FORE"
 ROLES = ("forestall_ingest", "forestall_worker", "forestall_web")
 ROLES_WITH_JOBS = ("forestall_ingest", "forestall_worker")
 _JOBS = "procrastinate/"
 _OPTIONAL = "optional/"
-
-_LEDGER = """
-CREATE TABLE IF NOT EXISTS public.forestall_migration (
-    name       text PRIMARY KEY,
-    checksum   text NOT NULL,
-    applied_at timestamptz NOT NULL DEFAULT clock_timestamp() -- real time: it happened to the database
-)"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def migrate(dsn: str, migrations: Path = MIGRATIONS) -> list[str]:
     for attempt in range(5):
         try:
             with _connect(dsn) as connection:
-                connection.execute("SELECT pg_advisory_lock(%s)", (LOCK_KEY,))
+                connection.execute(_SQL.lock, {"lock": LOCK_KEY})
                 return _migrate(connection, migrations)
         except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
             # Roles belong to the whole cluster while the lock is per database: two databases migrated at once can
@@ -81,7 +76,7 @@ def _connect(dsn: str) -> psycopg.Connection[Any]:
 
 
 def _migrate(connection: psycopg.Connection[Any], migrations: Path) -> list[str]:
-    connection.execute(_LEDGER)
+    connection.execute(_SQL.make_ledger)
     known = _applied(connection)
     _check(known, migrations)
     applied = _apply_jobs(connection, known)
@@ -104,7 +99,7 @@ def _apply_jobs(connection: psycopg.Connection[Any], known: dict[str, tuple[str,
     steps = sorted(
         (entry.name, entry.read_text()) for entry in files.joinpath("migrations").iterdir() if entry.name[-4:] == ".sql"
     )
-    fresh = connection.execute("SELECT to_regclass('public.procrastinate_jobs') IS NULL").fetchone()
+    fresh = connection.execute(_SQL.lacks_jobs).fetchone()
     with connection.transaction():
         connection.execute("SET LOCAL search_path = public")
         if fresh and fresh[0]:
@@ -124,15 +119,13 @@ def _apply_jobs(connection: psycopg.Connection[Any], known: dict[str, tuple[str,
 
 
 def _grant_jobs(connection: psycopg.Connection[Any]) -> None:
-    rows = connection.execute(
-        "SELECT relname, relkind FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-        " AND relname LIKE 'procrastinate%' AND relkind IN ('r', 'S', 'p')"
-    ).fetchall()
+    rows = connection.execute(_SQL.job_tables).fetchall()
     connection.execute(_literal(_CREATE_ROLES))
     for role in ROLES_WITH_JOBS:
         for name, kind in rows:
             rights = "USAGE" if kind == "S" else "SELECT, INSERT, UPDATE, DELETE"
             what = "SEQUENCE" if kind == "S" else "TABLE"
+            # composed: a name is no parameter
             connection.execute(_literal(f"GRANT {rights} ON {what} public.{name} TO {role}"))
 
 
@@ -149,7 +142,7 @@ def _apply_optional(
     applied = []
     for path in sorted((migrations / "optional").glob("*.sql")):
         name = _OPTIONAL + path.name
-        present = connection.execute("SELECT 1 FROM pg_extension WHERE extname = %s", (path.stem,)).fetchone()
+        present = connection.execute(_SQL.has_extension, {"name": path.stem}).fetchone()
         if present and name not in known:
             _apply(connection, name, path.read_text(encoding="utf-8"))
             applied.append(name)
@@ -172,19 +165,17 @@ def _own(migrations: Path) -> list[tuple[str, str]]:
 
 
 def _has_ledger(connection: psycopg.Connection[Any]) -> bool:
-    row = connection.execute("SELECT to_regclass('public.forestall_migration') IS NOT NULL").fetchone()
+    row = connection.execute(_SQL.has_ledger).fetchone()
     return bool(row and row[0])
 
 
 def _applied(connection: psycopg.Connection[Any]) -> dict[str, tuple[str, datetime]]:
-    rows = connection.execute("SELECT name, checksum, applied_at FROM public.forestall_migration").fetchall()
+    rows = connection.execute(_SQL.applied).fetchall()
     return {name: (checksum, applied_at) for name, checksum, applied_at in rows}
 
 
 def _record(connection: psycopg.Connection[Any], name: str, text: str) -> None:
-    connection.execute(
-        "INSERT INTO public.forestall_migration (name, checksum) VALUES (%s, %s)", (name, _checksum(text))
-    )
+    connection.execute(_SQL.record, {"name": name, "checksum": _checksum(text)})
 
 
 def _checksum(text: str) -> str:

@@ -4,6 +4,8 @@ Where ``samples`` is a TimescaleDB hypertable there is nothing to make, and old 
 the queries are the same. Partitions are made with the owner's rights, beside the ingest role's transaction, and
 attached (a weaker lock than PARTITION OF), so that readers and writers go on.
 
+Statements that name a partition are composed here, because a name is no parameter; the others stand in ``store.sql``.
+
 Invariant: only days the caller has found believable are made (see ``ingest/decoder.py``); names are UTC days.
 """
 
@@ -16,7 +18,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from psycopg import sql
 
 from fleet_server.store.pool import Connection, Pool, transaction
+from fleet_server.store.sql import queries
 
+_SQL = queries("store")
 TABLES = ("samples", "waveform")
 LOCK_KEY = 0x50415254  # "PART"
 _NAME = re.compile(r"(samples|waveform)_(\d{8})\Z")
@@ -36,7 +40,7 @@ class Partitions:
         if self._known is not None and (not self._native or wanted <= self._known):
             return
         async with transaction(self._owner) as conn:
-            await conn.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+            await conn.execute(_SQL.lock_partitions, {"lock": LOCK_KEY})
             await self._load(conn)
             assert self._known is not None
             for day in sorted(wanted - self._known) if self._native else ():
@@ -48,11 +52,11 @@ class Partitions:
         """Drop whole days before ``oldest``; returns the names dropped."""
         dropped: list[str] = []
         async with transaction(self._owner) as conn:
-            await conn.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+            await conn.execute(_SQL.lock_partitions, {"lock": LOCK_KEY})
             await self._load(conn)
             if not self._native:
                 for table in TABLES:
-                    rows = await conn.execute("SELECT drop_chunks(%s::regclass, older_than => %s)", (table, oldest))
+                    rows = await conn.execute(_SQL.drop_chunks, {"table": table, "oldest": oldest})
                     dropped += [str(row["drop_chunks"]) for row in await rows.fetchall()]
                 return dropped
             assert self._known is not None
@@ -65,12 +69,10 @@ class Partitions:
         return dropped
 
     async def _load(self, conn: Connection) -> None:
-        cursor = await conn.execute("SELECT relkind FROM pg_class WHERE oid = 'fleet.samples'::regclass")
+        cursor = await conn.execute(_SQL.kind_of_samples)
         kind = await cursor.fetchone()
         self._native = kind is not None and kind["relkind"] == "p"
-        rows = await conn.execute(
-            "SELECT inhrelid::regclass::text AS name FROM pg_inherits WHERE inhparent = 'fleet.samples'::regclass"
-        )
+        rows = await conn.execute(_SQL.partitions_of_samples)
         names = [_NAME.search(str(row["name"])) for row in await rows.fetchall()]
         self._known = {datetime.strptime(m[2], "%Y%m%d").replace(tzinfo=UTC).date() for m in names if m}
 

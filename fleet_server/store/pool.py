@@ -21,6 +21,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from fleet_core.errors import BadConfig, Retryable
 from fleet_server.settings import Settings
 from fleet_server.store.embedded import running_dsn
+from fleet_server.store.sql import queries
 
 Role = Literal["ingest", "worker", "web", "owner"]
 Connection = AsyncConnection[dict[str, Any]]
@@ -78,10 +79,8 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
 
 async def as_reader(connection: Connection, tenant_id: str | None) -> None:
     """What the web role may see in this transaction: one tenant, or with None every tenant."""
-    await connection.execute(
-        "SELECT set_config('forestall.tenant', %s, true), set_config('forestall.all_tenants', %s, true)",
-        (tenant_id or "", "on" if tenant_id is None else "off"),
-    )
+    seen = {"tenant": tenant_id or "", "all_tenants": "on" if tenant_id is None else "off"}
+    await connection.execute(queries("store").as_reader, seen)
 
 
 def require_dsn(settings: Settings) -> str:

@@ -1,13 +1,29 @@
-"""Named statements."""
+"""Named statements: how their files are read, and that the server's Python holds none of its own."""
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fleet_core.errors import BadConfig
 from fleet_server.store.sql import Queries, queries
+
+SERVER = Path(__file__).parents[2] / "fleet_server"
+_STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\s")
+INLINE = {
+    ("api/routes/probes.py", "SELECT 1"),  # does the server answer at all? It names nothing of ours
+    ("audit/sequencer.py", "SELECT 1"),  # the same, for the connection that holds a lock
+    ("audit/sequencer.py", "SELECT pg_try_advisory_lock(%s) AS mine"),  # an election, which knows no table
+    ("audit/sequencer.py", "SELECT pg_advisory_unlock(%s)"),
+    ("ingest/mqtt.py", "SELECT 1"),
+    ("ingest/mqtt.py", "SELECT pg_try_advisory_lock(%s)"),
+    ("resolution/records.py", "UPDATE repair_case SET {} WHERE case_id = {} RETURNING *"),  # composed of columns' names
+}
+"""Statements that stand in Python, and why. Everything else is a named block of ``store/queries``."""
 
 
 def test_blocks_by_name(tmp_path: Path) -> None:
@@ -35,3 +51,34 @@ def test_every_file_of_the_package_loads() -> None:
     assert files
     for file in files:
         queries(file.stem)
+
+
+def test_no_statement_stands_in_python() -> None:
+    found = {
+        (path.relative_to(SERVER).as_posix(), statement)
+        for path in SERVER.rglob("*.py")
+        for statement in statements_in(path.read_text(encoding="utf-8"))
+    }
+    assert found - INLINE == set(), "name it in store/queries, and ask for it by queries(FILE).NAME"
+    assert INLINE - found == set(), "no longer there: take it off the list"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("await conn.execute('SELECT a FROM b')", ["SELECT a FROM b"]),
+        ("_SQL = '''\n  INSERT INTO a\n  VALUES (1)'''", ["\n  INSERT INTO a\n  VALUES (1)"]),
+        ("conn.execute(f'UPDATE {table} SET a = 1')", ["UPDATE "]),
+        ("conn.execute(sql.SQL('DELETE FROM {}').format(name))", ["DELETE FROM {}"]),
+        ("rights = 'SELECT, INSERT'; text = 'Select one'; word = 'UPDATED'", []),
+    ],
+)
+def test_a_statement_in_python_is_found(text: str, expected: list[str]) -> None:
+    assert list(statements_in(text)) == expected
+
+
+def statements_in(text: str) -> Iterator[str]:
+    """String literals that begin like a statement, wherever they stand: passed to ``execute`` or kept for it."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _STATEMENT.match(node.value):
+            yield node.value

@@ -96,3 +96,8 @@ def like(search: str | None) -> str | None:
         return None
     escaped = search.strip().replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
+
+
+async def is_registered(conn: Connection, tenant_id: str) -> bool:
+    """Whether the reader sees a tenant of that name."""
+    return await (await conn.execute(_sql.tenant, {"tenant_id": tenant_id})).fetchone() is not None

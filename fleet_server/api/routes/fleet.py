@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
+from starlette.exceptions import HTTPException
 
-from fleet_server.api.access import App, Identity, Limit, Offset, Search, found, require
+from fleet_server.api.access import App, Identity, Limit, Offset, Search, require
 from fleet_server.api.models.base import Answer, Done, operational
 from fleet_server.api.models.fleet import ClockInfo, FleetAssets, FleetOverview, Library, Sites, Tenants
 from fleet_server.api.reads import fleet
@@ -74,8 +75,8 @@ async def observe_only(
 ) -> Done:
     """Stop (or resume) every automatic act for a tenant; the watching goes on."""
     async with app.reader(user) as conn:
-        row = await conn.execute("SELECT tenant_id FROM tenant WHERE tenant_id = %s", (tenant_id,))
-        found(await row.fetchone(), "tenant")
+        if not await fleet.is_registered(conn, tenant_id):
+            raise HTTPException(404, "no such tenant")
     async with app.worker() as conn:
         await commands.set_observe_only(conn, app.clock, user.actor, tenant_id, body.on)
     return Done(detail="acts are stopped, watching goes on" if body.on else "acts resume")

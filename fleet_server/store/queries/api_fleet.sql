@@ -65,3 +65,6 @@ SELECT event_id, tenant_id, case_id, at, kind FROM case_event WHERE event_id > %
 
 -- name: newest_event
 SELECT coalesce(max(event_id), 0) AS event_id FROM case_event;
+
+-- name: tenant
+SELECT tenant_id FROM tenant WHERE tenant_id = %(tenant_id)s;

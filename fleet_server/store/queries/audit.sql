@@ -30,3 +30,7 @@ SELECT tree_size, root_hash, signed_at, key_id, signature FROM audit_checkpoint 
 
 -- name: checkpoints
 SELECT tree_size, root_hash, signed_at, key_id, signature FROM audit_checkpoint ORDER BY tree_size
+
+-- name: insert_entry
+INSERT INTO fleet.audit_entry (entry_id, tenant_id, at, actor, action, subject, body, trace_id, canonical)
+VALUES (%(entry_id)s, %(tenant_id)s, %(at)s, %(actor)s, %(action)s, %(subject)s, %(body)s, %(trace_id)s, %(canonical)s)

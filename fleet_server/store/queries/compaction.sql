@@ -44,3 +44,6 @@ DELETE FROM batch_key AS k
                  WHERE b.agent_id = %(agent_id)s AND b.outbox_id = %(outbox_id)s
                  ORDER BY b.batch_no LIMIT %(most)s) AS lowest) AS judged
  WHERE judged.due AND k.agent_id = %(agent_id)s AND k.outbox_id = %(outbox_id)s AND k.batch_no = judged.batch_no
+
+-- name: limit_waiting
+SELECT set_config('lock_timeout', %(wait)s, true)

@@ -1,3 +1,8 @@
+-- Statements of fleet_server/health: health of components and of whole assets.
+
+-- name: alone
+SELECT pg_try_advisory_xact_lock(%(lock)s) AS alone
+
 -- name: note_state
 INSERT INTO health AS h (asset_id, slot, tenant_id, state, level, score, since, state_at, updated_at)
 VALUES (%(asset_id)s, %(slot)s, %(tenant_id)s, %(state)s, %(level)s, %(score)s, %(at)s, %(at)s, %(now)s)

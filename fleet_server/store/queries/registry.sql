@@ -88,3 +88,9 @@ ON CONFLICT (centre_id, part_no) DO UPDATE
    SET on_hand = CASE WHEN %(reset_stock)s THEN excluded.on_hand ELSE s.on_hand END,
        on_order = excluded.on_order
 RETURNING centre_id
+
+-- name: first_firmware
+-- What a device said of its firmware since is not overwritten by the registry.
+INSERT INTO firmware_history (asset_id, tenant_id, firmware, seen_at)
+SELECT %(asset_id)s, %(tenant_id)s, %(firmware)s, %(seen_at)s
+ WHERE NOT EXISTS (SELECT FROM firmware_history WHERE asset_id = %(asset_id)s)
