@@ -1,6 +1,7 @@
-"""What every process of the server does when it starts: settings, clock, log; and how it ends.
+"""What every process of the server does when it starts: settings, clock, log; and what its end is told as.
 
-Exit codes: 0 asked to stop; 2 a setting is wrong (the supervisor gives up); 1 anything else (it starts again).
+Exit codes: 0 asked to stop; 2 a setting is wrong (the supervisor gives up); 1 anything else (it starts again). The
+reason is in the log: one line for what Forestall foresaw, a traceback for what it did not.
 
 A process that a supervisor started ends with it, on every platform and whatever it is doing: it asks itself to stop
 when the supervisor is gone, and kills itself when that takes longer than ``ORPHAN_GRACE_S``.
@@ -15,23 +16,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, ForestallError
+from fleet_core.service import EXIT_FAILED, in_one_line
 from fleet_server.settings import Settings, clock_of, load_settings
 
 log = logging.getLogger(__name__)
 
-EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 2
 SUPERVISOR_VARIABLE = "FORESTALL_SUPERVISOR"
 """Holds the supervisor's process id in the environment of the processes it starts."""
 ORPHAN_GRACE_S = 15.0
 ORPHAN_POLL_S = 0.5
-CANCEL_AGAIN_S = 0.5
 
 
 def start_log(settings: Settings) -> None:
@@ -47,7 +46,7 @@ def start_log(settings: Settings) -> None:
 
 
 def serve(config: Path, main: Callable[[Settings, Clock], Awaitable[None] | None]) -> int:
-    """Run one process to its end; returns its exit code. Failures are one line in the log."""
+    """Run one process to its end; returns its exit code and raises nothing: the log says why it ended."""
     _end_with_supervisor()
     try:
         settings = load_settings(config)
@@ -61,24 +60,14 @@ def serve(config: Path, main: Callable[[Settings, Clock], Awaitable[None] | None
     except ForestallError as error:
         log.error("%s", error)
         return EXIT_FAILED
+    except Exception as error:
+        log.critical("the process ends by an error nobody foresaw: %s", in_one_line(error), exc_info=error)
+        return EXIT_FAILED
     return 0
 
 
 async def _finish(outcome: Awaitable[None]) -> None:
     await outcome
-
-
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until they have ended; what they raise is not raised here.
-
-    Once is not enough: a cancellation that meets a dying connection can come out of a library as that connection's
-    error, which loops that outlive such errors take for one more of them.
-    """
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 def _end_with_supervisor() -> None:

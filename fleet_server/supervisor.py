@@ -1,5 +1,9 @@
 """``fleet-server run``: the database (when embedded), then ingest, worker, sequencer and web as separate processes.
 
+This is the process that notices that another one died: it looks at its children twenty times a second, and one that has
+ended, the sequencer say, is logged with its exit code and started again. A process whose part fails ends itself for
+that reason (``fleet_core/service.py``).
+
 Invariants
 * A child that dies is started again, after a pause that doubles up to ``BACKOFF_MOST_S`` while it keeps dying and is
   short again once it lived for ``STEADY_AFTER_S``. Exit code 2 is a wrong setting: starting again cannot help, so
@@ -29,7 +33,8 @@ from typing import IO
 
 from fleet_core.clock import CLOCK_VARIABLE, Clock
 from fleet_core.errors import BadConfig, Retryable
-from fleet_server.app import EXIT_BAD_CONFIG, EXIT_FAILED, SUPERVISOR_VARIABLE
+from fleet_core.service import EXIT_FAILED
+from fleet_server.app import EXIT_BAD_CONFIG, SUPERVISOR_VARIABLE
 from fleet_server.settings import Settings
 from fleet_server.store.embedded import EmbeddedPostgres
 from fleet_server.store.migrate import migrate

@@ -18,7 +18,7 @@ import psycopg
 from psycopg_pool import PoolTimeout
 
 from fleet_core.errors import Retryable
-from fleet_server.app import end_tasks
+from fleet_core.service import end_tasks
 from fleet_server.store.pool import Pool, as_reader, transaction
 from fleet_server.store.sql import queries
 

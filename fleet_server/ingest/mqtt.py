@@ -24,10 +24,10 @@ from psycopg import AsyncConnection
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig
+from fleet_core.service import end_tasks
 from fleet_core.sparkplug.session import encode_state
 from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
 from fleet_core.tls import client_context
-from fleet_server.app import end_tasks
 from fleet_server.ingest import metrics
 from fleet_server.ingest.decoder import Message
 from fleet_server.settings import Broker, Settings

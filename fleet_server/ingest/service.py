@@ -17,7 +17,7 @@ import time
 from datetime import timedelta
 
 from fleet_core.clock import Clock
-from fleet_server.app import end_tasks
+from fleet_core.service import end_tasks
 from fleet_server.exposition import serve_metrics
 from fleet_server.ingest.compaction import compact
 from fleet_server.ingest.decoder import Directory

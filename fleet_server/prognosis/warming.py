@@ -4,7 +4,8 @@ What the installed components are compared with is loaded and calibrated, the mo
 the shelf keeps libraries. Every scope is a transaction of its own, which also stores a calibration that was missing.
 
 Failure behaviour: only a head start is lost. A scope that fails is logged and left to its first prognosis, and the
-others go on; nothing is raised but what ends the task.
+others go on. One library with a fault of ours in it must not keep the worker from starting: it is logged with its
+traceback. A database that is away when the scopes are asked for is logged too; any other error there is raised.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ async def warm_shelf(pool: Pool, clock: Clock) -> int:
                 units = await prepare_scope(conn, clock, scope)
         except (psycopg.Error, OSError, ForestallError) as error:
             log.warning("library %s is not ready ahead of its first prognosis: %s", where, error)
+            continue
+        except Exception:
+            log.exception("library %s is not ready ahead of its first prognosis", where)
             continue
         ready += 1
         log.info("library %d of %d is ready: %s, %d units", ready, len(found), where, units)

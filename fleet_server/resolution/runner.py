@@ -1,7 +1,8 @@
 """Advancing a case: step after step until it waits, by one worker at a time.
 
 A session-level advisory lock keeps every other worker away and vanishes with the process that held it, however it
-died. No transaction is open while another system is called. What interrupts a step is found again in the rows.
+died. No transaction is open while another system is called. What interrupts a step is found again in the rows. A case
+that meets a fault of ours is left alone with it and tried again later: the other cases and the worker go on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import logging
 import uuid
 from datetime import timedelta
 
-from fleet_core.errors import ForestallError
+import psycopg
+
+from fleet_core.service import Outage
 from fleet_server.resolution import arranging, cover_and_part, windows
 from fleet_server.resolution.metrics import FAILURES
 from fleet_server.resolution.records import CaseFile, NotFound, load_case, lock_case
@@ -35,7 +38,7 @@ class Runner:
     def __init__(self, rt: Runtime, at_once: int) -> None:
         self._rt = rt
         self._slots = asyncio.Semaphore(at_once)
-        self._failing: set[uuid.UUID] = set()
+        self._outages: dict[uuid.UUID, Outage] = {}
 
     async def advance(self, case_id: uuid.UUID) -> bool:
         """Go on with a case until it waits. False when another worker is at it or there is no such case."""
@@ -48,7 +51,9 @@ class Runner:
                 await self._until_waiting(conn, case_id)
             except NotFound:
                 return False
-            except (ForestallError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            except psycopg.Error:
+                raise  # the database's matter, not this case's: whoever called tries again
+            except Exception as error:  # noqa: BLE001 - one case's fault must not stop the others: logged and counted
                 await self._failed(conn, case_id, error)
             finally:
                 if not conn.closed:
@@ -64,7 +69,8 @@ class Runner:
             if todo.step is not Step.WAIT:
                 await self._do(conn, file, todo)
             elif await self._rest(conn, file, todo):
-                self._failing.discard(case_id)
+                if outage := self._outages.pop(case_id, None):
+                    outage.succeeded()
                 return
 
     async def _do(self, conn: Connection, file: CaseFile, todo: Next) -> None:
@@ -111,10 +117,15 @@ class Runner:
 
     async def _failed(self, conn: Connection, case_id: uuid.UUID, error: Exception) -> None:
         """A fault of ours: leave the case as its rows say, and look again later rather than at once."""
-        FAILURES.labels("advance_case").inc()
-        if case_id not in self._failing:
-            self._failing.add(case_id)
-            log.error("case %s cannot be advanced, trying again every %g s", case_id, AFTER_FAILURE_S, exc_info=error)
+        if case_id not in self._outages:
+            self._outages[case_id] = Outage(
+                log,
+                f"case {case_id} cannot be advanced, trying again every {AFTER_FAILURE_S:g} s",
+                f"case {case_id} is advanced again",
+                known=(),
+                on_failure=FAILURES.labels("advance_case").inc,
+            )
+        self._outages[case_id].failed(error)
         await conn.rollback()
         async with conn.transaction():
             case = await lock_case(conn, case_id)

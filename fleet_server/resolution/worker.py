@@ -1,13 +1,16 @@
 """The worker process: jobs that wake it, a sweep that finds what is due even when no job came, and a graceful stop.
 
 Several workers may run; what one does, and what a killed one left, is settled by the rows and locks alone.
+
+While the database is away the worker waits: each of its loops says so once, and once when it works again. Any other
+error of a loop is a fault of ours and ends the process with its reason, for the supervisor to start it anew. A single
+case that fails stays alone with its fault (``runner.py``), and so does a library that cannot be warmed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,8 +19,10 @@ from functools import partial
 
 import procrastinate
 import psycopg
+from procrastinate.exceptions import ConnectorException
 
-from fleet_server.app import end_tasks
+from fleet_core.errors import Retryable
+from fleet_core.service import Outage, end_tasks, every, once, run_until_stopped, stop_on_signals
 from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
 from fleet_server.prognosis.warming import warm_shelf
@@ -29,7 +34,7 @@ from fleet_server.resolution.runtime import Runtime, build_runtime
 from fleet_server.resolution.timers import run_due
 from fleet_server.resolution.triage import triage_finding
 from fleet_server.settings import Settings, clock_of
-from fleet_server.store.pool import open_pool
+from fleet_server.store.pool import AWAY, open_pool
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
@@ -58,11 +63,9 @@ async def run_worker(settings: Settings, hooks: Sequence[Hook] = (), *, stop: as
     pool = await open_pool(settings, "worker", size=max(6, settings.database.pool_size))
     try:
         rt = build_runtime(settings, pool, clock)
-        metrics = asyncio.create_task(serve_metrics(settings.metrics_host, settings.worker.metrics_port))
         try:
-            await _serve(rt, hooks, stop or _stop_on_signals(), at_once=max(1, pool.max_size // 2 - 1))
+            await _serve(rt, settings, hooks, stop or stop_on_signals(), at_once=max(1, pool.max_size // 2 - 1))
         finally:
-            await end_tasks([metrics])
             await rt.close()
     finally:
         await pool.close()
@@ -86,15 +89,18 @@ def worker_app(rt: Runtime, runner: Runner) -> procrastinate.App:
 
 
 class Sweep:
-    """Finds due cases, timers and escalations by domain time. Failures are logged once, and their end once."""
+    """Finds due cases, timers and escalations by domain time. A case that was interrupted is found again."""
 
     def __init__(self, rt: Runtime, runner: Runner) -> None:
         self._rt = rt
         self._runner = runner
         self._running: dict[uuid.UUID, asyncio.Task[bool]] = {}
+        self._fault: BaseException | None = None
 
     async def once(self) -> None:
-        """Start what is due and not yet running here."""
+        """Start what is due and not yet running here. Raises what a case met that the runner did not foresee."""
+        if self._fault is not None:
+            raise self._fault
         await run_due(self._rt)
         async with self._rt.pool.connection() as conn:
             due = await (await conn.execute(_sql.due_cases, {"now": self._rt.clock.now()})).fetchall()
@@ -114,31 +120,25 @@ class Sweep:
         """Let what runs come to its next rest, within the grace period."""
         if self._running:
             await asyncio.wait(list(self._running.values()), timeout=GRACE_S)
-        for task in list(self._running.values()):
-            task.cancel()
+        await end_tasks(list(self._running.values()))
 
     def _ended(self, case_id: uuid.UUID, task: asyncio.Task[bool]) -> None:
         self._running.pop(case_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            FAILURES.labels("advance_case").inc()
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        FAILURES.labels("advance_case").inc()
+        if isinstance(error, AWAY):
             log.warning("case %s was interrupted, it is taken up again: %s", case_id, error)
+        else:
+            self._fault = error
 
 
-async def _serve(rt: Runtime, hooks: Sequence[Hook], stop: asyncio.Event, at_once: int) -> None:
+async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: asyncio.Event, at_once: int) -> None:
     runner = Runner(rt, at_once)
     app = worker_app(rt, runner)
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
     await app.open_async(rt.pool)
     sweep = Sweep(rt, runner)
-    interval_s = SCALED_SWEEP_S if rt.clock.scale > 1 else SWEEP_S
-    loops = [
-        asyncio.create_task(_repeat("sweep", sweep.once, interval_s)),
-        asyncio.create_task(_repeat("stalled_jobs", lambda: _retry_stalled(app), STALLED_S / 2)),
-        *(
-            asyncio.create_task(_repeat("hook", partial(hook, rt), HOOK_S))
-            for hook in (_health_hook(), _end_maintenance, *hooks)
-        ),
-    ]
     jobs = asyncio.create_task(
         app.run_worker_async(
             concurrency=at_once,
@@ -148,38 +148,49 @@ async def _serve(rt: Runtime, hooks: Sequence[Hook], stop: asyncio.Event, at_onc
             install_signal_handlers=False,
             update_heartbeat_interval=HEARTBEAT_S,
             stalled_worker_timeout=STALLED_S,
-        )
+        ),
+        name="jobs",
     )
-    warming = asyncio.create_task(warm_shelf(rt.pool, rt.clock), name="warm the prognosis shelf")
+    loops: dict[str, tuple[Callable[[], Awaitable[object]], float]] = {
+        "sweep": (sweep.once, SCALED_SWEEP_S if rt.clock.scale > 1 else SWEEP_S),
+        "stalled_jobs": (partial(_retry_stalled, app), STALLED_S / 2),
+        "health": (partial(_health_hook(), rt), HOOK_S),
+        "maintenance": (partial(_end_maintenance, rt), HOOK_S),
+        **{f"hook {number}": (partial(hook, rt), HOOK_S) for number, hook in enumerate(hooks, 1)},
+    }
     log.info("worker is ready")
-    stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait([stopping, jobs], return_when=asyncio.FIRST_COMPLETED)
+        await run_until_stopped(
+            stop,
+            {
+                "jobs": _until_ended(jobs),
+                "warming": once(warm_shelf(rt.pool, rt.clock)),
+                "metrics": serve_metrics(settings.metrics_host, settings.worker.metrics_port),
+                **{name: every(interval_s, act, _outage(name)) for name, (act, interval_s) in loops.items()},
+            },
+        )
     finally:
         jobs.cancel()  # once: a second time would cut short the jobs that are finishing
-        await end_tasks([*loops, warming, stopping])
-        results = await asyncio.gather(jobs, return_exceptions=True)
+        await asyncio.wait([jobs])
         await sweep.stop()
         await app.close_async()
-    if isinstance(results[0], Exception):
-        raise results[0]  # the job loop ended by itself: the supervisor starts us again
 
 
-async def _repeat(name: str, once: Callable[[], Awaitable[object]], interval_s: float) -> None:
-    """Do something again and again in real time; a failure is logged once until it has passed."""
-    failing = False
-    while True:
-        try:
-            await once()
-            if failing:
-                log.info("%s works again", name)
-            failing = False
-        except (psycopg.Error, OSError, RuntimeError, ValueError, LookupError, TypeError) as error:
-            FAILURES.labels(name).inc()
-            if not failing:
-                log.error("%s failed, trying again: %s", name, error, exc_info=error)
-            failing = True
-        await asyncio.sleep(interval_s)
+async def _until_ended(jobs: asyncio.Task[None]) -> None:
+    """The job loop as a part: its error ends the process, the end of the process does not cut its jobs short."""
+    await asyncio.shield(jobs)
+
+
+def _outage(name: str) -> Outage:
+    """What a loop may meet and outlive: a database that is away, and the job library's word for it."""
+    return Outage(
+        log,
+        f"{name} failed, trying again",
+        f"{name} works again",
+        errors=(*AWAY, ConnectorException),
+        known=(psycopg.OperationalError, Retryable, ConnectorException),
+        on_failure=FAILURES.labels(name).inc,
+    )
 
 
 def _health_hook() -> Hook:
@@ -206,10 +217,3 @@ async def _retry_stalled(app: procrastinate.App) -> None:
     """Jobs of workers that died are waiting again."""
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
         await app.job_manager.retry_job(job, retry_at=datetime.now(UTC))
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop

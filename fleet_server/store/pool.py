@@ -27,6 +27,9 @@ Role = Literal["ingest", "worker", "web", "owner"]
 Connection = AsyncConnection[dict[str, Any]]
 Pool = AsyncConnectionPool[Connection]
 
+AWAY = (psycopg.Error, Retryable)
+"""A database that is away, also in the middle of a transaction (a pool that times out is one of psycopg's errors).
+Expected by every loop that can do its work later; anything else ends the process."""
 DSN_VARIABLE = "FORESTALL_DSN"
 OPEN_TIMEOUT_S = 20.0
 

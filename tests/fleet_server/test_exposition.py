@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from demo.processes import free_port
+from fleet_core.service import end_tasks
 from fleet_server import exposition
-from fleet_server.app import end_tasks
 
 
 async def figures(port: int) -> str:

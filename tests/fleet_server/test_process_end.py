@@ -1,17 +1,20 @@
-"""How a process of the server ends: tasks that lose a cancellation, and a supervisor that is gone."""
+"""How a process of the server ends: the reason in its log, and a supervisor that is gone."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
+import pytest
 
-from fleet_server.app import end_tasks
+from fleet_core.errors import BadConfig, Retryable
+from fleet_core.service import Ended
+from fleet_server import app
 
 ORPHAN = """
 import os, sys, time
@@ -32,30 +35,31 @@ time.sleep(60)
 """
 
 
-async def test_a_lost_cancellation_is_given_again() -> None:
-    lost = 0
+@pytest.mark.parametrize(
+    ("error", "code", "traced"),
+    [
+        (None, 0, False),
+        (BadConfig("worker.metrics_port is wrong"), 2, False),
+        (Retryable("no connection to PostgreSQL"), 1, False),
+        (KeyError("case"), 1, True),
+        (AttributeError("plan"), 1, True),
+        (Ended("jobs ended by itself"), 1, True),
+    ],
+)
+def test_every_end_has_its_exit_code_and_its_reason_in_the_log(
+    error: Exception | None, code: int, traced: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "server.toml"
+    config.write_text('[database]\ndsn = "x"\n')
 
-    async def stubborn() -> None:
-        nonlocal lost
-        while lost < 2:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                lost += 1
-        await asyncio.sleep(60)
+    async def run() -> None:
+        if error is not None:
+            raise error
 
-    task = asyncio.create_task(stubborn())
-    await asyncio.sleep(0)
-    await asyncio.wait_for(end_tasks([task]), 10)
-    assert task.cancelled() and lost == 2
-
-
-async def test_what_the_tasks_raise_is_not_raised() -> None:
-    async def failing() -> None:
-        raise OSError("gone")
-
-    await end_tasks([asyncio.create_task(failing())])
-    await end_tasks([])
+    assert app.serve(config, lambda _settings, _clock: run()) == code
+    said = capsys.readouterr().err
+    assert (str(error) in said) if error else not said
+    assert ("Traceback" in said) is traced
 
 
 def test_a_process_does_not_outlive_its_supervisor_even_when_it_ignores_being_asked() -> None:

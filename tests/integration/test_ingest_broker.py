@@ -21,9 +21,9 @@ from demo.broker import BrokerHandle
 from demo.processes import Keeper
 from fleet_core.clock import SystemClock
 from fleet_core.commands import decode_command
+from fleet_core.service import end_tasks
 from fleet_core.sparkplug.session import decode_state
 from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
-from fleet_server.app import end_tasks
 from fleet_server.ingest.ledger import Ledger, read_ledger
 from fleet_server.registry import SAMPLE, import_registry, parse_registry
 from fleet_server.store.pool import open_pool, transaction

@@ -240,13 +240,21 @@ async def test_after_a_start_the_first_prognosis_finds_its_library_ready(
     assert not row["abstained"], row["reason"]
 
 
+@pytest.mark.parametrize(
+    ("error", "traced"), [(BadInput("library", "is not one"), False), (AttributeError("a fault of ours"), True)]
+)
 async def test_a_library_that_cannot_be_made_ready_is_left_to_its_first_prognosis(
-    stocked: Pool, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    stocked: Pool,
+    clock: SimulatedClock,
+    error: Exception,
+    traced: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(service, "_shelf", Shelf())
-    monkeypatch.setattr(shelf, "Library", MagicMock(side_effect=BadInput("library", "is not one")))
+    monkeypatch.setattr(shelf, "Library", MagicMock(side_effect=error))
     assert await warm_shelf(stocked, clock) == 0
-    assert "bearing, robot, NL, acme is not ready" in caplog.text
+    assert "bearing, robot, NL, acme is not ready" in caplog.text and ("Traceback" in caplog.text) is traced
 
 
 async def test_a_closed_case_teaches_the_library(stocked: Pool, clock: SimulatedClock) -> None:

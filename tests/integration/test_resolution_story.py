@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
@@ -22,7 +23,7 @@ from support.resolution import (
 )
 
 from demo.processes import Keeper
-from fleet_server.resolution import commands
+from fleet_server.resolution import commands, cover_and_part
 from fleet_server.resolution.commands import WorkReport
 from fleet_server.resolution.maintenance import end_maintenance
 
@@ -234,3 +235,31 @@ async def test_a_large_staff_hides_nobody_who_is_free(dsn: str, servers: Servers
         case = await ready.case(await ready.finding())
         assert case["state"] == "committed", case["waits_for"]
         assert case["plan"]["engineer"]["id"] == "a180"
+
+
+async def test_a_case_that_meets_a_fault_of_ours_is_left_alone_with_it_and_goes_on_when_it_is_mended(
+    story: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with monkeypatch.context() as broken:
+        broken.setattr(cover_and_part, "do_entitlement", AsyncMock(side_effect=AttributeError("no such field")))
+        case_id = await story.finding()
+        await story.later(1)
+        case = await story.case(case_id)
+        assert case["waits_for"] == "a repair of Forestall itself: no such field"
+    await story.later(1)
+    assert (await story.case(case_id))["state"] == "committed"
+    said = [record.getMessage() for record in caplog.records if str(case_id) in record.getMessage()]
+    assert len(said) == 2 and "AttributeError: no such field" in said[0] and "is advanced again" in said[1]
+
+
+async def test_a_case_whose_fault_cannot_be_kept_with_it_ends_the_sweep(
+    story: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story.runner, "advance", AsyncMock(side_effect=RuntimeError("the runner is broken")))
+    await story.finding(run=False)
+    await story.sweep.once()
+    await story.sweep.settle()
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="the runner is broken"):
+        await story.sweep.once()

@@ -1,0 +1,374 @@
+"""The life of a process: parts that end together, loops that outlive an outage, nothing swallowed. No test waits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from fleet_core import service
+from fleet_core.errors import Retryable
+from fleet_core.service import (
+    Backoff,
+    Ended,
+    Outage,
+    end_tasks,
+    every,
+    keep_running,
+    once,
+    run_together,
+    run_until_stopped,
+    stop_on_signals,
+)
+
+log = logging.getLogger("test")
+LIMIT_S = 10
+
+
+class Time:
+    """Seconds that pass by sleeping alone."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.now_s = 0.0
+        self.slept: list[float] = []
+        self._most = most
+
+    async def sleep(self, duration_s: float) -> None:
+        if len(self.slept) == self._most:
+            await asyncio.Event().wait()
+        self.slept.append(duration_s)
+        self.now_s += duration_s
+        await asyncio.sleep(0)
+
+
+class Script:
+    """What each call does: raise an exception, or (None) succeed. After the last one it rests."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        self.calls = 0
+        self.done = asyncio.Event()
+        self._outcomes = list(outcomes)
+
+    async def __call__(self) -> None:
+        if not self._outcomes:
+            self.done.set()
+            await asyncio.Event().wait()
+        self.calls += 1
+        if (outcome := self._outcomes.pop(0)) is not None:
+            raise outcome
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
+async def raising(error: Exception) -> None:
+    raise error
+
+
+def outage(**named: object) -> Outage:
+    return Outage(log, "no answer", "it answers again", **{"errors": (Retryable,), **named})  # type: ignore[arg-type]
+
+
+# -- parts
+
+
+async def test_a_part_that_raises_ends_the_others_and_is_raised_with_its_name() -> None:
+    ended: list[str] = []
+
+    async def other() -> None:
+        try:
+            await forever()
+        finally:
+            ended.append("other")
+
+    error = AttributeError("plan")
+    with pytest.raises(AttributeError) as raised:
+        await run_until_stopped(asyncio.Event(), {"other": other(), "sweep": _soon(error)})
+    assert raised.value is error and ended == ["other"]
+    assert any("'sweep'" in note for note in error.__notes__)
+
+
+async def _soon(error: Exception) -> None:
+    await asyncio.sleep(0)
+    raise error
+
+
+async def test_a_part_that_returns_is_an_error_too() -> None:
+    async def returns() -> None:
+        return
+
+    with pytest.raises(Ended, match="loop ended by itself"):
+        await run_until_stopped(asyncio.Event(), {"loop": returns(), "other": forever()})
+
+
+async def test_a_part_that_is_cancelled_by_itself_is_an_error_too() -> None:
+    async def cancels_itself() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(Ended):
+        await run_until_stopped(asyncio.Event(), {"loop": cancels_itself(), "other": forever()})
+
+
+async def test_a_stop_ends_every_part_and_raises_nothing() -> None:
+    stop, ended = asyncio.Event(), []
+
+    async def part(name: str) -> None:
+        try:
+            await forever()
+        finally:
+            ended.append(name)
+
+    running = asyncio.create_task(run_until_stopped(stop, {"a": part("a"), "b": part("b")}))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    stop.set()
+    await asyncio.wait_for(running, LIMIT_S)
+    assert sorted(ended) == ["a", "b"]
+
+
+async def test_an_error_that_comes_with_the_stop_is_raised() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    with pytest.raises(KeyError):
+        await run_until_stopped(stop, {"part": raising(KeyError("x"))})
+
+
+async def test_what_comes_to_its_end_may_rest_as_a_part() -> None:
+    stop, did = asyncio.Event(), []
+
+    async def warm() -> None:
+        did.append("warm")
+
+    running = asyncio.create_task(run_until_stopped(stop, {"warming": once(warm())}))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert did == ["warm"] and not running.done()
+    stop.set()
+    await asyncio.wait_for(running, LIMIT_S)
+    with pytest.raises(LookupError):
+        await run_until_stopped(asyncio.Event(), {"warming": once(raising(LookupError()))})
+
+
+async def test_together_ends_with_the_first_whether_it_returns_or_raises() -> None:
+    async def returns() -> None:
+        return
+
+    await asyncio.wait_for(run_together({"a": returns(), "b": forever()}), LIMIT_S)
+    with pytest.raises(OSError, match="cut"):
+        await asyncio.wait_for(run_together({"a": raising(OSError("cut")), "b": forever()}), LIMIT_S)
+
+
+async def test_together_leaves_no_mark_of_cancellation_on_its_task() -> None:
+    with pytest.raises(OSError, match="cut"):
+        await run_together({"a": raising(OSError("cut")), "b": forever()})
+    task = asyncio.current_task()
+    assert task is not None and task.cancelling() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_asks_for_the_stop(number: signal.Signals) -> None:
+    stop = stop_on_signals()
+    try:
+        os.kill(os.getpid(), number)
+        await asyncio.wait_for(stop.wait(), LIMIT_S)
+    finally:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(each)
+
+
+# -- again and again
+
+
+@pytest.mark.parametrize("error", [AttributeError("a"), KeyError("k"), AssertionError(), OSError("o")], ids=repr)
+@pytest.mark.parametrize("loop", ["every", "every with an outage", "keep_running"])
+async def test_an_error_nobody_expects_leaves_every_kind_of_loop(loop: str, error: Exception) -> None:
+    act, time = Script(None, Retryable("away"), error) if loop != "every" else Script(None, error), Time()
+    if loop == "keep_running":
+        act = Script(Retryable("away"), error)
+    loops: dict[str, Callable[[], Awaitable[None]]] = {
+        "every": lambda: every(1.0, act, sleep=time.sleep),
+        "every with an outage": lambda: every(1.0, act, outage(), sleep=time.sleep),
+        "keep_running": lambda: keep_running(act, outage(), Backoff(1, 2), sleep=time.sleep),
+    }
+    with pytest.raises(type(error)) as raised:
+        await loops[loop]()
+    assert raised.value is error
+
+
+async def test_every_acts_waits_and_acts() -> None:
+    act, time = Script(None, None, None), Time()
+    task = asyncio.create_task(every(2.5, act, sleep=time.sleep))
+    await asyncio.wait_for(act.done.wait(), LIMIT_S)
+    assert act.calls == 3 and time.slept == [2.5, 2.5, 2.5]
+    await end_tasks([task])
+
+
+async def test_every_may_wait_before_it_acts_for_the_first_time() -> None:
+    act, time = Script(None), Time(most=1)
+    task = asyncio.create_task(every(600.0, act, wait_first=True, sleep=time.sleep))
+    await asyncio.sleep(0)
+    assert (act.calls, time.slept) == (0, [600.0])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert act.calls == 1
+    await end_tasks([task])
+
+
+async def test_an_expected_error_is_an_outage_and_the_loop_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    time, failures, states = Time(), [], []
+    away = outage(on_failure=lambda: failures.append(time.now_s), on_state=states.append, now_s=lambda: time.now_s)
+    act = Script(None, Retryable("gone"), Retryable("gone"), Retryable("still gone"), None, None, Retryable("anew"))
+    task = asyncio.create_task(every(1.0, act, away, sleep=time.sleep))
+    await asyncio.wait_for(act.done.wait(), LIMIT_S)
+    assert [record.getMessage() for record in caplog.records] == [
+        "no answer: gone",
+        "it answers again after 3.0 s, 3 failures",
+        "no answer: anew",
+    ]
+    assert failures == [1.0, 2.0, 3.0, 6.0]
+    assert states == [True, False, False, False, True, True, False]
+    assert away.active and away.failures == 1
+    await end_tasks([task])
+
+
+async def test_what_is_kept_running_pauses_longer_and_returns_when_it_is_done() -> None:
+    time = Time()
+    run = Script(*(Retryable("x") for _ in range(4)), None)
+    await keep_running(run, outage(), Backoff(1.0, 5.0), sleep=time.sleep, now_s=lambda: time.now_s)
+    assert run.calls == 5 and time.slept == [1.0, 2.0, 4.0, 5.0]
+
+
+async def test_a_try_that_lasted_begins_the_pauses_anew() -> None:
+    time, tries = Time(), 0
+
+    async def run() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            time.now_s += 60.0
+        if tries < 5:
+            raise Retryable("cut")
+
+    backoff = Backoff(1.0, 9.0, settled_after_s=30.0)
+    await keep_running(run, outage(), backoff, sleep=time.sleep, now_s=lambda: time.now_s)
+    assert time.slept == [1.0, 2.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("kind", ["every", "keep_running"])
+async def test_a_cancellation_that_a_library_turned_into_an_expected_error_is_obeyed(kind: str) -> None:
+    began = asyncio.Event()
+
+    async def turns_it_around() -> None:
+        began.set()
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            raise Retryable("the connection broke") from None
+
+    loop = every(1.0, turns_it_around, outage()) if kind == "every" else None
+    task = asyncio.create_task(loop or keep_running(turns_it_around, outage(), Backoff(60, 60)))
+    await began.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=LIMIT_S)
+    assert task.cancelled()
+
+
+# -- outage and pauses
+
+
+def test_an_outage_tells_known_errors_in_one_line_and_others_with_their_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for error, traced in ((Retryable("the port\nis absent"), False), (KeyError("slot"), True)):
+        caplog.clear()
+        fault = Outage(log, "no source", "delivers again", known=(Retryable,))
+        fault.failed(error)
+        (record,) = caplog.records
+        assert bool(record.exc_info) is traced
+        assert record.getMessage() == ("no source: KeyError: 'slot'" if traced else "no source: the port is absent")
+
+
+def test_a_success_without_an_outage_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    quiet = outage()
+    quiet.succeeded()
+    assert not caplog.records and not quiet.active and quiet.failures == 0
+
+
+def test_pauses_double_to_their_bound_and_start_again_when_told() -> None:
+    backoff = Backoff(0.5, 3.0)
+    assert [backoff.pause_s() for _ in range(5)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    backoff.reset()
+    assert backoff.pause_s() == 0.5
+
+
+def test_jittered_pauses_lie_anywhere_below_the_ceiling() -> None:
+    backoff = Backoff(1.0, 30.0, settled_after_s=30.0, rng=random.Random(3))
+    pauses = [backoff.pause_s(0.1) for _ in range(60)]
+    assert max(pauses) <= 30.0
+    assert max(pauses[20:]) > 15.0
+    assert min(pauses[20:]) < 7.5
+    assert 0.0 <= backoff.pause_s(30.0) <= 1.0  # a settled try
+    assert [Backoff(1.0, 30.0, rng=random.Random(3)).pause_s() for _ in range(2)] == [pauses[0], pauses[0]]
+
+
+# -- the end
+
+
+async def test_a_lost_cancellation_is_given_again() -> None:
+    lost = 0
+
+    async def stubborn() -> None:
+        nonlocal lost
+        while lost < 2:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost += 1
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(end_tasks([task], again_s=0.01), LIMIT_S)
+    assert task.cancelled() and lost == 2
+
+
+async def test_what_tasks_raise_while_they_are_ended_is_logged_not_raised(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails_late() -> None:
+        try:
+            await forever()
+        finally:
+            raise OSError("gone")
+
+    task = asyncio.create_task(fails_late(), name="late")
+    await asyncio.sleep(0)
+    await end_tasks([task])
+    assert "late failed while it was ended: gone" in caplog.text
+    await end_tasks([])
+
+
+async def test_a_task_that_never_ends_ends_the_process_hard(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended_hard: list[list[str]] = []
+    monkeypatch.setattr(service, "_end_hard", ended_hard.append)
+    deaf = True
+
+    async def never() -> None:
+        while deaf:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+    task = asyncio.create_task(never(), name="deaf")
+    await asyncio.sleep(0)
+    await asyncio.wait_for(end_tasks([task], again_s=0.01, within_s=0.05), LIMIT_S)
+    assert ended_hard == [["deaf"]]
+    deaf = False
+    await end_tasks([task], again_s=0.01)
