@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from firmware_bridge.devices.drive_model import DriveModel, DriveParams, varied
+from fleet_core.assets import BEARING, MOTOR
 
 DRIVES = 12
 HOURS = 96.0
@@ -27,8 +28,8 @@ STEP_S = 600.0
 FIRST_SEED = 700_000
 START = datetime(2026, 1, 5, tzinfo=UTC)
 COMPONENTS = {
-    "bearing": ("bearing_temperature_cel", "vibration_rms_g"),
-    "motor": ("motor_current_a", "motor_temperature_cel"),
+    BEARING: ("bearing_temperature_cel", "vibration_rms_g"),
+    MOTOR: ("motor_current_a", "motor_temperature_cel"),
 }
 
 

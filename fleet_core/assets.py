@@ -19,6 +19,7 @@ class AssetClass(StrEnum):
     ROBOT = "robot"
     SERVER = "server"
     INFUSION_PUMP = "infusion_pump"
+    VENTILATOR = "ventilator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,9 @@ FAILURE_MODES: dict[str, FailureMode] = {
         FailureMode("pump_cavitation", "Pump cavitation", "VIB", "2.1 cavitation"),
         FailureMode("pump_blockage", "Pump blockage", "PLU", "5.1 blockage/plugged", "blocked"),
         FailureMode("pump_leakage", "Pump leakage", "ELP", "1.1 leakage", "leaked"),
+        FailureMode("filter_clogging", "Filter clogging", "PLU", "5.1 blockage/plugged", "clogged"),
+        FailureMode("hose_leakage", "Hose leakage", "ELU", "1.1 leakage", "leaked"),
+        FailureMode("turbine_wear", "Turbine wear", "LOO", "2.4 wear"),
         FailureMode(UNKNOWN_FAILURE_MODE, "Unknown", "UNK", "6.4 unknown"),
     )
 }
@@ -92,6 +96,16 @@ _WEAR = (Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE, Family.TEMPERATURE, Fam
 _FAN = (Family.SPEED, Family.VIBRATION_LEVEL, Family.TEMPERATURE, Family.CURRENT)
 _CELL = (Family.CAPACITY, Family.CURRENT, Family.TEMPERATURE)
 _PUMP = (Family.FLOW, Family.PRESSURE, Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE, Family.CURRENT)
+_FILTER = (Family.FLOW, Family.PRESSURE)
+_HOSE = (Family.PRESSURE, Family.FLOW)
+_TURBINE = (
+    Family.SPEED,
+    Family.FLOW,
+    Family.CURRENT,
+    Family.VIBRATION_LEVEL,
+    Family.VIBRATION_SHAPE,
+    Family.TEMPERATURE,
+)
 _ROUGH = rises(Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE, Family.VIBRATION_SPECTRUM)
 _EFFORT = rises(Family.CURRENT, Family.PRESSURE)
 
@@ -304,6 +318,99 @@ COMPONENT_TYPES: dict[str, ComponentType] = {
             skill="drive-mechanics",
             playbook=("Check inlet pressure and strainer.", "Replace the pump; verify flow and vibration."),
         ),
+        # Flow over the pressure it takes: it falls as the element clogs, at any demand.
+        ComponentType(
+            code="filter",
+            label="Filter",
+            failure_modes=("filter_clogging",),
+            rules=(
+                ModeRule(
+                    mode="filter_clogging",
+                    confidence=0.8,
+                    when=(falls(Family.FLOW), rises(Family.PRESSURE)),
+                    reasons=_FILTER,
+                ),
+                ModeRule(
+                    mode="filter_clogging",
+                    confidence=0.6,
+                    when=(falls(Family.FLOW) + rises(Family.PRESSURE),),
+                    reasons=_FILTER,
+                ),
+            ),
+            indicator="permeability",
+            indicator_unit="L/min/bar",
+            degrades=Direction.FALLS,
+            may_stand_still=True,
+            skill="hydraulics",
+            playbook=(
+                "Relieve the pressure on both sides before opening the housing.",
+                "Replace the element and its seals; verify flow and differential pressure.",
+                "Look at what the old element holds: metal speaks of a worn pump.",
+            ),
+        ),
+        # The share of the pressure that a closed section still holds after a test: it falls as the hose leaks.
+        ComponentType(
+            code="hose",
+            label="Hydraulic hose",
+            failure_modes=("hose_leakage",),
+            rules=(
+                ModeRule(
+                    mode="hose_leakage",
+                    confidence=0.7,
+                    when=(falls(Family.PRESSURE),),
+                    confirmed_by=(Confirmation(rises(Family.FLOW), 0.15),),
+                    reasons=_HOSE,
+                ),
+                ModeRule(
+                    mode="hose_leakage",
+                    confidence=0.5,
+                    when=(rises(Family.FLOW),),
+                    reasons=_HOSE,
+                ),
+            ),
+            indicator="pressure_held",
+            indicator_unit="%",
+            degrades=Direction.FALLS,
+            may_stand_still=True,
+            skill="hydraulics",
+            playbook=(
+                "Relieve the pressure, stored pressure too; never search a leak by hand.",
+                "Replace the hose; check its bend radius and for chafing, bleed the line and repeat the holding test.",
+            ),
+        ),
+        # It turns faster for the same flow as it wears; a patient breathes by it, so it is never meant to stand.
+        ComponentType(
+            code="turbine",
+            label="Ventilator turbine",
+            failure_modes=("turbine_wear",),
+            rules=(
+                ModeRule(
+                    mode="turbine_wear",
+                    confidence=0.7,
+                    when=(rises(Family.SPEED),),
+                    confirmed_by=(
+                        Confirmation(rises(Family.CURRENT, Family.TEMPERATURE), 0.1),
+                        Confirmation(rises(Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE), 0.1),
+                    ),
+                    reasons=_TURBINE,
+                ),
+                ModeRule(
+                    mode="turbine_wear",
+                    confidence=0.5,
+                    when=(rises(Family.CURRENT, Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE) + falls(Family.FLOW),),
+                    reasons=_TURBINE,
+                ),
+            ),
+            indicator="speed",
+            indicator_unit="/min",
+            degrades=Direction.RISES,
+            may_stand_still=False,
+            skill="medical-devices",
+            playbook=(
+                "Put the patient on another ventilator first.",
+                "Replace the turbine and its inlet filter; run the flow calibration and the self-test.",
+            ),
+        ),
     )
 }
 
@@ -319,6 +426,7 @@ UNITS: dict[str, str] = {
     "Hz": "Hz",
     "bar": "bar",
     "L/min": "L/min",
+    "L/min/bar": "L/min per bar",
     "By": "B",
     "By/s": "B/s",
     "A.h": "Ah",
@@ -339,6 +447,7 @@ FAMILY_OF_UNIT: dict[str, Family] = {
     "/min": Family.SPEED,
     "bar": Family.PRESSURE,
     "L/min": Family.FLOW,
+    "L/min/bar": Family.FLOW,
     "A.h": Family.CAPACITY,
 }
 """What a vital in this unit measures; other units say nothing of it, then its name tells."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from fleet_core.assets import BEARING
 from fleet_core.errors import ForestallError
 from fleet_server.prognosis.history import read_history, write_history
 from fleet_server.prognosis.library import Library
@@ -40,12 +41,12 @@ def _root() -> None:
 @app.command("simulate-history")
 def simulate_history(
     out: Annotated[Path, typer.Option(help="CSV to write; gzipped when it ends in .gz.")] = ARTIFACT,
-    component: Annotated[str, typer.Option(help="Component type; only bearings are simulated.")] = "bearing",
+    component: Annotated[str, typer.Option(help="Component type; only bearings are simulated.")] = BEARING,
     units: Annotated[int, typer.Option(help="How many units.")] = ARTIFACT_UNITS,
     seed: Annotated[int, typer.Option(help="The same seed gives the same file.")] = ARTIFACT_SEED,
 ) -> None:
     """Write simulated run-to-failure histories. Without options it makes the library that is shipped."""
-    if component != "bearing":
+    if component != BEARING:
         raise _failed(f"--component {component}: only bearing can be simulated")
     try:
         write_history(out, simulate_bearings(units, seed))

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fleet_core.assets import BEARING, BEARING_SEIZURE, BEARING_SPALLING
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.signatures import Floats
@@ -84,10 +85,10 @@ def _bearing(rng: np.random.Generator, serial: str, ranges: Ranges) -> Trajector
     seizes = rng.random() < np.interp(exponent, ranges.exponent_range, (0.35, 0.75))
     return Trajectory(
         trajectory_id=f"sim:{serial}",
-        component_type="bearing",
+        component_type=BEARING,
         unit_serial=serial,
         source="simulated",
-        failure_mode="bearing_seizure" if seizes else "bearing_spalling",
+        failure_mode=BEARING_SEIZURE if seizes else BEARING_SPALLING,
         failed=failed,
         hours=hours[:end],
         ratio=np.round(np.maximum(ratio[:end], 0.05), 4),

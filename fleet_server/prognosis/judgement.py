@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fleet_core.assets import UNKNOWN_FAILURE_MODE, failure_mode, indicator_falls
+from fleet_core.assets import UNKNOWN_FAILURE_MODE, failure_mode
 from fleet_server.prognosis.calibration import Calibration
 from fleet_server.prognosis.library import FLAT_RATIO, HIGHEST_NOISE, Library, Neighbours
 from fleet_server.prognosis.signatures import BIN_EDGES_H, Flags, Floats, course_signature, height
@@ -66,18 +66,6 @@ class Judgement:
     rul_p90_h: float | None = None
     survival: tuple[tuple[float, float], ...] = ()
     neighbours: tuple[Mapping[str, Any], ...] = ()
-
-
-def indicator_ratio(component_type: str, values: Floats, baseline: float) -> Floats:
-    """The indicator as a ratio to its healthy level, NaN where it cannot be formed.
-
-    It rises as the component degrades: where the type's indicator falls, it is the baseline over the value.
-    """
-    if not baseline > 0:
-        return np.full(values.shape, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = baseline / values if indicator_falls(component_type) else values / baseline
-    return np.where(np.isfinite(ratio) & (ratio >= 0), ratio, np.nan)
 
 
 def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Judgement:

@@ -22,10 +22,9 @@ from fleet_core.errors import BadInput
 from fleet_core.telemetry import Finding
 from fleet_server.audit.log import record
 from fleet_server.prognosis.course import HOUR_US, read_course
-from fleet_server.prognosis.judgement import indicator_ratio
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.shelf import rows
-from fleet_server.prognosis.signatures import Floats
+from fleet_server.prognosis.signatures import Floats, indicator_ratio
 from fleet_server.store.sql import queries
 
 LEARNED_DAYS = 60

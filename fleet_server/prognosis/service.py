@@ -26,11 +26,11 @@ from fleet_core.telemetry import Finding, to_us
 from fleet_server.audit.log import record
 from fleet_server.prognosis import learning
 from fleet_server.prognosis.course import HOUR_US, read_course
-from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Judgement, indicator_ratio, judge, withheld
+from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Judgement, judge, withheld
 from fleet_server.prognosis.live_calibration import score_case, standing_of
 from fleet_server.prognosis.live_calibration.cohorts import Cohort, Verdict
 from fleet_server.prognosis.shelf import Scope, Shelf, rows
-from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course
+from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course, indicator_ratio
 from fleet_server.store.sql import queries
 
 SECONDS = Histogram(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from fleet_core.assets import indicator_falls
 from fleet_core.errors import BadInput
 
 Floats = npt.NDArray[np.float64]
@@ -40,6 +41,19 @@ def height(ratio: Floats) -> Floats:
     """Height of a ratio above healthy; ratios below healthy count as healthy or nearly so (never under -0.5)."""
     clipped = np.clip(ratio, 0.0, HIGHEST_RATIO)
     return np.asarray(np.maximum(np.arcsinh((clipped - 1.0) / HEIGHT_SCALE), -0.5), dtype=np.float64)
+
+
+def indicator_ratio(component_type: str, values: Floats, baseline: float) -> Floats:
+    """The indicator as a ratio to its healthy level, NaN where it cannot be formed.
+
+    It rises as the component degrades: where the type's indicator falls, it is the baseline over the value. A falling
+    indicator that reached nothing has none.
+    """
+    if not baseline > 0:
+        return np.full(values.shape, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = baseline / values if indicator_falls(component_type) else values / baseline
+    return np.where(np.isfinite(ratio) & (ratio >= 0), ratio, np.nan)
 
 
 def canonical_course(hours_before: Floats, ratio: Floats) -> tuple[Floats, Floats]:

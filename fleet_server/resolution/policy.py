@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fleet_core.assets import UNKNOWN_FAILURE_MODE, AssetClass
 from fleet_core.errors import BadConfig
 
-ALWAYS_APPROVED_BY_PEOPLE = frozenset({AssetClass.INFUSION_PUMP.value})
+ALWAYS_APPROVED_BY_PEOPLE = frozenset({AssetClass.INFUSION_PUMP.value, AssetClass.VENTILATOR.value})
 """Asset classes for which no policy can switch the human approval off."""
 
 

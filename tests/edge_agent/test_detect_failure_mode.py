@@ -22,6 +22,9 @@ SPEED = MetricSpec("fan_speed", "/min")
 FLOW = MetricSpec("Volume_Flow_RateRMS")
 PRESSURE = MetricSpec("Pressure")
 CAPACITY = MetricSpec("capacity", "A.h")
+PERMEABILITY = MetricSpec("permeability", "L/min/bar")
+PRESSURE_HELD = MetricSpec("pressure_held", "%")
+TURBINE_SPEED = MetricSpec("turbine_speed", "/min")
 BPFO, BPFI = MetricSpec("vibration.bpfo"), MetricSpec("vibration.bpfi")
 
 
@@ -73,6 +76,14 @@ def test_family_of_a_vital(name: str, unit: str, expected: str) -> None:
         ("pump", {FLOW: -1.0, VIBRATION: 1.0}, "pump_cavitation", 0.7),
         ("pump", {PRESSURE: -1.0, FLOW: -0.6}, "pump_leakage", 0.6),
         ("pump", {VIBRATION: 1.0}, "pump_cavitation", 0.4),
+        ("filter", {PERMEABILITY: -1.0, PRESSURE: 1.0}, "filter_clogging", 0.8),
+        ("filter", {PERMEABILITY: -1.0}, "filter_clogging", 0.6),
+        ("filter", {PERMEABILITY: 1.0}, "unknown", 0.0),
+        ("hose", {PRESSURE_HELD: -1.0, FLOW: 1.0}, "hose_leakage", 0.85),
+        ("hose", {PRESSURE_HELD: 1.0}, "unknown", 0.0),
+        ("turbine", {TURBINE_SPEED: 1.0, CURRENT: 1.0}, "turbine_wear", 0.8),
+        ("turbine", {TURBINE_SPEED: -1.0}, "unknown", 0.0),
+        ("", {PERMEABILITY: -1.0}, "pump_blockage", 0.2),
         ("", {VIBRATION: 1.0}, "bearing_seizure", 0.3),
         ("", {FLOW: -3.0, CURRENT: 2.0}, "pump_blockage", 0.5),
         ("", {MetricSpec("requests"): 5.0}, "unknown", 0.0),

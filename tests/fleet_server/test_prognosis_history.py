@@ -68,6 +68,17 @@ def test_absolute_values_are_put_over_the_healthy_level(tmp_path: Path) -> None:
     assert healthy_level(np.array([5.0])) == 5.0
 
 
+def test_absolute_values_of_a_falling_indicator_are_turned_over(tmp_path: Path) -> None:
+    path = tmp_path / "values.csv"
+    level = {hour: 8.0 if hour < 80 else 2.0 for hour in range(100)} | {100: 0.0}
+    rows = "".join(f"A,{hour},{value},1,filter_clogging,filter\n" for hour, value in level.items())
+    path.write_text(HEADER.replace("ratio", "value") + rows)
+    (unit,) = read_history(path).trajectories
+    assert unit.ratio[10] == pytest.approx(1.0)
+    assert unit.ratio[-1] == pytest.approx(4.0)
+    assert unit.hours[-1] == 99
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=3000))
 def test_no_bytes_raise_anything_but_bad_input(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.calibration import Calibration, calibrate
-from fleet_server.prognosis.judgement import Evidence, Judgement, failure_mode_of, indicator_ratio, judge
+from fleet_server.prognosis.judgement import Evidence, Judgement, failure_mode_of, judge
 from fleet_server.prognosis.library import Library, Neighbours, Trajectory
-from fleet_server.prognosis.signatures import canonical_course
+from fleet_server.prognosis.signatures import canonical_course, indicator_ratio
 
 
 def grown(serial: str, life_h: float, rng: np.random.Generator, failed: bool = True) -> Trajectory:

@@ -8,7 +8,8 @@ Trajectory CSV: a header and one row for each point, points of a unit in order o
     unit,hours,ratio,failed,failure_mode,component_type[,source,asset_class,jurisdiction]
 
 ``ratio`` is the indicator over the unit's healthy level; with ``value`` instead, the healthy level is taken from the
-file (the median from 8 % to 30 % of the unit's points: after running in, before wear). ``failed`` is 1 or 0,
+file (the median from 8 % to 30 % of the unit's points: after running in, before wear). A ratio rises as the unit
+degrades: of an indicator that falls (a capacity, a flow) it is the healthy level over the value. ``failed`` is 1 or 0,
 ``source`` may say ``simulated``.
 """
 
@@ -25,12 +26,12 @@ from typing import Literal, TextIO
 
 import numpy as np
 
-from fleet_core.assets import FAILURE_MODES, UNKNOWN_FAILURE_MODE, component_type
+from fleet_core.assets import FAILURE_MODES, UNKNOWN_FAILURE_MODE, component_type, indicator_falls
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.history.sets import read_battery, read_femto, read_ims
 from fleet_server.prognosis.history.units import History, Reader, Source, healthy_level, point
 from fleet_server.prognosis.library import Trajectory
-from fleet_server.prognosis.signatures import Floats
+from fleet_server.prognosis.signatures import Floats, indicator_ratio
 
 Format = Literal["trajectory-csv", "ims", "femto", "nasa-battery"]
 MAX_ROWS = 2_000_000
@@ -169,10 +170,14 @@ def _trajectories(source: Source) -> History:
 
 
 def _add_described(
-    history: History, unit: str, hours: Floats, ratio: Floats, record: Mapping[str, str], stem: str, absolute: bool
+    history: History, unit: str, hours: Floats, values: Floats, record: Mapping[str, str], stem: str, absolute: bool
 ) -> None:
-    """Add one unit of a trajectory CSV; ``absolute`` values are put over the unit's own healthy level."""
-    level = healthy_level(ratio) if absolute else 1.0
+    """Add one unit of a trajectory CSV: ratios, or ``absolute`` values that are put over its own healthy level.
+
+    Where the type's indicator falls as it degrades, the healthy level is put over the values; a value of nothing has no
+    ratio then and is left out.
+    """
+    level = healthy_level(values) if absolute else 1.0
     try:
         kind = component_type(record.get("component_type", "")).code
     except BadInput as error:
@@ -184,6 +189,10 @@ def _add_described(
     if not level > 0:
         history.refuse(unit, "its healthy level is not positive")
         return
+    ratio = values
+    if absolute:
+        formed = (values != 0) | (not indicator_falls(kind))
+        hours, ratio = hours[formed], indicator_ratio(kind, values[formed], level)
     mode = record.get("failure_mode", "")
     history.add(
         unit,
@@ -193,7 +202,7 @@ def _add_described(
         failure_mode=mode if mode in FAILURE_MODES else UNKNOWN_FAILURE_MODE,
         failed=record["failed"] == "1",
         hours=hours,
-        ratio=ratio / level,
+        ratio=ratio,
         asset_class=record.get("asset_class", ""),
         jurisdiction=record.get("jurisdiction", ""),
     )

@@ -24,15 +24,15 @@ from datetime import datetime
 
 import numpy as np
 
-from fleet_core.assets import UNKNOWN_FAILURE_MODE
+from fleet_core.assets import BATTERY, BATTERY_FADE, BEARING, BEARING_SPALLING, UNKNOWN_FAILURE_MODE
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.history.units import History, Source, healthy_level, point
-from fleet_server.prognosis.signatures import Floats
+from fleet_server.prognosis.signatures import Floats, indicator_ratio
 
 CELL_END_AH = 1.4
 MAX_CELLS = 20_000
 _IMS_PAUSE_H = 1.0
-_IMS_FAILED = {"1": {3: "bearing_spalling", 4: "bearing_spalling"}, "2": {1: "bearing_spalling"}}
+_IMS_FAILED = {"1": {3: BEARING_SPALLING, 4: BEARING_SPALLING}, "2": {1: BEARING_SPALLING}}
 _FEMTO_STEP_H = 10.0 / 3600.0
 _NEW_CYCLES = 5
 _LEAST_CYCLES = 20
@@ -80,7 +80,7 @@ def _add_ims(history: History, test: str, bearing: int, hours: Floats, level: Fl
     history.add(
         f"IMS{test}-B{bearing}",
         trajectory_id=f"ims:{test}-{bearing}",
-        component_type="bearing",
+        component_type=BEARING,
         source="import:ims",
         failure_mode=mode or UNKNOWN_FAILURE_MODE,
         failed=mode is not None,
@@ -108,7 +108,7 @@ def read_femto(source: Source) -> History:
     history.add(
         unit,
         trajectory_id=unit.lower().replace("femto-", "femto:"),
-        component_type="bearing",
+        component_type=BEARING,
         source="import:femto",
         failure_mode=UNKNOWN_FAILURE_MODE,
         failed=True,
@@ -154,11 +154,11 @@ def _add_cell(history: History, name: str, course: Floats, source: Source) -> No
     history.add(
         f"NASA-{name}",
         trajectory_id=f"nasa-battery:{name}",
-        component_type="battery",
+        component_type=BATTERY,
         source="import:nasa-battery",
-        failure_mode="battery_fade",
+        failure_mode=BATTERY_FADE,
         failed=bool(worn_out.size),
         hours=(lived[:, 0] - lived[0, 0]) * source.cycle_h,
-        ratio=new_ah / lived[:, 1],
+        ratio=indicator_ratio(BATTERY, lived[:, 1], new_ah),
         detail={"file": source.stem, "cycle_h": source.cycle_h},
     )
