@@ -52,6 +52,7 @@ GUIDES = {
     "add-a-sensor-source.md": ("test_contract_sources.py", "text_file"),
     "add-a-detector.md": ("test_contract_detectors.py", "peak"),
     "add-a-notifier.md": ("test_contract_notifiers.py", "journal"),
+    "add-a-component-type.md": ("test_contract_component_types.py", "belt"),
     "connect-a-wms.md": ("test_contract_wms.py", "site_calendar"),
 }
 """Each with the suite its example must pass, and the example's name."""

@@ -12,7 +12,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:[\w.-]+/)+[\w.-]*\.(?:py|md|toml|sql|service|path|conf|sh|gz|lock)|(?:[a-z_]+/)+)`")
 ELSEWHERE = re.compile(r"^(?:ims|femto|skab|broker|systemd|issued)/|^parts/|^field_service/")
 """Folders of recordings, and names that a page gives relative to its own folder."""
-EXAMPLES = ("text_file.py", "peak.py", "journal.py", "site_calendar.py")
+EXAMPLES = ("text_file.py", "peak.py", "belt.py", "journal.py", "site_calendar.py")
 FORBIDDEN = re.compile(r"(?:^|[\s`(\"'])/(?:work|root|tmp/brief)\b|pypi\.org|\bissue #\d|localhost:\d{4}/simple", re.I)
 PATHS = pytest.mark.parametrize("path", PAGES, ids=name_of)
 

@@ -88,7 +88,10 @@ def test_a_stop_never_met_before_is_no_alarm_and_is_noted_once() -> None:
     assert detection.views()[0].standstill_since_us == 0
 
 
-@pytest.mark.parametrize(("kind", "component"), [(AssetClass.SERVER, "motor"), (AssetClass.ROBOT, "fan")])
+@pytest.mark.parametrize(
+    ("kind", "component"),
+    [(AssetClass.SERVER, "motor"), (AssetClass.ROBOT, "fan"), (AssetClass.VENTILATOR, "turbine")],
+)
 def test_what_must_not_stand_is_judged(kind: AssetClass, component: str) -> None:
     detection = learnt(kind=kind, component=component)
     assert alarms(play(detection, STOP, 200)) and not detection.counts["standstill_rows"]
