@@ -1,14 +1,20 @@
 """The dashboard as the application has it: static files, pages, and the page for an error.
 
 Pages are rendered on the server (``rendering.py``) and refreshed in place by a small script, charts are ECharts. Chosen
-over NiceGUI's own pages: no state per open page in the process, a strict content security policy, and every page is
-readable without its script. ECharts comes as a file of the NiceGUI distribution, so nothing is loaded from elsewhere.
+over a framework of server-side widgets: no state per open page in the process, a strict content security policy, and
+every page is readable without its script.
+
+ECharts is installed, not loaded from elsewhere: excel-chart-echarts, a small distribution without dependencies,
+carries the released file. Browsers run it with the rights of whoever is signed in, so it is served only when its bytes
+are those the ECharts project released.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
+import os
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -20,11 +26,20 @@ from starlette.types import Scope
 from fleet_server.dashboard import demand_page, pages
 from fleet_server.dashboard.rendering import STATIC, render
 
+CHART_CARRIER, CHART_FILE = "xlsx2echarts", "static/echarts.min.js"
+CHART_DIGEST = "bf4a223524e40b77c304bec67e1222cf551f14880cf42c69dc046558e11c07b1"  # SHA-256 of ECharts 5.6.0
 _log = logging.getLogger(__name__)
 
 
 class LongLivedFiles(StaticFiles):
-    """Static files named by their content (``?v=``), so browsers keep them."""
+    """Static files, kept by browsers for a day. ``only``: the one file of the folder that is served; None: all."""
+
+    def __init__(self, directory: Path, only: str | None = None) -> None:
+        super().__init__(directory=directory)
+        self._only = only
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        return super().lookup_path(path) if self._only in (None, path) else ("", None)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
@@ -34,22 +49,26 @@ class LongLivedFiles(StaticFiles):
 
 def install(app: FastAPI) -> None:
     """Add static files and pages to the application."""
-    charts = charts_folder()
-    if charts is not None:
-        app.mount("/static/echarts", LongLivedFiles(directory=charts), name="echarts")
-    else:
-        _log.warning("ECharts is not installed (package nicegui): pages show tables without charts")
-    app.mount("/static", LongLivedFiles(directory=STATIC), name="static")
+    bundle = chart_bundle()
+    if bundle is not None:
+        app.mount("/static/echarts", LongLivedFiles(bundle.parent, only=bundle.name), name="echarts")
+    app.mount("/static", LongLivedFiles(STATIC), name="static")
     app.include_router(pages.router)
     app.include_router(demand_page.router)
     app.state.error_page = error_page
 
 
-def charts_folder() -> Path | None:
-    """Where the ECharts bundle lies, found without importing its package."""
-    spec = importlib.util.find_spec("nicegui")
-    folder = Path(spec.origin).parent / "elements" / "echart" / "dist" if spec and spec.origin else None
-    return folder if folder is not None and (folder / "index.js").is_file() else None
+def chart_bundle() -> Path | None:
+    """The ECharts file, found without importing its carrier; None, and a warning, when it is missing or another."""
+    spec = importlib.util.find_spec(CHART_CARRIER)
+    bundle = Path(spec.origin).parent / CHART_FILE if spec and spec.origin else None
+    if bundle is None or not bundle.is_file():
+        _log.warning("ECharts is not installed (package excel-chart-echarts): pages show tables without charts")
+        return None
+    if hashlib.sha256(bundle.read_bytes()).hexdigest() != CHART_DIGEST:
+        _log.warning("%s is not ECharts as it was released: pages show tables without charts", bundle)
+        return None
+    return bundle
 
 
 def error_page(request: Request, status: int, title: str) -> Response:

@@ -84,6 +84,7 @@ def served(dsn: str) -> Iterator[str]:
     """The application on a free loopback port, in a thread; story time runs 3600 times faster from NOW."""
     clock = ScaledClock.starting_now(3600.0, NOW)
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an answer's body waits 40 ms for the browser
     config = uvicorn.Config(
         create_app(settings_for(dsn), clock=clock), log_level="warning", timeout_graceful_shutdown=1
     )

@@ -1,7 +1,8 @@
 // The charts: vitals with their marks, prognosis, load by hour, waveform and spectrum. Drawn with ECharts, updated in place.
 
-import { echarts } from "./echarts/index.js";
+import "./echarts/echarts.min.js"; // no module itself: it defines the global name
 
+const { echarts } = globalThis;
 const INK = "#17212b", MUTED = "#5b6875", LINE = "#dfe4e8", ACCENT = "#17465c";
 const COLOUR = { onset: "#77620a", detected: "#b4540a", deadline: "#b3261e", part: "#23724a", now: "#5b6875" };
 const charts = new Map(); // element -> ECharts instance
@@ -24,9 +25,10 @@ function offsetAt(zone, ms) {
   return Date.UTC(part.year, part.month - 1, part.day, part.hour, part.minute) - Math.floor(ms / 60e3) * 60e3;
 }
 
-// Round hours and midnights of the site, not of the reader's own clock.
-function ticksOf(zone, from, to) {
-  const step = [1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 720, 2160, 8760].map((hours) => hours * 3600e3).find((wide) => (to - from) / wide <= 9) ?? to - from;
+// Round hours and midnights of the site, not of the reader's own clock; at most nine, and fewer on a phone.
+function ticksOf(zone, from, to, width) {
+  const most = Math.min(9, Math.max(2, width / 70)); // a label such as "Wed 18:00" is some 60 px wide
+  const step = [1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 720, 2160, 8760].map((hours) => hours * 3600e3).find((wide) => (to - from) / wide <= most) ?? to - from;
   const ticks = [];
   for (let local = Math.ceil((from + offsetAt(zone, from)) / step) * step; ticks.length < 12; local += step) {
     const ms = local - offsetAt(zone, local - offsetAt(zone, local));
@@ -36,8 +38,9 @@ function ticksOf(zone, from, to) {
   return { ticks, daily: step >= 86400e3 };
 }
 
-function timeAxis(zone, from, to) {
-  const { ticks, daily } = ticksOf(zone, from, to);
+function timeAxis(element, from, to) {
+  const zone = element.dataset.zone;
+  const { ticks, daily } = ticksOf(zone, from, to, element.clientWidth - 78); // without the margins of base()
   const label = inZone(zone, daily ? { day: "numeric", month: "short" } : { weekday: "short", hour: "2-digit", minute: "2-digit" });
   return { type: "time", min: from, max: to, axisLabel: { color: MUTED, formatter: label, hideOverlap: true, customValues: ticks }, axisTick: { customValues: ticks }, axisLine: { lineStyle: { color: LINE } }, splitLine: { show: false } };
 }
@@ -82,7 +85,7 @@ async function vitals(element) {
   const clock = when(element.dataset.zone);
   return {
     ...base(),
-    xAxis: timeAxis(element.dataset.zone, from, to),
+    xAxis: timeAxis(element, from, to),
     yAxis: valueAxis(series.unit_label || "ratio"),
     tooltip: { ...base().tooltip, formatter: (items) => tip(clock, series, items) },
     series: [
@@ -149,7 +152,7 @@ async function prognosis(element) {
   return {
     ...base(),
     grid: { left: 56, right: 22, top: 46, bottom: 26 },
-    xAxis: timeAxis(element.dataset.zone, from, to),
+    xAxis: timeAxis(element, from, to),
     yAxis: valueAxis("× healthy", { min: Math.min(0.8, ...course.map((point) => point[1])) < 0.6 ? 0 : 0.5, max: top, scale: false }),
     tooltip: { ...base().tooltip, formatter: (items) => items.length ? [clock(items[0].axisValue), ...items.filter((i) => i.seriesName === "indicator").map((i) => `indicator <b>${figure(i.data[1])} × healthy</b>`), ...chances(made, (items[0].axisValue - made_ms) / HOUR)].join("<br>") : "" },
     series: [
@@ -228,7 +231,7 @@ function load(element) {
   const from = hours[0], to = Math.max(hours.at(-1) + 3600e3, deadline > hours[0] && deadline < hours.at(-1) + 86400e3 ? deadline + 3600e3 : 0);
   return {
     ...base(),
-    xAxis: timeAxis(element.dataset.zone, from, to),
+    xAxis: timeAxis(element, from, to),
     yAxis: valueAxis(data.unit, { min: 0 }),
     tooltip: { ...base().tooltip, formatter: (items) => items.length ? `${clock(hours[items[0].dataIndex])}<br><b>${figure(data.load[items[0].dataIndex])} ${data.unit}</b>` : "" },
     series: [{
