@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 
-from tests.mutation.cores import CORES, EQUIVALENTS, ROOT, sources
+from tests.mutation.cores import CORES, ROOT, equivalents, sources
 from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.runner import CannotMeasure, Outcome, outcomes, prepare
 
@@ -58,7 +58,7 @@ class Report:
 def measure(core: str, sample: int, seed: int, jobs: int) -> Report:
     """Mutate one core. ``sample`` 0: every mutant. Raises CannotMeasure."""
     files = list(sources(core))
-    known = {(each.module, each.scope, each.change) for each in EQUIVALENTS}
+    known = equivalents()
     every = [mutant for module, path in files for mutant in mutants_of(module, path)]
     telling = [mutant for mutant in every if (mutant.module, mutant.scope, mutant.change) not in known]
     chosen = random.Random(seed).sample(telling, min(sample, len(telling))) if sample else telling

@@ -30,15 +30,51 @@ CORES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Equivalent:
-    """A change that no test can notice: where (class and function), which, and why not."""
+    """Changes that no test can notice: where (class and function), which, and why not."""
 
     module: str
     scope: str
-    change: str
+    changes: tuple[str, ...]
     reason: str
 
 
-EQUIVALENTS: tuple[Equivalent, ...] = ()
+EQUIVALENTS: tuple[Equivalent, ...] = (
+    Equivalent(
+        "fleet_server.ingest.session",
+        "ParkingLot.__init__",
+        ("0 -> 1 in self._next = 0", "0 -> -1 in self._next = 0"),
+        "only that numbers differ counts: the order is that of insertion",
+    ),
+    Equivalent(
+        "fleet_server.ingest.session",
+        "ParkingLot.park",
+        ("1 -> 2 in self._next += 1", "self._next += 1 -> self._next -= 1"),
+        "only that numbers differ counts: the order is that of insertion",
+    ),
+    Equivalent(
+        "edge_agent.uplink.session",
+        "Backoff.pause_s",
+        ("16 -> 15 in min(self._failures, 16)", "16 -> 17 in min(self._failures, 16)"),
+        "it keeps the power small; the pause is at its cap from the sixth failure",
+    ),
+    Equivalent(
+        "edge_agent.uplink.session",
+        "SendWindow.due",
+        ("1 -> 0 in max(1, int(self.window))",),
+        "a window is never below one",
+    ),
+    Equivalent(
+        "edge_agent.uplink.session",
+        "Lane",
+        ("0 -> -1 in URGENT = 0", "2 -> 3 in BACKFILL = 2"),
+        "only the order of lanes counts",
+    ),
+)
+
+
+def equivalents() -> set[tuple[str, str, str]]:
+    """Module, scope and change of every listed equivalent."""
+    return {(each.module, each.scope, change) for each in EQUIVALENTS for change in each.changes}
 
 
 def sources(core: str) -> Iterator[tuple[str, Path]]:

@@ -79,6 +79,8 @@ _QUERY_CHANGES = (
     *((r" AND ", " OR "), (r" ORDER BY \w+( DESC)?", " "), (r" DESC", " "), (r" OR IGNORE| OR REPLACE", "")),
 )
 """What is changed in a text that is SQL (a tilde more would be no SQL at all): pattern, replacement."""
+_SMALL = ast.expr | ast.arguments | ast.keyword | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Return
+"""Shown around a constant, which says little alone."""
 
 Change = tuple[ast.AST | None, str]
 """What stands in the place of a node (None: nothing does), and the change in words."""
@@ -139,6 +141,8 @@ class _Finder:
             for index, child in enumerate(children):
                 if not isinstance(child, ast.AST) or _is_left_alone(child, node):
                     continue
+                bare = isinstance(child, ast.Constant) and isinstance(node, _SMALL) and " " not in str(child.value)
+                place = f" in {_text(node)}" if bare else ""
                 for new, words in self._changes(child, node, field):
                     value: object = new
                     if isinstance(content, list):
@@ -153,7 +157,7 @@ class _Finder:
                                 self._path,
                                 line,
                                 ".".join(scope),
-                                words or f"{_text(child)} -> {_text(new)}",
+                                words or f"{_text(child)} -> {_text(new)}{place}",
                             ),
                             *(self._tree, node, field, value),
                         )
