@@ -64,8 +64,8 @@ def measure(core: str, sample: int, seed: int, jobs: int) -> Report:
     chosen = random.Random(seed).sample(telling, min(sample, len(telling))) if sample else telling
     report = Report(core, seed, len(telling), len(every) - len(telling))
     begun_s = said_s = time.monotonic()
-    clean_s = prepare([module for module, _ in files], CORES[core])
-    for outcome in outcomes(chosen, CORES[core], clean_s, jobs):
+    clean = prepare([module for module, _ in files], CORES[core])
+    for outcome in outcomes(chosen, CORES[core], clean, jobs):
         report.count(outcome)
         if time.monotonic() - said_s >= PROGRESS_S:
             said_s = time.monotonic()

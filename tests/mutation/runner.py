@@ -2,7 +2,8 @@
 
 A child puts the mutant in the place of its module when that is imported, and runs pytest up to the first failure. The
 parent has imported the libraries which the tests need, so that a mutant costs its tests and little else. A child that
-takes several times as long as the clean run is ended; its mutant counts as killed.
+computes several times as long as the clean run is ended, and its mutant counts as killed. Computing time is measured,
+so that a busy machine kills none; only a child that waits for ever is ended by the clock on the wall.
 
 Reproducible: Hypothesis draws the same examples in every run and keeps none.
 """
@@ -15,6 +16,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import json
+import math
 import os
 import resource
 import signal
@@ -33,12 +35,14 @@ import pytest
 from tests.mutation.cores import ROOT
 from tests.mutation.mutants import Mutant
 
-LIMIT_FACTOR, LIMIT_MORE_S = 5.0, 10.0
+CPU_FACTOR, CPU_MORE_S = 5.0, 5.0
+WALL_FACTOR, WALL_MORE_S = 20.0, 120.0
 MEMORY_BYTES = 2 << 30
 """Of data in one child: a mutant that collects without end is ended before the machine suffers."""
 POLL_S = 0.01
-PASSED, FAILED, BROKEN, CRASHED = 0, 1, 2, 3
-"""How pytest ends: no failure, a failed test, tests that could not even be collected, anything else."""
+CRASHED = 99
+_ENDINGS = {0: "survived", 1: "failed", 2: "broken"}
+"""What pytest exits with: no failure, a failed test, tests that could not even be collected."""
 
 _NOT_WARMED = frozenset(("conftest", "support", "tests"))
 """Found by pytest, which rewrites their assertions."""
@@ -60,8 +64,16 @@ class Outcome:
         return self.how != "survived"
 
 
-def prepare(modules: Sequence[str], tests: Sequence[str]) -> float:
-    """Run the tests without a mutant, twice, the second time warm; its seconds. Raises CannotMeasure."""
+@dataclass(frozen=True, slots=True)
+class Clean:
+    """What the tests take without a mutant: seconds of computing, and on the wall."""
+
+    cpu_s: float
+    wall_s: float
+
+
+def prepare(modules: Sequence[str], tests: Sequence[str]) -> Clean:
+    """Run the tests without a mutant, twice, the second time warm. Raises CannotMeasure."""
     hypothesis.settings.register_profile(
         "mutation",
         deadline=None,
@@ -70,13 +82,13 @@ def prepare(modules: Sequence[str], tests: Sequence[str]) -> float:
         suppress_health_check=list(hypothesis.HealthCheck),  # how busy the machine is, kills no mutant
         phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
     )
-    took_s = 0.0
+    clean = Clean(0.0, 0.0)
     for _ in range(2):
         with tempfile.TemporaryDirectory(prefix="forestall-mutation-") as folder:
             begun_s = time.monotonic()
-            status = _status(os.waitpid(_start(None, tests, Path(folder)), 0)[1])
-            took_s = time.monotonic() - begun_s
-            if status != PASSED:
+            _, raw, used = os.wait4(_start(None, tests, Path(folder), 0), 0)
+            clean = Clean(used.ru_utime + used.ru_stime, time.monotonic() - begun_s)
+            if _how(raw) != "survived":
                 output = (Path(folder) / "output").read_text(errors="replace")
                 raise CannotMeasure(f"the tests fail without any mutant:\n{output[-4000:]}")
             loaded = json.loads((Path(folder) / "modules.json").read_text())
@@ -89,38 +101,38 @@ def prepare(modules: Sequence[str], tests: Sequence[str]) -> float:
                     importlib.import_module(name)
         sys.meta_path.remove(refusal)
     gc.freeze()  # children need not look through all of this again
-    return took_s
+    return clean
 
 
-def outcomes(mutants: Sequence[Mutant], tests: Sequence[str], clean_s: float, jobs: int) -> Iterator[Outcome]:
+def outcomes(mutants: Sequence[Mutant], tests: Sequence[str], clean: Clean, jobs: int) -> Iterator[Outcome]:
     """The outcome of each mutant, as they come; ``jobs`` children at a time."""
-    limit_s = LIMIT_FACTOR * clean_s + LIMIT_MORE_S
+    cpu_limit_s = math.ceil(CPU_FACTOR * clean.cpu_s + CPU_MORE_S)
+    wall_limit_s = WALL_FACTOR * clean.wall_s + WALL_MORE_S
     waiting = list(reversed(mutants))
     running: dict[int, tuple[Mutant, float, tempfile.TemporaryDirectory[str]]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 mutant, folder = waiting.pop(), tempfile.TemporaryDirectory(prefix="forestall-mutation-")
-                running[_start(mutant, tests, Path(folder.name))] = (mutant, time.monotonic(), folder)
+                running[_start(mutant, tests, Path(folder.name), cpu_limit_s)] = (mutant, time.monotonic(), folder)
             time.sleep(POLL_S)
             for pid, (mutant, begun_s, folder) in list(running.items()):
                 ended, raw = os.waitpid(pid, os.WNOHANG)
-                hung = not ended and time.monotonic() - begun_s > limit_s
+                hung = not ended and time.monotonic() - begun_s > wall_limit_s
                 if hung:
                     _end(pid)
                 if ended or hung:
                     del running[pid]
                     folder.cleanup()
-                    how = "hung" if hung else ("survived", "failed", "broken", "crashed")[_status(raw)]
-                    yield Outcome(mutant, how)
+                    yield Outcome(mutant, "hung" if hung else _how(raw))
     finally:
         for pid, (_, _, folder) in running.items():
             _end(pid)
             folder.cleanup()
 
 
-def _start(mutant: Mutant | None, tests: Sequence[str], folder: Path) -> int:
-    """Fork a child that runs the tests with the mutant, or without one; its process id."""
+def _start(mutant: Mutant | None, tests: Sequence[str], folder: Path, cpu_limit_s: int) -> int:
+    """Fork a child that runs the tests with the mutant, or without one; its process id. ``cpu_limit_s`` 0: no limit."""
     sys.stdout.flush()
     sys.stderr.flush()
     if pid := os.fork():
@@ -129,6 +141,8 @@ def _start(mutant: Mutant | None, tests: Sequence[str], folder: Path) -> int:
     try:
         os.setpgid(0, 0)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+        if cpu_limit_s:
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_limit_s, cpu_limit_s + 10))
         output = os.open(folder / "output", os.O_WRONLY | os.O_CREAT)
         for stream in (1, 2):
             os.dup2(output, stream)
@@ -140,7 +154,7 @@ def _start(mutant: Mutant | None, tests: Sequence[str], folder: Path) -> int:
         ]
         options = ["-x", "-q", "--hypothesis-profile=mutation", f"--basetemp={folder / 'tmp'}"]
         ignored = "-Wignore::pytest.PytestAssertRewriteWarning"  # plugins are imported already: that is the point
-        status = min(CRASHED, int(pytest.main([*plugins, *options, ignored, *tests])))
+        status = int(pytest.main([*plugins, *options, ignored, *tests]))
         if mutant is None:
             (folder / "modules.json").write_text(json.dumps(list(sys.modules)))
     finally:
@@ -185,8 +199,11 @@ class _Loader(SourceFileLoader):
         return self._code
 
 
-def _status(raw: int) -> int:
-    return os.waitstatus_to_exitcode(raw) if os.WIFEXITED(raw) else CRASHED
+def _how(raw: int) -> str:
+    """How a child ended, in words."""
+    if os.WIFSIGNALED(raw):
+        return "hung" if os.WTERMSIG(raw) == signal.SIGXCPU else "crashed"
+    return _ENDINGS.get(os.WEXITSTATUS(raw), "crashed")
 
 
 def _end(pid: int) -> None:

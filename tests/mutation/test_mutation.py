@@ -97,12 +97,12 @@ import json
 from pathlib import Path
 from tests.mutation import runner
 from tests.mutation.mutants import mutants_of
-runner.LIMIT_FACTOR, runner.LIMIT_MORE_S = 1.0, 1.0
+runner.CPU_FACTOR, runner.CPU_MORE_S = 2.0, 1.0
 folder = Path({folder!r})
 tests = [str(folder / "test_subject.py")]
-clean_s = runner.prepare(["subject"], tests)
+clean = runner.prepare(["subject"], tests)
 found = mutants_of("subject", folder / "subject.py")
-print(json.dumps({{each.mutant.change: each.how for each in runner.outcomes(found, tests, clean_s, 2)}}))
+print(json.dumps({{each.mutant.change: each.how for each in runner.outcomes(found, tests, clean, 2)}}))
 """
 
 
