@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 
@@ -27,18 +26,6 @@ def report(
     value = None if value is None else round(value, 6)
     figure = {"name": name, "value": value, "unit": unit, "peer": peer or None, "ratio": ratio}
     print(json.dumps(figure), file=stream or sys.stdout, flush=True)
-
-
-def seconds_of(work: Callable[[], object], repeats: int, warm_up: int = 1) -> list[float]:
-    """Real seconds of each of ``repeats`` runs, after ``warm_up`` runs that are not counted."""
-    for _ in range(warm_up):
-        work()
-    taken_s = []
-    for _ in range(repeats):
-        started_s = time.perf_counter()
-        work()
-        taken_s.append(time.perf_counter() - started_s)
-    return taken_s
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import fleet_server.api.models as models_package
 from fleet_core.clock import SimulatedClock
-from fleet_server.api.models.base import Answer
+from fleet_server.api.models.base import Answer, Asked
 from fleet_server.api.models.fleet import FleetAsset, FleetAssets, Tenant
 from fleet_server.sovereignty.data_class import DataClass, class_of, unclassified
 from fleet_server.sovereignty.directives import WITHHELD, masked, view
@@ -21,11 +21,11 @@ from fleet_server.sovereignty.throttle import FREE_TRIES, LONGEST_WAIT_S, MAX_KE
 P = Permission
 
 
-def answer_models() -> list[type[BaseModel]]:
+def answers_and_requests() -> list[type[BaseModel]]:
     for info in pkgutil.iter_modules(models_package.__path__):
         importlib.import_module(f"{models_package.__name__}.{info.name}")
     found: list[type[BaseModel]] = []
-    waiting = list(Answer.__subclasses__())
+    waiting = [*Answer.__subclasses__(), *Asked.__subclasses__()]
     while waiting:
         model = waiting.pop()
         found.append(model)
@@ -33,7 +33,7 @@ def answer_models() -> list[type[BaseModel]]:
     return sorted(set(found), key=lambda model: model.__name__)
 
 
-@pytest.mark.parametrize("model", answer_models(), ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", answers_and_requests(), ids=lambda model: model.__name__)
 def test_every_field_of_the_api_states_its_class_and_can_be_masked(model: type[BaseModel]) -> None:
     assert unclassified(model) == []
     for field in model.model_fields.values():

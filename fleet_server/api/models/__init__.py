@@ -1,1 +1,1 @@
-"""What the API answers: one module per group of resources, every field classified (see sovereignty/data_class.py)."""
+"""What the API answers and is asked: a module for a group of resources, every field classified (data_class.py)."""

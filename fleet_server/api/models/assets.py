@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from fleet_server.api.models.base import Answer, customer, operational, public
+from fleet_server.api.models.base import Answer, Asked, customer, operational, public
 from fleet_server.api.models.prognoses import Prognosis
 
 
@@ -168,7 +168,7 @@ class WaveformView(Answer):
     spectrum: list[tuple[float, float]] = operational(description="[[Hz, amplitude], ...]")
 
 
-class MaintenanceRequest(Answer):
+class MaintenanceRequest(Asked):
     """``until`` None ends the maintenance now."""
 
     until: datetime | None = operational(None)

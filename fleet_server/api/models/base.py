@@ -1,4 +1,4 @@
-"""Shared ground of the answers: the field factories, pages of a list, small helpers."""
+"""Shared ground of answers and requests: their base classes and the factories of classified fields."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ class Answer(BaseModel):
     """Base of every answer: built from rows, columns it does not name are left out."""
 
     model_config = ConfigDict(extra="ignore", from_attributes=True)
+
+
+class Asked(BaseModel):
+    """Base of the body of every request: fields it does not name are left out, as a newer program may send them.
+
+    Apart from :class:`Answer`, because what comes in is hostile: its fields state their bounds, and nothing of it is
+    built from rows or masked for a reader.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class Done(Answer):

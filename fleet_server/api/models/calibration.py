@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
-from fleet_server.api.models.base import Answer, operational, public
+from fleet_server.api.models.base import Answer, Asked, operational, public
 
 
 class ReliabilityBin(Answer):
@@ -56,7 +56,7 @@ class CohortCalibration(Answer):
     late: float = operational()
 
 
-class CorrectionRequest(Answer):
+class CorrectionRequest(Asked):
     """What is known of an ended case's component now. ``failed_at`` empty: when its indicator tells."""
 
     failed: bool = operational()

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from fleet_server.api.models.assets import Finding
-from fleet_server.api.models.base import Answer, customer, operational, personal, public
+from fleet_server.api.models.base import Answer, Asked, customer, operational, personal, public
 from fleet_server.api.models.prognoses import Prognosis
 
 
@@ -202,17 +202,17 @@ class Case(Answer):
     work_orders: list[WorkOrder] = operational()
 
 
-class DecisionRequest(Answer):
+class DecisionRequest(Asked):
     decision: str = public(pattern=r"^[a-z][a-z0-9_]{0,63}$")
     note: str = customer("", max_length=2000)
 
 
-class CancelRequest(Answer):
+class CancelRequest(Asked):
     reason: str = customer(min_length=1, max_length=2000)
     false_alarm: bool = operational(False)
 
 
-class CompletionRequest(Answer):
+class CompletionRequest(Asked):
     """What the engineer found and did. ``new_serial`` is required when the component was replaced."""
 
     failure_mode: str = operational("unknown", max_length=64)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from starlette.exceptions import HTTPException
 
 from fleet_server.api.access import App, Identity, Limit, Offset, Search, require
-from fleet_server.api.models.base import Answer, Done, operational
+from fleet_server.api.models.base import Asked, Done, operational
 from fleet_server.api.models.fleet import ClockInfo, FleetAssets, FleetOverview, Library, Sites, Tenants
 from fleet_server.api.reads import fleet
 from fleet_server.resolution import commands
@@ -22,7 +22,7 @@ Viewer = Annotated[User, Depends(require(Permission.VIEW_FLEET))]
 Level = Literal["critical", "degrading", "watch", "unknown", "good"]
 
 
-class ObserveOnlyRequest(Answer):
+class ObserveOnlyRequest(Asked):
     on: bool = operational()
 
 
