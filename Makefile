@@ -41,13 +41,14 @@ demo: setup ## Play the golden path and leave the dashboard up; ARGS="--once --j
 test: setup-dev packages ## Every suite but the slow soaks; SUITES="tests/fleet_core tests/edge_agent" for some
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SUITES) $(ARGS)
 
-check: setup-dev ## Style, types, import rules, dependencies, generated code
+check: setup-dev ## Style, types, import rules, dependencies, generated code, the build of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry .
 	$(BIN)/python deploy/proto.py --check
+	$(BIN)/python deploy/check_house.py circles names
 
 mutate: setup-dev ## Small faults in the cores, noticed or not; ARGS="--module fleet_core.batches --sample 150 --seed 1"
 	@$(BIN)/python -m tests.mutation $(ARGS)
