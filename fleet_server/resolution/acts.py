@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
 from fleet_core.faults import fault_point
 from fleet_server.connectors.common import Refused
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ACTS
-from fleet_server.resolution.records import CaseFile, Row, change_case, intend, lock_case, note, settle
+from fleet_server.resolution.plan import Retrying
+from fleet_server.resolution.records import CaseFile, change_case, intend, lock_case, note, settle
+from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import ActEvent, ActState, next_act_state
+from fleet_server.resolution.states import ActEvent, ActState, CaseState, UndoingEvent, next_act_state
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -36,7 +39,7 @@ RETRY_CAP_S = 600.0
 class Held:
     """What is written to an act that succeeded."""
 
-    response: Mapping[str, Any]
+    response: Mapping[str, object]
     external_ref: str
 
 
@@ -49,18 +52,18 @@ class Doing(Generic[T]):
 
     call: Callable[[str], Awaitable[T]]
     lookup: Callable[[str], Awaitable[T | None]] | None
-    on_held: Callable[[Connection, Row, T], Awaitable[Held]]
-    on_refused: Callable[[Connection, Row, Refused], Awaitable[None]]
+    on_held: Callable[[Connection, Case, T], Awaitable[Held]]
+    on_refused: Callable[[Connection, Case, Refused], Awaitable[None]]
     gives_up: bool = True
 
 
 async def intend_now(
-    rt: Runtime, conn: Connection, file: CaseFile, kind: str, request: Mapping[str, Any], purpose: str = ""
-) -> Row | None:
+    rt: Runtime, conn: Connection, file: CaseFile, kind: str, request: Mapping[str, object], purpose: str = ""
+) -> Act | None:
     """Commit the intention. None when the case has changed since it was read: read it again."""
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
-        if case["version"] != file.case["version"]:
+        if case.version != file.case.version:
             return None
         act = await intend(conn, rt.clock, case, kind, file.next_sequence(kind, purpose), request, purpose)
         await change_case(conn, case)
@@ -69,17 +72,17 @@ async def intend_now(
 
 
 async def perform(
-    rt: Runtime, conn: Connection, file: CaseFile, act: Row, doing: Doing[T], *, fresh: bool
+    rt: Runtime, conn: Connection, file: CaseFile, act: Act, doing: Doing[T], *, fresh: bool
 ) -> ActState | None:
     """Do an intended act, or finish one that a crash or a lost answer left open (``fresh`` False).
 
     Returns its new state, or None when it was put off.
     """
-    key = act["idempotency_key"]
+    key = act.idempotency_key
     try:
         result = None if fresh or doing.lookup is None else await _bounded(rt, doing.lookup(key))
         if result is None:
-            if act["state"] == ActState.UNKNOWN:
+            if act.state is ActState.UNKNOWN:
                 act = await _found_absent(rt, conn, act)
             result = await _bounded(rt, doing.call(key))
     except Refused as error:
@@ -97,57 +100,57 @@ async def put_off(
     rt: Runtime,
     conn: Connection,
     file: CaseFile,
-    act: Row,
+    act: Act,
     error: Exception,
     *,
     gives_up: bool = True,
     unknown: bool = False,
 ) -> None:
     """Try later with back-off; a permanent error, or the last allowed attempt, becomes a question to a person."""
-    policy, attempts = file.policy, act["attempts"] + 1
-    state = ActState(act["state"])
-    if unknown:
-        state = next_act_state(state, ActEvent.LOSE)
+    policy, attempts = file.policy, act.attempts + 1
+    state = next_act_state(act.state, ActEvent.LOSE) if unknown else act.state
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
         due_at = later(rt, min(policy.backoff_s(attempts), RETRY_CAP_S))
-        values = {"act_id": act["act_id"], "state": state, "due_at": due_at, "error": str(error)[:500]}
+        values = {"act_id": act.act_id, "state": state, "due_at": due_at, "error": str(error)[:500]}
         await conn.execute(_sql.postpone_act, values)
-        ACTS.labels(act["kind"], "unknown" if unknown else "put_off").inc()
+        ACTS.labels(act.kind, "unknown" if unknown else "put_off").inc()
         if attempts == 1:
-            log.warning("%s: %s failed, trying again: %s", file.name, act["kind"], error)
-            await note(conn, rt.clock, case, "act_put_off", f"{act['kind']}: {error}"[:300], {"kind": act["kind"]})
+            log.warning("%s: %s failed, trying again: %s", file.name, act.kind, error)
+            await note(conn, rt.clock, case, "act_put_off", f"{act.kind}: {error}"[:300], {"kind": act.kind})
         if gives_up and (isinstance(error, Permanent) or attempts >= policy.retry_attempts):
-            await give_up(rt, conn, file, case, act["kind"], error, attempts)
-        elif case["escalated"]:
+            await give_up(rt, conn, file, case, act.kind, error, attempts)
+        elif case.escalated:
             await change_case(conn, case)  # what people wait for is the decision
         else:
-            await change_case(conn, case, waits_for=f"{act['kind']}: {error}"[:300])
+            await change_case(conn, replace(case, waits_for=f"{act.kind}: {error}"[:300]))
 
 
 async def put_off_step(rt: Runtime, conn: Connection, file: CaseFile, step: str, error: Exception) -> None:
     """The same for a step that only reads and so has no act: its attempts are counted in the plan."""
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
-        attempts = int(case["plan"].get("tries", {}).get(step, 0)) + 1
+        attempts = case.plan.retrying.tries.get(step, 0) + 1
         if isinstance(error, Permanent) or attempts >= file.policy.retry_attempts:
             await give_up(rt, conn, file, case, step, error, attempts)
             return
         if attempts == 1:
             log.warning("%s: %s failed, trying again: %s", file.name, step, error)
-        plan = {"tries": {step: attempts}, "not_before": later(rt, file.policy.backoff_s(attempts)).isoformat()}
-        await change_case(conn, case, plan=plan, waits_for=f"{step}: {error}"[:300])
+        retrying = Retrying({step: attempts}, later(rt, file.policy.backoff_s(attempts)))
+        plan = replace(case.plan, retrying=retrying)
+        await change_case(conn, replace(case, plan=plan, waits_for=f"{step}: {error}"[:300]))
 
 
 async def give_up(
-    rt: Runtime, conn: Connection, file: CaseFile, case: Row, what: str, error: Exception, attempts: int
+    rt: Runtime, conn: Connection, file: CaseFile, case: Case, what: str, error: Exception, attempts: int
 ) -> None:
     """Release what the plan holds and ask the owner."""
-    if case["escalated"]:
+    if case.escalated:
         return
     summary = f"{what.replace('_', ' ')}: {error} (tried {attempts} times)"[:400]
-    keeps = case["state"] == "committed"  # a committed plan stands until it is replaced
-    case = await change_case(conn, case, plan={"unwind": None if keeps else True, "not_before": None, "tries": None})
+    if case.state is not CaseState.COMMITTED:  # a committed plan stands until it is replaced
+        case = case.after(UndoingEvent.GIVE_UP)
+    case = await change_case(conn, replace(case, plan=replace(case.plan, retrying=Retrying())))
     await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, {"step": what})
 
 
@@ -156,46 +159,46 @@ def later(rt: Runtime, real_s: float) -> datetime:
     return rt.clock.now() + timedelta(seconds=real_s * rt.clock.scale)
 
 
-async def _held(rt: Runtime, conn: Connection, act: Row, doing: Doing[T], result: T) -> ActState:
+async def _held(rt: Runtime, conn: Connection, act: Act, doing: Doing[T], result: T) -> ActState:
     async with conn.transaction():
-        case = await lock_case(conn, act["case_id"])
+        case = await lock_case(conn, act.case_id)
         written = await doing.on_held(conn, case, result)
         state = await settle(
             conn, rt.clock, act, ActEvent.ACCEPT, response=written.response, external_ref=written.external_ref
         )
-    ACTS.labels(act["kind"], state).inc()
+    ACTS.labels(act.kind, state).inc()
     fault_point("case.after_commit")
     return state
 
 
-async def _refused(rt: Runtime, conn: Connection, act: Row, doing: Doing[T], error: Refused) -> ActState:
+async def _refused(rt: Runtime, conn: Connection, act: Act, doing: Doing[T], error: Refused) -> ActState:
     async with conn.transaction():
-        case = await lock_case(conn, act["case_id"])
+        case = await lock_case(conn, act.case_id)
         state = await settle(conn, rt.clock, act, ActEvent.REFUSE, error=str(error)[:500])
-        await note(conn, rt.clock, case, "act_refused", f"{act['kind']} refused: {error}"[:300], {"kind": act["kind"]})
+        await note(conn, rt.clock, case, "act_refused", f"{act.kind} refused: {error}"[:300], {"kind": act.kind})
         await doing.on_refused(conn, case, error)
-    ACTS.labels(act["kind"], state).inc()
+    ACTS.labels(act.kind, state).inc()
     return state
 
 
-async def _found_absent(rt: Runtime, conn: Connection, act: Row) -> Row:
+async def _found_absent(rt: Runtime, conn: Connection, act: Act) -> Act:
     """A lost act was looked up and is not there: it may be tried again."""
     async with conn.transaction():
-        await lock_case(conn, act["case_id"])
-        state = await settle(conn, rt.clock, act, ActEvent.ABSENT, error=act["error"])
-    return {**act, "state": state}
+        await lock_case(conn, act.case_id)
+        state = await settle(conn, rt.clock, act, ActEvent.ABSENT, error=act.error)
+    return replace(act, state=state)
 
 
 async def _after_lost_answer(
-    rt: Runtime, conn: Connection, file: CaseFile, act: Row, doing: Doing[T], error: OutcomeUnknown
+    rt: Runtime, conn: Connection, file: CaseFile, act: Act, doing: Doing[T], error: OutcomeUnknown
 ) -> ActState | None:
     """The call may have worked: look it up at once, and again before any later try."""
     found: T | None = None
     if doing.lookup is not None:
         try:
-            found = await _bounded(rt, doing.lookup(act["idempotency_key"]))
+            found = await _bounded(rt, doing.lookup(act.idempotency_key))
         except (Retryable, OutcomeUnknown, Permanent) as problem:
-            log.info("%s: %s could not be looked up: %s", file.name, act["kind"], problem)
+            log.info("%s: %s could not be looked up: %s", file.name, act.kind, problem)
     if found is None:
         await put_off(rt, conn, file, act, error, gives_up=doing.gives_up, unknown=True)
         return None

@@ -7,9 +7,9 @@ Raises NotFound for what does not exist, ForbiddenTransition for what does not f
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,13 +18,14 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_server.audit.log import record
 from fleet_server.prognosis.live_calibration import score_case
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.jobs import defer_advance
 from fleet_server.resolution.maintenance import judge_again
 from fleet_server.resolution.metrics import CASES
-from fleet_server.resolution.names import case_label, work_order_label
+from fleet_server.resolution.names import work_order_label
+from fleet_server.resolution.plan import Cover, Decisions, Retrying
 from fleet_server.resolution.records import (
     NotFound,
-    Row,
     change_case,
     jsonb,
     load_case,
@@ -33,18 +34,31 @@ from fleet_server.resolution.records import (
     set_timer,
     wake,
 )
-from fleet_server.resolution.states import CaseEvent, CaseState, ForbiddenTransition, next_case_state
+from fleet_server.resolution.rows import (
+    CaseRef,
+    Count,
+    Escalation,
+    EscalationRef,
+    InstalledComponent,
+    Owned,
+    WorkOrderRow,
+)
+from fleet_server.resolution.states import (
+    CaseEvent,
+    CaseState,
+    ControlEvent,
+    ForbiddenTransition,
+    MoveEvent,
+    UndoingEvent,
+)
 from fleet_server.resolution.verification import VERIFY
+from fleet_server.store.fetch import fetch_all, fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 MAX_NOTE = 2000
 CLOSE_BY_HAND = "close_by_hand"
 TELL_CANCELLED = "tell_cancelled"
-NEW_PLAN: dict[str, None] = dict.fromkeys(
-    ("approved_by", "cost_approved_by", "accept_late", "refused_windows", "refused_pairs", "keep_plan", "tries",
-     "not_before", "verify_extended", "planned_for")
-)  # fmt: skip
 _sql = queries("resolution")
 
 
@@ -66,44 +80,44 @@ async def decide_escalation(
 ) -> None:
     """Act on what a person decided; automatic work continues from there where the decision lets it."""
     where = {"escalation_id": escalation_id}
-    found = await (await conn.execute(_sql.case_of_escalation, where)).fetchone()
+    found = await fetch_one(conn, EscalationRef, _sql.case_of_escalation, where)
     if found is None:
         raise NotFound(f"there is no escalation {escalation_id}")
-    case = await lock_case(conn, found["case_id"])
-    escalation = await (await conn.execute(_sql.lock_escalation, where)).fetchone()
+    case = await lock_case(conn, found.case_id)
+    escalation = await fetch_one(conn, Escalation, _sql.lock_escalation, where)
     assert escalation is not None  # escalations are never deleted
-    if escalation["decided_at"] is not None:
-        raise ForbiddenTransition(f"it was decided already: {escalation['decision']} by {escalation['decided_by']}")
-    codes = [option["code"] for option in escalation["options"]]
+    if escalation.decided_at is not None:
+        raise ForbiddenTransition(f"it was decided already: {escalation.decision} by {escalation.decided_by}")
+    codes = [option["code"] for option in escalation.options]
     if decision not in codes:
         raise BadInput("decision", f"{decision!r} is not one of {', '.join(codes)}")
     values = {
-        "escalation_id": escalation["escalation_id"],
+        "escalation_id": escalation.escalation_id,
         "now": clock.now(),
         "actor": actor,
         "decision": decision,
         "note": note_text[:MAX_NOTE],
     }
     await conn.execute(_sql.decide_escalation, values)
-    shown = {"reason": escalation["reason"], "decision": decision, "note": note_text[:MAX_NOTE]}
-    await note(conn, clock, case, "decided", f"{escalation['reason']}: {decision}", shown, actor=actor)
-    left = await (await conn.execute(_sql.open_escalations, {"case_id": case["case_id"]})).fetchone()
-    case = await change_case(conn, case, escalated=bool(left and left["n"]), waits_for="")
-    await conn.execute(_sql.retry_acts, {"case_id": case["case_id"], "now": clock.now()})
+    shown = {"reason": escalation.reason, "decision": decision, "note": note_text[:MAX_NOTE]}
+    await note(conn, clock, case, "decided", f"{escalation.reason}: {decision}", shown, actor=actor)
+    left = await fetch_one(conn, Count, _sql.open_escalations, {"case_id": case.case_id})
+    if left is None or left.n == 0:
+        case = case.after(ControlEvent.ANSWERED)
+    case = await change_case(conn, replace(case, waits_for=""))
+    await conn.execute(_sql.retry_acts, {"case_id": case.case_id, "now": clock.now()})
     await _DECISIONS[decision](conn, clock, actor, case)
 
 
 async def start_work_order(conn: Connection, clock: Clock, actor: str, work_order_id: uuid.UUID | str) -> None:
     """The engineer begins."""
     order, case = await _order_and_case(conn, work_order_id)
-    if order["state"] != "dispatched":
-        raise ForbiddenTransition(f"a work order that is {order['state']} cannot be started")
-    state = next_case_state(CaseState(case["state"]), CaseEvent.START)
-    await conn.execute(_sql.start_order, {"work_order_id": order["work_order_id"]})
-    case = await wake(conn, clock, case, state=state, waits_for="the engineer's report")
-    await note(
-        conn, clock, case, "work_started", f"Work order {work_order_label(order['number'])} started", actor=actor
-    )
+    if order.state != "dispatched":
+        raise ForbiddenTransition(f"a work order that is {order.state} cannot be started")
+    case = case.after(CaseEvent.START)
+    await conn.execute(_sql.start_order, {"work_order_id": order.work_order_id})
+    case = await wake(conn, clock, replace(case, waits_for="the engineer's report"))
+    await note(conn, clock, case, "work_started", f"Work order {work_order_label(order.number)} started", actor=actor)
 
 
 async def complete_work_order(
@@ -113,30 +127,29 @@ async def complete_work_order(
     if report.failure_mode not in FAILURE_MODES:
         raise BadInput("failure_mode", f"{report.failure_mode!r} is not one of {', '.join(FAILURE_MODES)}")
     order, case = await _order_and_case(conn, work_order_id)
-    if order["state"] == "dispatched":
+    if order.state == "dispatched":
         await start_work_order(conn, clock, actor, work_order_id)
         order, case = await _order_and_case(conn, work_order_id)
-    if order["state"] != "started":
-        raise ForbiddenTransition(f"a work order that is {order['state']} cannot be completed")
+    if order.state != "started":
+        raise ForbiddenTransition(f"a work order that is {order.state} cannot be completed")
     now = clock.now()
-    state = next_case_state(CaseState(case["state"]), CaseEvent.COMPLETE)
+    case = case.after(CaseEvent.COMPLETE)
     outcome = {
         **report.model_dump(),
         "completed_at": now.isoformat(),
         "by": actor,
-        "old_serial": case["component_serial"],
+        "old_serial": case.component_serial,
     }
-    values = {"work_order_id": order["work_order_id"], "report": jsonb(outcome), "now": now}
+    values = {"work_order_id": order.work_order_id, "report": jsonb(outcome), "now": now}
     await conn.execute(_sql.complete_order, values)
     if report.replaced:
         await _swap(conn, case, report, now)
-    file = await load_case(conn, case["case_id"])
-    await conn.execute(_sql.stop_timers, {"case_id": case["case_id"], "now": now})
+    file = await load_case(conn, case.case_id)
+    await conn.execute(_sql.stop_timers, {"case_id": case.case_id, "now": now})
     await set_timer(conn, case, VERIFY, now + timedelta(hours=file.policy.verify_h))
-    columns: Row = {"outcome": jsonb(outcome), "state": state, "waits_for": "vitals that confirm the repair"}
-    if report.failure_mode != "unknown":
-        columns["failure_mode"] = report.failure_mode
-    case = await wake(conn, clock, case, **columns)
+    found = case.failure_mode if report.failure_mode == "unknown" else report.failure_mode
+    case = replace(case, outcome=outcome, failure_mode=found, waits_for="vitals that confirm the repair")
+    case = await wake(conn, clock, case)
     text = f"Work done: {'replaced' if report.replaced else 'not replaced'}, found {report.failure_mode}"
     await note(conn, clock, case, "work_completed", text, outcome, actor=actor)
 
@@ -146,26 +159,23 @@ async def set_maintenance(
 ) -> None:
     """Until then the asset's findings are recorded but not judged; None ends it."""
     values = {"asset_id": asset_id, "until": until, "note": note_text[:MAX_NOTE]}
-    changed = await conn.execute(_sql.set_maintenance, values)
-    row = await changed.fetchone()
+    row = await fetch_one(conn, Owned, _sql.set_maintenance, values)
     if row is None:
         raise NotFound(f"there is no asset {asset_id}")
     body = {"until": until, "note": note_text[:MAX_NOTE]}
-    await _record(conn, clock, row["tenant_id"], actor, "asset.maintenance", f"asset:{asset_id}", body)
+    await _record(conn, clock, row.tenant_id, actor, "asset.maintenance", f"asset:{asset_id}", body)
     if until is None:
         await judge_again(conn, asset_id)
 
 
 async def set_observe_only(conn: Connection, clock: Clock, actor: str, tenant_id: str, on: bool) -> None:
     """Stop, or allow again, every automatic act for a tenant. What waited continues when it is lifted."""
-    changed = await conn.execute(_sql.set_observe_only, {"tenant_id": tenant_id, "on": on})
-    if await changed.fetchone() is None:
+    if await fetch_one(conn, Owned, _sql.set_observe_only, {"tenant_id": tenant_id, "on": on}) is None:
         raise NotFound(f"there is no tenant {tenant_id}")
     await _record(conn, clock, tenant_id, actor, "tenant.observe_only", f"tenant:{tenant_id}", {"on": on})
-    cases = await (await conn.execute(_sql.paused_cases_of_tenant, {"tenant_id": tenant_id})).fetchall()
-    for row in cases:
-        await conn.execute(_sql.look_now, {"case_id": row["case_id"], "now": clock.now()})
-        await defer_advance(conn, row["case_id"])
+    for row in await fetch_all(conn, CaseRef, _sql.paused_cases_of_tenant, {"tenant_id": tenant_id}):
+        await conn.execute(_sql.look_now, {"case_id": row.case_id, "now": clock.now()})
+        await defer_advance(conn, row.case_id)
 
 
 async def cancel_case(
@@ -176,126 +186,136 @@ async def cancel_case(
     await _end(conn, clock, actor, case, reason, false_alarm=false_alarm)
 
 
-async def _end(conn: Connection, clock: Clock, actor: str, case: Row, reason: str, *, false_alarm: bool) -> None:
-    event = CaseEvent.REJECT if false_alarm else CaseEvent.CANCEL
-    state = next_case_state(CaseState(case["state"]), event)
-    values = {"case_id": case["case_id"], "now": clock.now(), "actor": actor, "note": reason[:MAX_NOTE]}
+async def _end(conn: Connection, clock: Clock, actor: str, case: Case, reason: str, *, false_alarm: bool) -> None:
+    """End a case from any state that is not final.
+
+    Its state alone makes ``steps`` release what is held: a window goes back to the WMS, a part to its shelf, the
+    engineer and the order are let go. The customer is told by the timer TELL_CANCELLED, if anything was announced.
+    """
+    ended = CaseEvent.REJECT if false_alarm else CaseEvent.CANCEL
+    case = case.after(ended, ControlEvent.ANSWERED, MoveEvent.STOPPED)
+    state = case.state
+    values = {"case_id": case.case_id, "now": clock.now(), "actor": actor, "note": reason[:MAX_NOTE]}
     await conn.execute(_sql.close_escalations, {**values, "decision": state})
     await conn.execute(_sql.stop_timers, values)
     await set_timer(conn, case, TELL_CANCELLED, clock.now())
-    case = await wake(
-        conn,
-        clock,
-        case,
-        state=state,
-        closed_at=clock.now(),
-        escalated=False,
-        replanning=False,
-        waits_for="",
-        plan={"ended_because": reason[:300] or state.replace("_", " ")},
-    )
+    plan = replace(case.plan, ended_because=reason[:300] or state.replace("_", " "))
+    case = await wake(conn, clock, replace(case, closed_at=clock.now(), waits_for="", plan=plan))
     await note(conn, clock, case, str(state), reason[:300] or str(state), {"false_alarm": false_alarm}, actor=actor)
     if false_alarm:
-        await score_case(conn, clock, case["case_id"])
+        await score_case(conn, clock, case.case_id)
     CASES.labels(state).inc()
 
 
-async def _swap(conn: Connection, case: Row, report: WorkReport, now: datetime) -> None:
-    where = {"asset_id": case["asset_id"], "slot": case["slot"], "now": now, "serial": report.new_serial}
-    old = await (await conn.execute(_sql.end_component, where)).fetchone()
+async def _swap(conn: Connection, case: Case, report: WorkReport, now: datetime) -> None:
+    where = {"asset_id": case.asset_id, "slot": case.slot, "now": now, "serial": report.new_serial}
+    old = await fetch_one(conn, InstalledComponent, _sql.end_component, where)
     if old is None:  # nothing is registered there, or the device has reported the new part already
         return
-    part_no = case["plan"].get("part", {}).get("part_no", old["part_no"])
-    serial = report.new_serial or f"unrecorded-{case_label(case['number'])}"
-    values = {**where, "tenant_id": old["tenant_id"], "component_type": old["component_type"]}
+    part = case.plan.booking.part
+    part_no = part.part_no if part else old.part_no
+    serial = report.new_serial or f"unrecorded-{case.name}"
+    values = {**where, "tenant_id": old.tenant_id, "component_type": old.component_type}
     # what the device said last stays known: a device that only repeats it, not knowing of the swap, brings no news
-    values["reported_serial"] = old["reported_serial"] or old["serial"]
+    values["reported_serial"] = old.reported_serial or old.serial
     await conn.execute(_sql.install_component, {**values, "serial": serial, "part_no": part_no})
 
 
-async def _order_and_case(conn: Connection, work_order_id: uuid.UUID | str) -> tuple[Row, Row]:
+async def _order_and_case(conn: Connection, work_order_id: uuid.UUID | str) -> tuple[WorkOrderRow, Case]:
     """Both rows, the case's first, as every other writer takes them."""
     where = {"work_order_id": work_order_id}
-    found = await (await conn.execute(_sql.case_of_work_order, where)).fetchone()
+    found = await fetch_one(conn, CaseRef, _sql.case_of_work_order, where)
     if found is None:
         raise NotFound(f"there is no work order {work_order_id}")
-    case = await lock_case(conn, found["case_id"])
-    order = await (await conn.execute(_sql.lock_work_order, where)).fetchone()
+    case = await lock_case(conn, found.case_id)
+    order = await fetch_one(conn, WorkOrderRow, _sql.lock_work_order, where)
     assert order is not None  # rows of work orders are never deleted
     return order, case
 
 
 async def _record(
-    conn: Connection, clock: Clock, tenant_id: str, actor: str, action: str, subject: str, body: dict[str, Any]
+    conn: Connection, clock: Clock, tenant_id: str, actor: str, action: str, subject: str, body: Mapping[str, object]
 ) -> None:
     await record(conn, clock, tenant_id=tenant_id, actor=actor, action=action, subject=subject, body=body)
 
 
-async def _continue(conn: Connection, clock: Clock, case: Row, **plan: Any) -> None:
-    await wake(conn, clock, case, plan={"tries": None, "not_before": None, **plan})
+async def _continue(conn: Connection, clock: Clock, case: Case, decisions: Decisions | None = None) -> None:
+    """Go on with the plan at once, with what was decided."""
+    plan = replace(case.plan, retrying=Retrying(), decisions=decisions or case.plan.decisions)
+    await wake(conn, clock, replace(case, plan=plan))
 
 
-async def _retry(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+async def _retry(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
     await _continue(conn, clock, case)
 
 
-async def _accept_late(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    await _continue(conn, clock, case, accept_late=actor)
+async def _accept_late(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    await _continue(conn, clock, case, replace(case.plan.decisions, accept_late=actor))
 
 
-async def _without_cover(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    await _continue(conn, clock, case, without_cover=actor, entitlement={"kind": "none", "approved_by": actor})
+async def _without_cover(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    booking = replace(case.plan.booking, entitlement=Cover("none", approved_by=actor))
+    case = replace(case, plan=replace(case.plan, booking=booking))
+    await _continue(conn, clock, case, replace(case.plan.decisions, without_cover=actor))
 
 
-async def _accept_cost(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    await _continue(conn, clock, case, cost_approved_by=actor)
+async def _accept_cost(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    await _continue(conn, clock, case, replace(case.plan.decisions, cost_approved_by=actor))
 
 
-async def _approve(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    await _continue(conn, clock, case, approved_by=actor)
+async def _approve(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    await _continue(conn, clock, case, replace(case.plan.decisions, approved_by=actor))
 
 
-async def _act_anyway(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    state = next_case_state(CaseState(case["state"]), CaseEvent.CONFIRM)
-    await wake(conn, clock, case, state=state, plan={"acted_on_by": actor})
+async def _act_anyway(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    decided = replace(case.plan.decisions, acted_on_by=actor)
+    await wake(conn, clock, replace(case.after(CaseEvent.CONFIRM), plan=replace(case.plan, decisions=decided)))
 
 
-async def _watch(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    await wake(conn, clock, case, plan={"watching": actor}, waits_for="watching, as decided")
+async def _watch(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    plan = replace(case.plan, decisions=replace(case.plan.decisions, watching=actor))
+    await wake(conn, clock, replace(case, plan=plan, waits_for="watching, as decided"))
 
 
-async def _keep_plan(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    await wake(conn, clock, case, plan={"keep_plan": actor}, replanning=False)
+async def _keep_plan(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    """The window stays, whatever the deadline does."""
+    decided = replace(case.plan.decisions, keep_plan=actor)
+    await wake(conn, clock, replace(case.after(MoveEvent.KEPT), plan=replace(case.plan, decisions=decided)))
 
 
-async def _plan_again(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    state = CaseState(case["state"])
-    event = CaseEvent.REOPEN if state is CaseState.VERIFYING else CaseEvent.REPLAN
-    await conn.execute(_sql.stop_timers, {"case_id": case["case_id"], "now": clock.now()})
-    plan = {**NEW_PLAN, "unwind": True}
-    await wake(conn, clock, case, state=next_case_state(state, event), replanning=False, outcome=None, plan=plan)
+async def _plan_again(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    """Everything that is held is released first; then the case plans as if for the first time."""
+    again = CaseEvent.REOPEN if case.state is CaseState.VERIFYING else CaseEvent.REPLAN
+    case = case.after(again, MoveEvent.NEW_PLAN, UndoingEvent.GIVE_UP)
+    await conn.execute(_sql.stop_timers, {"case_id": case.case_id, "now": clock.now()})
+    await wake(conn, clock, replace(case, outcome=None, plan=case.plan.fresh()))
 
 
-async def _verify_longer(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    file = await load_case(conn, case["case_id"])
+async def _verify_longer(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    file = await load_case(conn, case.case_id)
     await set_timer(conn, case, VERIFY, clock.now() + timedelta(hours=file.policy.verify_h))
-    await wake(conn, clock, case, waits_for="vitals that confirm the repair")
+    await wake(conn, clock, replace(case, waits_for="vitals that confirm the repair"))
 
 
-async def _close_anyway(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+async def _close_anyway(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
     await set_timer(conn, case, CLOSE_BY_HAND, clock.now())  # closing learns and tells: the worker's business
-    await wake(conn, clock, case, plan={"closed_by": actor})
+    await wake(
+        conn, clock, replace(case, plan=replace(case.plan, decisions=replace(case.plan.decisions, closed_by=actor)))
+    )
 
 
-async def _take_over(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
-    await wake(conn, clock, case, plan={"manual": actor}, replanning=False, waits_for=f"handled by {actor}")
+async def _take_over(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    """Nothing more is planned or moved; what is held stays held, and what is being released is released."""
+    plan = replace(case.plan, decisions=replace(case.plan.decisions, manual=actor))
+    case = case.after(ControlEvent.TAKE_OVER, MoveEvent.STOPPED)
+    await wake(conn, clock, replace(case, plan=plan, waits_for=f"handled by {actor}"))
 
 
-async def _false_alarm(conn: Connection, clock: Clock, actor: str, case: Row) -> None:
+async def _false_alarm(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
     await _end(conn, clock, actor, case, "decided to be a false alarm", false_alarm=True)
 
 
-_DECISIONS: dict[str, Callable[[Connection, Clock, str, Row], Awaitable[None]]] = {
+_DECISIONS: dict[str, Callable[[Connection, Clock, str, Case], Awaitable[None]]] = {
     "retry": _retry,
     "accept_late_window": _accept_late,
     "accept_late_part": _accept_late,

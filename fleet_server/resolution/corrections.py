@@ -7,6 +7,7 @@ connection and transaction (worker role). Raises NotFound, BadInput or Forbidden
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -15,7 +16,7 @@ from fleet_core.assets import FAILURE_MODES
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.live_calibration import score_case
-from fleet_server.resolution.records import change_case, jsonb, lock_case, note
+from fleet_server.resolution.records import change_case, lock_case, note
 from fleet_server.resolution.states import CaseState, ForbiddenTransition
 from fleet_server.store.pool import Connection
 
@@ -40,15 +41,15 @@ async def correct_outcome(
     if correction.failure_mode not in FAILURE_MODES:
         raise BadInput("failure_mode", f"{correction.failure_mode!r} is not one of {', '.join(FAILURE_MODES)}")
     case = await lock_case(conn, uuid.UUID(str(case_id)))
-    if case["state"] not in _ENDED:
-        raise ForbiddenTransition(f"the outcome of a case that is {case['state']} is not known, so not corrected")
+    if case.state not in _ENDED:
+        raise ForbiddenTransition(f"the outcome of a case that is {case.state} is not known, so not corrected")
     _check(correction.failed_at, correction.failed, clock.now())
-    before = case["outcome"] or {}
+    before = case.outcome or {}
     said = correction.model_dump(mode="json", exclude_none=True)
     first = {"failed": before.get("failed"), "failure_mode": before.get("failure_mode")}
     outcome = {**before, "failed_at": None, **said, "corrected_at": clock.now().isoformat(), "corrected_by": actor}
-    case = await change_case(conn, case, outcome=jsonb(outcome))
-    scored = await score_case(conn, clock, case["case_id"])
+    case = await change_case(conn, replace(case, outcome=outcome))
+    scored = await score_case(conn, clock, case.case_id)
     text = f"Outcome corrected: {'failed' if correction.failed else 'had not failed'}, {correction.failure_mode}"
     detail = {**said, "before": first, "scored_anew": scored}
     await note(conn, clock, case, "outcome_corrected", text, detail, actor=actor)

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
 from fleet_server.connectors.entitlement.api import Entitlement, EntitlementRequest
 from fleet_server.connectors.parts.api import Offer, PartsRequest, Reservation
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
-from fleet_server.resolution.records import CaseFile, Row, change_case, lock_case, note
+from fleet_server.resolution.plan import Cover, Part, Retrying
+from fleet_server.resolution.records import CaseFile, change_case, lock_case, note
+from fleet_server.resolution.requests import read_request
+from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import CaseEvent, CaseState, next_case_state
+from fleet_server.resolution.states import CaseEvent, CaseState, UndoingEvent
+from fleet_server.resolution.stored import table_of
 from fleet_server.store.pool import Connection
 
 MAX_REFUSALS = 10
 """Refused windows, or reservations, after which a person is asked."""
 
 
-async def do_entitlement(rt: Runtime, conn: Connection, file: CaseFile, act: Row | None) -> None:
+async def do_entitlement(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None) -> None:
     """Check the cover of this serial number and component; without it a person decides."""
     request = EntitlementRequest(
-        tenant_id=file.case["tenant_id"],
-        asset_serial=file.asset["serial"],
-        component_type=file.component["component_type"],
-        component_serial=file.component["serial"],
+        tenant_id=file.case.tenant_id,
+        asset_serial=file.asset.serial,
+        component_type=file.component.component_type,
+        component_serial=file.component.serial,
         at=rt.clock.now(),
     )
 
@@ -38,13 +42,15 @@ async def do_entitlement(rt: Runtime, conn: Connection, file: CaseFile, act: Row
             raise Refused("not_covered", answer.reason)
         return answer
 
-    async def on_held(conn: Connection, case: Row, answer: Entitlement) -> Held:
-        cover = {"reference": answer.reference, "kind": answer.kind, "valid_to": answer.valid_to, "terms": answer.terms}
-        await change_case(conn, case, plan={"entitlement": cover})
-        await note(conn, rt.clock, case, "entitlement_verified", f"Covered by {answer.kind} {answer.reference}", cover)
+    async def on_held(conn: Connection, case: Case, answer: Entitlement) -> Held:
+        cover = Cover(answer.kind, answer.reference, answer.valid_to, answer.terms)
+        booking = replace(case.plan.booking, entitlement=cover)
+        await change_case(conn, replace(case, plan=replace(case.plan, booking=booking)))
+        shown = {"reference": cover.reference, "kind": cover.kind, "valid_to": cover.valid_to, "terms": cover.terms}
+        await note(conn, rt.clock, case, "entitlement_verified", f"Covered by {answer.kind} {answer.reference}", shown)
         return Held(asdict(answer), answer.reference)
 
-    async def on_refused(conn: Connection, case: Row, error: Refused) -> None:
+    async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
         summary = f"No cover for the repair: {error}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "no_warranty", summary, {"step": "entitlement"})
 
@@ -56,46 +62,45 @@ async def do_entitlement(rt: Runtime, conn: Connection, file: CaseFile, act: Row
 
 async def do_approval(rt: Runtime, conn: Connection, file: CaseFile) -> None:
     """Ask before anything is reserved or booked."""
-    why = file.policy_problem or f"the policy asks a person for every {file.asset['asset_class'].replace('_', ' ')}"
+    why = file.policy_problem or f"the policy asks a person for every {file.asset.asset_class.replace('_', ' ')}"
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
         summary = f"Approval needed: {why}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "approval_required", summary)
 
 
-async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Row | None) -> None:
+async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None) -> None:
     """Reserve the part that is on site first, of those in time and within the cost limit."""
     fresh = act is None
     if act is None:
         offer = await _choose_offer(rt, conn, file)
         if offer is None:
             return
-        act = await intend_now(rt, conn, file, "reservation", _offer_json(offer))
+        act = await intend_now(rt, conn, file, "reservation", table_of(offer))
         if act is None:
             return
     else:
-        offer = Offer(**{**act["request"], "arrives_at": datetime.fromisoformat(act["request"]["arrives_at"])})
+        offer = read_request(act, Offer)
 
     async def lookup(key: str) -> Reservation | None:
         known = await rt.parts.lookup(key)
         return known if known is not None and known.held else None
 
-    async def on_held(conn: Connection, case: Row, held: Reservation) -> Held:
-        part = {**_offer_json(offer), "arrives_at": held.arrives_at.isoformat(), "reservation": held.reference}
-        state = case["state"]
-        if state == CaseState.CONFIRMED:
-            state = next_case_state(CaseState(state), CaseEvent.PLAN)
-        plan = {"part": part, "tries": None, "not_before": None}
-        await change_case(conn, case, state=state, part_no=held.part_no, plan=plan)
+    async def on_held(conn: Connection, case: Case, held: Reservation) -> Held:
+        part = Part(**asdict(replace(offer, arrives_at=held.arrives_at)), reservation=held.reference)
+        if case.state is CaseState.CONFIRMED:
+            case = case.after(CaseEvent.PLAN)
+        plan = replace(case.plan, booking=replace(case.plan.booking, part=part), retrying=Retrying())
+        await change_case(conn, replace(case, part_no=held.part_no, plan=plan))
         text = f"{offer.label} reserved in {offer.centre_name}, on site by {held.arrives_at:%Y-%m-%d %H:%M} UTC"
-        await note(conn, rt.clock, case, "part_reserved", text, part)
+        await note(conn, rt.clock, case, "part_reserved", text, table_of(part))
         return Held(asdict(held) | {"arrives_at": held.arrives_at.isoformat()}, held.reference)
 
-    async def on_refused(conn: Connection, case: Row, error: Refused) -> None:
+    async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
         if file.next_sequence("reservation") >= MAX_REFUSALS:
             await escalate(conn, rt.clock, rt.notifiers, file, case, "no_part_in_time", f"No part: {error}")
 
-    doing = Doing(lambda key: rt.parts.reserve(file.case["tenant_id"], offer, key=key), lookup, on_held, on_refused)
+    doing = Doing(lambda key: rt.parts.reserve(file.case.tenant_id, offer, key=key), lookup, on_held, on_refused)
     await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
@@ -104,29 +109,29 @@ def latest_end(file: CaseFile, now: datetime) -> datetime:
     from the part's arrival where a person accepted a late repair."""
     horizon = timedelta(hours=file.policy.planning_horizon_h)
     if late_accepted(file):
-        part = file.plan.get("part")
-        return max(now, datetime.fromisoformat(part["arrives_at"]) if part else now) + horizon
-    deadline_at: datetime | None = file.case["deadline_at"]
+        part = file.plan.booking.part
+        return max(now, part.arrives_at if part else now) + horizon
+    deadline_at = file.case.deadline_at
     return now + horizon if deadline_at is None else min(deadline_at, now + horizon)
 
 
 def late_accepted(file: CaseFile) -> bool:
     """Whether a person accepted a part or a window after the deadline for this plan."""
-    return bool(file.plan.get("accept_late"))
+    return bool(file.plan.decisions.accept_late)
 
 
 async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer | None:
     """The offer to reserve; None when a person was asked, or when it is to be tried later."""
     now = rt.clock.now()
     request = PartsRequest(
-        tenant_id=file.case["tenant_id"],
-        component_type=file.component["component_type"],
-        model=file.asset["model"],
-        part_no=file.component["part_no"],
-        region=file.site["region"],
-        jurisdiction=file.site["jurisdiction"],
-        latitude=file.site["latitude"],
-        longitude=file.site["longitude"],
+        tenant_id=file.case.tenant_id,
+        component_type=file.component.component_type,
+        model=file.asset.model,
+        part_no=file.component.part_no,
+        region=file.site.region,
+        jurisdiction=file.site.jurisdiction,
+        latitude=file.site.latitude,
+        longitude=file.site.longitude,
         at=now,
     )
     try:
@@ -136,11 +141,12 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
         return None
     latest = latest_end(file, now)
     work = timedelta(hours=file.policy.work_h)
-    in_time = [o for o in offers if late_accepted(file) or o.arrives_at + work <= latest]
-    affordable = [o for o in in_time if o.price_eur <= file.policy.cost_limit_eur or file.plan.get("cost_approved_by")]
+    in_time = [offer for offer in offers if late_accepted(file) or offer.arrives_at + work <= latest]
+    cost_approved = bool(file.plan.decisions.cost_approved_by)
+    affordable = [offer for offer in in_time if cost_approved or offer.price_eur <= file.policy.cost_limit_eur]
     if affordable:
         return affordable[0]
-    shown = {"step": "parts", "offers": [_offer_json(offer) for offer in offers[:20]]}
+    shown = {"step": "parts", "offers": [table_of(offer) for offer in offers[:20]]}
     if in_time:
         reason = "policy_limit"
         summary = f"{in_time[0].label} costs {in_time[0].price_eur:.2f} EUR, above {file.policy.cost_limit_eur:.2f} EUR"
@@ -155,13 +161,9 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
 
 
 async def _ask(
-    rt: Runtime, conn: Connection, file: CaseFile, reason: str, summary: str, detail: Mapping[str, Any]
+    rt: Runtime, conn: Connection, file: CaseFile, reason: str, summary: str, detail: Mapping[str, object]
 ) -> None:
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
-        case = await change_case(conn, case, plan={"unwind": True})
+        case = await change_case(conn, case.after(UndoingEvent.GIVE_UP))
         await escalate(conn, rt.clock, rt.notifiers, file, case, reason, summary, detail)
-
-
-def _offer_json(offer: Offer) -> Row:
-    return {**asdict(offer), "arrives_at": offer.arrives_at.isoformat()}

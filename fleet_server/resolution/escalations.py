@@ -7,18 +7,19 @@ once to the second line, with a reminder. Its message goes to the person, never 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from fleet_core.clock import Clock
 from fleet_server.notifiers.api import Message, Notifier, Recipient
 from fleet_server.resolution import messages
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.metrics import ESCALATIONS
+from fleet_server.resolution.plan import write_plan
 from fleet_server.resolution.questions import options_for
 from fleet_server.resolution.records import (
     CaseFile,
-    Row,
     change_case,
     intend,
     jsonb,
@@ -27,15 +28,20 @@ from fleet_server.resolution.records import (
     note,
     wake,
 )
+from fleet_server.resolution.rows import Escalation, EscalationRef, Person
+from fleet_server.resolution.states import ControlEvent
+from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 _sql = queries("resolution")
+DUE_H = 24.0
+"""Hours (domain time) until a decision is due when the policy names none for the case's urgency."""
 
 
-def _pointless(case: Row, detail: Mapping[str, Any]) -> set[str]:
+def _pointless(case: Case, detail: Mapping[str, object]) -> set[str]:
     """Options that would only lead to the same question: lateness accepted before, or no part at all to wait for."""
-    if case["plan"].get("accept_late"):
+    if case.plan.decisions.accept_late:
         return {"accept_late_part", "accept_late_window"}
     return {"accept_late_part"} if detail.get("offers") == [] else set()
 
@@ -45,87 +51,86 @@ async def escalate(
     clock: Clock,
     notifiers: Mapping[str, Notifier],
     file: CaseFile,
-    case: Row,
+    case: Case,
     reason: str,
     summary: str,
-    detail: Mapping[str, Any] | None = None,
-) -> Row:
+    detail: Mapping[str, object] | None = None,
+) -> Case:
     """Hand the case to its owner; the case's row is held. Does nothing more while the same reason is open."""
-    due_h = file.policy.escalation_due_h.get(case["urgency"], 24.0)
+    case = case.after(ControlEvent.ASK)
+    due_h = file.policy.escalation_due_h.get(case.urgency, DUE_H)
     due_at = clock.now() + timedelta(hours=due_h)
     options = options_for(reason, _pointless(case, detail or {}))
     values = {
         "escalation_id": uuid.uuid4(),
-        "tenant_id": case["tenant_id"],
-        "case_id": case["case_id"],
+        "tenant_id": case.tenant_id,
+        "case_id": case.case_id,
         "reason": reason,
         "summary": summary,
-        "to_person": case["owner_id"],
+        "to_person": case.owner_id,
         "now": clock.now(),
         "due_at": due_at,
         "context": jsonb(context_of(file, case, detail or {})),
         "options": jsonb(options),
     }
-    raised = await (await conn.execute(_sql.insert_escalation, values)).fetchone()
-    if raised is None:
-        return await change_case(conn, case, escalated=True)
+    if await fetch_one(conn, EscalationRef, _sql.insert_escalation, values) is None:  # it is open already
+        return await change_case(conn, case)
     ESCALATIONS.labels(reason).inc()
-    owner = await person(conn, case["owner_id"])
-    summary_line = f"Handed to {owner['name']}: {summary}"
-    shown = {"reason": reason, "to": owner["name"], "due_at": due_at, **(detail or {})}
+    owner = await person(conn, case.owner_id)
+    summary_line = f"Handed to {owner.name}: {summary}"
+    shown = {"reason": reason, "to": owner.name, "due_at": due_at, **(detail or {})}
     await note(conn, clock, case, "escalated", summary_line, shown)
-    composed = messages.escalation(file, summary, due_at, list(options))
+    composed = messages.escalation(file, summary, due_at, options)
     await intend_message(conn, clock, notifiers, case, composed, owner, tag=str(values["escalation_id"]))
-    return await wake(conn, clock, case, escalated=True, waits_for=f"decision of {owner['name']}: {summary}"[:300])
+    return await wake(conn, clock, replace(case, waits_for=f"decision of {owner.name}: {summary}"[:300]))
 
 
-def context_of(file: CaseFile, case: Row, detail: Mapping[str, Any]) -> Row:
-    """Everything a person needs to decide, on one screen."""
-    prognosis = file.prognosis or {}
+def context_of(file: CaseFile, case: Case, detail: Mapping[str, object]) -> dict[str, object]:
+    """Everything a person needs to decide, on one screen, as JSON values."""
     wanted = ("abstained", "reason", "failure_mode", "p_fail", "rul_p10_h", "rul_p50_h", "rul_p90_h", "mode_share")
     shown = ("state", "failure_mode", "urgency", "impact", "deadline_at", "component_serial", "slot")
     return {
-        "case": {"name": file.name, **{name: case[name] for name in shown}},
-        "asset": {name: file.asset[name] for name in ("asset_id", "name", "model", "serial", "criticality")},
-        "site": {name: file.site[name] for name in ("site_id", "name", "time_zone", "region")},
-        "component": {name: file.component.get(name, "") for name in ("component_type", "serial", "part_no")},
-        "prognosis": {name: prognosis.get(name) for name in wanted} if prognosis else None,
-        "plan": case["plan"],
-        "acts": [
-            {name: act[name] for name in ("kind", "purpose", "sequence", "state", "error", "external_ref")}
-            for act in file.acts
-        ],
+        "case": {"name": file.name, **_fields(case, shown)},
+        "asset": _fields(file.asset, ("asset_id", "name", "model", "serial", "criticality")),
+        "site": _fields(file.site, ("site_id", "name", "time_zone", "region")),
+        "component": _fields(file.component, ("component_type", "serial", "part_no")),
+        "prognosis": None if file.prognosis is None else _fields(file.prognosis, wanted),
+        "plan": write_plan(case.plan),
+        "acts": [_fields(act, ("kind", "purpose", "sequence", "state", "error", "external_ref")) for act in file.acts],
         **detail,
     }
 
 
+def _fields(row: object, names: Sequence[str]) -> dict[str, object]:
+    return {name: getattr(row, name) for name in names}
+
+
 async def remind_one(conn: Connection, clock: Clock, notifiers: Mapping[str, Notifier]) -> bool:
     """Hand one overdue escalation to the second line. Returns whether there was one."""
-    found = await (await conn.execute(_sql.overdue_escalation, {"now": clock.now()})).fetchone()
+    found = await fetch_one(conn, EscalationRef, _sql.overdue_escalation, {"now": clock.now()})
     if found is None:
         return False
-    await lock_case(conn, found["case_id"])  # the case first, as every writer does
-    overdue = await (await conn.execute(_sql.lock_escalation, found)).fetchone()
-    if overdue is None or overdue["decided_at"] is not None or overdue["reminded_at"] is not None:
+    await lock_case(conn, found.case_id)  # the case first, as every writer does
+    overdue = await fetch_one(conn, Escalation, _sql.lock_escalation, {"escalation_id": found.escalation_id})
+    if overdue is None or overdue.decided_at is not None or overdue.reminded_at is not None:
         return True
-    file = await load_case(conn, overdue["case_id"])
-    wanted = {"person_id": overdue["to_person"], "tenant_id": overdue["tenant_id"]}
-    second = await (await conn.execute(_sql.second_line, wanted)).fetchone()
-    to = second or await person(conn, overdue["to_person"])
-    due_at = clock.now() + timedelta(hours=file.policy.escalation_due_h.get(file.case["urgency"], 24.0))
+    file = await load_case(conn, overdue.case_id)
+    wanted = {"person_id": overdue.to_person, "tenant_id": overdue.tenant_id}
+    to = await fetch_one(conn, Person, _sql.second_line, wanted) or await person(conn, overdue.to_person)
+    due_at = clock.now() + timedelta(hours=file.policy.escalation_due_h.get(file.case.urgency, DUE_H))
     values = {
         "now": clock.now(),
-        "to_person": to["person_id"],
+        "to_person": to.person_id,
         "due_at": due_at,
-        "escalation_id": overdue["escalation_id"],
+        "escalation_id": overdue.escalation_id,
     }
     await conn.execute(_sql.hand_over, values)
-    text = f"Undecided when due, now with {to['name']}: {overdue['summary']}"
-    await note(conn, clock, file.case, "escalation_handed_over", text, {"to": to["name"], "due_at": due_at})
-    composed = messages.escalation(file, f"Reminder. {overdue['summary']}", due_at, overdue["options"])
-    tag = f"{overdue['escalation_id']}:reminder"
+    text = f"Undecided when due, now with {to.name}: {overdue.summary}"
+    await note(conn, clock, file.case, "escalation_handed_over", text, {"to": to.name, "due_at": due_at})
+    composed = messages.escalation(file, f"Reminder. {overdue.summary}", due_at, overdue.options)
+    tag = f"{overdue.escalation_id}:reminder"
     await intend_message(conn, clock, notifiers, file.case, composed, to, tag=tag)
-    await wake(conn, clock, file.case, waits_for=f"decision of {to['name']}: {overdue['summary']}"[:300])
+    await wake(conn, clock, replace(file.case, waits_for=f"decision of {to.name}: {overdue.summary}"[:300]))
     return True
 
 
@@ -133,9 +138,9 @@ async def intend_message(
     conn: Connection,
     clock: Clock,
     notifiers: Mapping[str, Notifier],
-    case: Row,
+    case: Case,
     composed: messages.Composed,
-    to: Row,
+    to: Person,
     *,
     sequence: int = 0,
     tag: str = "",
@@ -145,7 +150,7 @@ async def intend_message(
 
     ``reply_to`` is the purpose of the message that began the thread. A message intended before is not doubled.
     """
-    recipient = Recipient(to["person_id"], to["name"], to["email"], to.get("webhook_url", ""))
+    recipient = Recipient(to.person_id, to.name, to.email, to.webhook_url)
     channels = []
     for channel, notifier in notifiers.items():
         address = notifier.address(recipient)
@@ -153,24 +158,25 @@ async def intend_message(
             continue
         purpose = ":".join(filter(None, (composed.purpose, tag, channel)))
         message = Message(
-            key=f"{case['case_id']}:message:{purpose}:{sequence}",
+            key=f"{case.case_id}:message:{purpose}:{sequence}",
             purpose=composed.purpose,
-            to_name=to["name"],
+            to_name=to.name,
             to_address=address,
             subject=composed.subject,
             text=composed.text,
             html=composed.html,
-            reply_to_key=f"{case['case_id']}:message:{reply_to}:{channel}:0" if reply_to else "",
+            reply_to_key=f"{case.case_id}:message:{reply_to}:{channel}:0" if reply_to else "",
             calendar=composed.calendar,
             data=composed.data,
         )
-        request = {"channel": channel, "to": to["person_id"], "message": message.to_json()}
+        request = {"channel": channel, "to": to.person_id, "message": message.to_json()}
         if await intend(conn, clock, case, "message", sequence, request, purpose):
             channels.append(channel)
     return channels
 
 
-async def person(conn: Connection, person_id: str) -> Row:
-    row = await (await conn.execute(_sql.person_by_id, {"person_id": person_id})).fetchone()
+async def person(conn: Connection, person_id: str) -> Person:
+    """A registered person: an owner, or whom a message went to."""
+    row = await fetch_one(conn, Person, _sql.person_by_id, {"person_id": person_id})
     assert row is not None  # a foreign key says so
     return row

@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet_core.assets import UNKNOWN_FAILURE_MODE, AssetClass
 from fleet_core.errors import BadConfig
+from fleet_server.resolution.rows import Prognosis
 
 ALWAYS_APPROVED_BY_PEOPLE = frozenset({AssetClass.INFUSION_PUMP.value, AssetClass.VENTILATOR.value})
 """Asset classes for which no policy can switch the human approval off."""
@@ -83,7 +83,7 @@ class Judgement(BaseModel):
     probability: float | None = None
 
 
-def policy_for(overrides: Mapping[str, Any]) -> Policy:
+def policy_for(overrides: Mapping[str, object]) -> Policy:
     """A tenant's policy. Raises BadConfig naming the value that is wrong."""
     try:
         return Policy.model_validate(dict(overrides))
@@ -92,7 +92,7 @@ def policy_for(overrides: Mapping[str, Any]) -> Policy:
         raise BadConfig(f"policy: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
 
 
-def safe_policy(overrides: Mapping[str, Any]) -> tuple[Policy, str]:
+def safe_policy(overrides: Mapping[str, object]) -> tuple[Policy, str]:
     """A tenant's policy and "", or the cautious one (a person approves everything) and what is wrong."""
     try:
         return policy_for(overrides), ""
@@ -102,33 +102,33 @@ def safe_policy(overrides: Mapping[str, Any]) -> tuple[Policy, str]:
 
 def judge(
     policy: Policy,
-    prognosis: Mapping[str, Any],
+    prognosis: Prognosis,
     device_mode: str,
     mode_confidence: float,
     *,
     watched_h: float = 0.0,
     related: str = "",
 ) -> Judgement:
-    """Act, watch or ask a person. ``prognosis`` is a row of that table, ``device_mode`` what the device believes.
+    """Act, watch or ask a person. ``device_mode`` is what the device believes, ``mode_confidence`` (0..1) how firmly.
 
     ``watched_h`` is how long the case has been open. ``related`` names another open case of the same asset: what has
     no forecast of its own beside it may be the same trouble and is looked at again, not handed to a person as well.
     """
-    if prognosis.get("conflicting"):
-        return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=prognosis["reason"])
-    if prognosis["abstained"] and watched_h < policy.patience_h:
+    if prognosis.conflicting:
+        return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=prognosis.reason)
+    if prognosis.abstained and watched_h < policy.patience_h:
         if related:
-            text = f"{prognosis['reason']} It may be the trouble that {related} repairs; it is judged again meanwhile"
+            text = f"{prognosis.reason} It may be the trouble that {related} repairs; it is judged again meanwhile"
             return Judgement(verdict=Verdict.WATCH, reason="related_case", text=text)
-        if prognosis["abstain_code"] == "healthy_level":
-            text = f"{prognosis['reason']} The device saw it early; it is judged again as its vitals arrive"
+        if prognosis.abstain_code == "healthy_level":
+            text = f"{prognosis.reason} The device saw it early; it is judged again as its vitals arrive"
             return Judgement(verdict=Verdict.WATCH, reason="too_early", text=text)
-    if prognosis["abstained"] and prognosis["abstain_code"] == "stale" and watched_h < policy.vitals_wait_h:
-        text = f"{prognosis['reason']} What the device has since stored is on its way; it is judged again as it arrives"
+    if prognosis.abstained and prognosis.abstain_code == "stale" and watched_h < policy.vitals_wait_h:
+        text = f"{prognosis.reason} What the device has since stored is on its way; it is judged again as it arrives"
         return Judgement(verdict=Verdict.WATCH, reason="vitals_awaited", text=text)
-    if prognosis["abstained"]:
-        return Judgement(verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis['reason']}")
-    likely_mode, share = prognosis["failure_mode"], _largest_share(prognosis["mode_share"])
+    if prognosis.abstained:
+        return Judgement(verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis.reason}")
+    likely_mode, share = prognosis.failure_mode, _largest_share(prognosis.mode_share)
     both_sure = mode_confidence >= policy.mode_confidence and share >= policy.mode_confidence
     if both_sure and UNKNOWN_FAILURE_MODE not in (device_mode, likely_mode) and device_mode != likely_mode:
         text = (
@@ -136,7 +136,7 @@ def judge(
             f"similar past cases were {likely_mode} (share {share:.0%})"
         )
         return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=text)
-    probability = probability_within(prognosis["p_fail"], prognosis["survival"], policy.act_horizon_h)
+    probability = probability_within(prognosis.p_fail, prognosis.survival, policy.act_horizon_h)
     if probability is None:
         text = f"The prognosis says nothing about {policy.act_horizon_h:g} h"
         return Judgement(verdict=Verdict.ASK, reason="abstained", text=text)
@@ -166,12 +166,11 @@ def probability_within(
     return 1.0 - points[-1][1]
 
 
-def deadline(prognosis: Mapping[str, Any]) -> datetime | None:
+def deadline(prognosis: Prognosis) -> datetime | None:
     """The early end of the interval of the time to failure, or None when nothing was predicted."""
-    if prognosis["abstained"] or prognosis["rul_p10_h"] is None:
+    if prognosis.abstained or prognosis.rul_p10_h is None:
         return None
-    made_at: datetime = prognosis["made_at"]
-    return made_at + timedelta(hours=max(0.0, float(prognosis["rul_p10_h"])))
+    return prognosis.made_at + timedelta(hours=max(0.0, prognosis.rul_p10_h))
 
 
 def look_again_after_h(policy: Policy, age_h: float) -> float:
@@ -198,8 +197,8 @@ def needs_replan(policy: Policy, window_end: datetime, planned_for: datetime | N
     return planned_for is None or planned_for - moved_to > timedelta(hours=policy.replan_threshold_h)
 
 
-def _interval(prognosis: Mapping[str, Any]) -> str:
-    early_h, middle_h, late_h = (prognosis.get(f"rul_{name}_h") for name in ("p10", "p50", "p90"))
+def _interval(prognosis: Prognosis) -> str:
+    early_h, middle_h, late_h = prognosis.rul_p10_h, prognosis.rul_p50_h, prognosis.rul_p90_h
     if early_h is None or middle_h is None or late_h is None:
         return ""
     return f"; time to failure {middle_h:.0f} h, in 80 of 100 such cases {early_h:.0f} to {late_h:.0f} h"

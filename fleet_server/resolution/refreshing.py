@@ -11,18 +11,19 @@ Invariants: at most one such timer for each case; it is set again before anythin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from prometheus_client import Counter
 
 from fleet_core.clock import Clock
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.jobs import defer_triage
 from fleet_server.resolution.policy import Policy
-from fleet_server.resolution.records import CaseFile, Row, lock_case, set_timer
+from fleet_server.resolution.records import CaseFile, lock_case, set_timer
+from fleet_server.resolution.rows import FindingRevision, Found, Prognosis
 from fleet_server.resolution.states import CaseState
+from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -37,34 +38,35 @@ _SHARE = 12.0
 _SOONEST_H = 0.25
 
 
-def refresh_after_h(policy: Policy, prognosis: Mapping[str, Any] | None) -> float:
+def refresh_after_h(policy: Policy, prognosis: Prognosis | None) -> float:
     """Hours until a standing case's prognosis is made anew: a twelfth of what is left until the interval's early end,
     from a quarter of an hour to ``look_again_h``; the nearer the failure, the oftener."""
-    early_h = None if prognosis is None or prognosis["abstained"] else prognosis["rul_p10_h"]
+    early_h = None if prognosis is None or prognosis.abstained else prognosis.rul_p10_h
     if early_h is None:
         return policy.look_again_h
-    return min(max(float(early_h) / _SHARE, _SOONEST_H), policy.look_again_h)
+    return min(max(early_h / _SHARE, _SOONEST_H), policy.look_again_h)
 
 
 async def plan_refresh(
-    conn: Connection, clock: Clock, policy: Policy, case_id: UUID, prognosis: Mapping[str, Any] | None
+    conn: Connection, clock: Clock, policy: Policy, case_id: UUID, prognosis: Prognosis | None
 ) -> None:
     """Have the prognosis of a standing case made anew after a while; other cases are left alone."""
     case = await lock_case(conn, case_id)
-    if case["state"] in STANDING:
+    if case.state in STANDING:
         await set_timer(conn, case, REFRESH, clock.now() + timedelta(hours=refresh_after_h(policy, prognosis)))
 
 
-async def refresh_due(conn: Connection, clock: Clock, file: CaseFile, case: Row) -> bool:
+async def refresh_due(conn: Connection, clock: Clock, file: CaseFile, case: Case) -> bool:
     """The timer is due: have the case judged again when there are new vitals. Returns whether there were."""
-    if case["state"] not in STANDING:
+    if case.state not in STANDING:
         return False
-    await plan_refresh(conn, clock, file.policy, case["case_id"], file.prognosis)
-    latest = await (await conn.execute(_sql.latest_revision, case)).fetchone()
-    news = await (await conn.execute(_sql.vitals_since_prognosis, case)).fetchone()
+    await plan_refresh(conn, clock, file.policy, case.case_id, file.prognosis)
+    where = {"finding_id": case.finding_id, "prognosis_id": case.prognosis_id}
+    latest = await fetch_one(conn, FindingRevision, _sql.latest_revision, where)
+    news = await fetch_one(conn, Found, _sql.vitals_since_prognosis, where)
     if latest is None or news is None:
         REFRESHES.labels("no_new_vitals").inc()
         return False
-    await defer_triage(conn, latest["finding_id"], latest["revision"])
+    await defer_triage(conn, latest.finding_id, latest.revision)
     REFRESHES.labels("judged_again").inc()
     return True

@@ -17,11 +17,13 @@ import psycopg
 from fleet_core.service import Outage
 from fleet_server.resolution import arranging, cover_and_part, windows
 from fleet_server.resolution.metrics import FAILURES
-from fleet_server.resolution.records import CaseFile, NotFound, load_case, lock_case
+from fleet_server.resolution.records import CaseFile, NotFound, load_case
+from fleet_server.resolution.rows import Locked
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.sending import do_send
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.steps import Next, Step, next_step
+from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -44,8 +46,8 @@ class Runner:
         """Go on with a case until it waits. False when another worker is at it or there is no such case."""
         async with self._slots, self._rt.pool.connection() as conn:
             async with conn.transaction():
-                answer = await (await conn.execute(_sql.try_lock_case, {"case_id": str(case_id)})).fetchone()
-            if answer is None or not answer["locked"]:
+                answer = await fetch_one(conn, Locked, _sql.try_lock_case, {"case_id": str(case_id)})
+            if answer is None or not answer.locked:
                 return False
             try:
                 await self._until_waiting(conn, case_id)
@@ -103,12 +105,12 @@ class Runner:
 
     async def _rest(self, conn: Connection, file: CaseFile, todo: Next) -> bool:
         """Write down when to look again, unless the case changed meanwhile (False: look now)."""
-        waits_for = file.case["waits_for"]
-        if file.tenant["observe_only"] and file.case["state"] in (CaseState.CONFIRMED, CaseState.PLANNING):
+        waits_for = file.case.waits_for
+        if file.tenant.observe_only and file.case.state in (CaseState.CONFIRMED, CaseState.PLANNING):
             waits_for = "tenant is set to observe only"
         values = {
             "case_id": file.case_id,
-            "version": file.case["version"],
+            "version": file.case.version,
             "next_at": todo.until,
             "waits_for": waits_for,
         }
@@ -128,7 +130,7 @@ class Runner:
         self._outages[case_id].failed(error)
         await conn.rollback()
         async with conn.transaction():
-            case = await lock_case(conn, case_id)
             later = self._rt.clock.now() + timedelta(seconds=AFTER_FAILURE_S * self._rt.clock.scale)
             values = {"next_at": later, "waits_for": f"a repair of Forestall itself: {error}"[:300]}
-            await conn.execute(_sql.rest_case, {**values, "case_id": case_id, "version": case["version"]})
+            # whatever its version: a case whose plan cannot be read must not be tried again at once
+            await conn.execute(_sql.postpone_case, {**values, "case_id": case_id})

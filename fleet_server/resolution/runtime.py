@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig
@@ -18,11 +19,14 @@ from fleet_server.connectors.parts.api import PartsSource
 from fleet_server.connectors.wms.api import WarehouseSystem
 from fleet_server.notifiers.api import Notifier
 from fleet_server.prognosis.service import learn_from_case, prognose
+from fleet_server.resolution.rows import Site
 from fleet_server.settings import Settings
 from fleet_server.store.pool import Connection, Pool
 
-Prognose = Callable[[Connection, Clock, Finding, dict[str, Any], Any, str], Awaitable[Mapping[str, Any]]]
-Learn = Callable[[Connection, Clock, Any], Awaitable[Any]]
+Prognose = Callable[[Connection, Clock, Finding, dict[str, str], UUID, str], Awaitable[Mapping[str, object]]]
+"""Makes and stores a prognosis for a finding; the row it returns names its ``prognosis_id``."""
+Learn = Callable[[Connection, Clock, UUID], Awaitable[object]]
+"""Takes the outcome of a closed case into the library."""
 MAX_WMS_CLIENTS = 512
 
 
@@ -44,13 +48,13 @@ class Runtime:
     def clock(self) -> Clock:
         return self.deps.clock
 
-    def wms_of(self, site: Mapping[str, Any]) -> WarehouseSystem:
+    def wms_of(self, site: Site) -> WarehouseSystem:
         """The site's WMS. Raises BadConfig when its configuration is wrong."""
-        key = json.dumps([site["wms_kind"], site["wms_config"]], sort_keys=True)
+        key = json.dumps([site.wms_kind, site.wms_config], sort_keys=True)
         known = self._wms.get(key)
         if known is None:
-            module = load_plugin("fleet_server.connectors.wms", site["wms_kind"])
-            config = parse_config(module.Config, site["wms_config"], f"site {site['site_id']}: wms_config")
+            module = load_plugin("fleet_server.connectors.wms", site.wms_kind)
+            config = parse_config(module.Config, site.wms_config, f"site {site.site_id}: wms_config")
             known = module.build(config, self.deps)
             if len(self._wms) >= MAX_WMS_CLIENTS:
                 raise BadConfig(f"more than {MAX_WMS_CLIENTS} different WMS configurations; restart the worker")
@@ -85,7 +89,7 @@ def build_runtime(settings: Settings, pool: Pool, clock: Clock) -> Runtime:
     )
 
 
-def _notifier(name: str, table: Mapping[str, Any], deps: ConnectorDeps) -> Notifier:
+def _notifier(name: str, table: Mapping[str, object], deps: ConnectorDeps) -> Notifier:
     """The plugin a table ``[notifiers.NAME]`` configures. Raises BadConfig naming the table."""
     where = f"notifiers.{name}"
     try:

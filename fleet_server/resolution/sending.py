@@ -9,20 +9,24 @@ from fleet_core.faults import fault_point
 from fleet_server.connectors.common import Refused
 from fleet_server.notifiers.api import Message
 from fleet_server.resolution.acts import Doing, Held, perform
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ANNOUNCED_S
-from fleet_server.resolution.records import CaseFile, Row, change_case, note
+from fleet_server.resolution.records import CaseFile, change_case, note
+from fleet_server.resolution.requests import MessageRequest, read_request
+from fleet_server.resolution.rows import Act, FindingBody
 from fleet_server.resolution.runtime import Runtime
+from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 _sql = queries("resolution")
 
 
-async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Row) -> None:
+async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> None:
     """One attempt. A message nobody can be reached with becomes a question, unless it is itself one."""
-    message = Message.from_json(act["request"]["message"])
-    channel = act["request"]["channel"]
+    request = read_request(act, MessageRequest)
+    message, channel = Message.from_json(request.message), request.channel
     asks = message.purpose == "escalation"
 
     async def call(key: str) -> str:
@@ -42,7 +46,7 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Row) -> No
         notifier = rt.notifiers.get(channel)
         return key if notifier is not None and await notifier.lookup(key) else None
 
-    async def on_held(conn: Connection, case: Row, reference: str) -> Held:
+    async def on_held(conn: Connection, case: Case, reference: str) -> Held:
         await change_case(conn, case)
         shown = {"purpose": message.purpose, "channel": channel, "to": message.to_name, "reference": reference}
         text = f"{message.purpose.capitalize()} accepted for {message.to_name} ({channel})"
@@ -51,7 +55,7 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Row) -> No
             await _observe_latency(conn, case)
         return Held({"reference": reference}, reference)
 
-    async def on_refused(conn: Connection, case: Row, error: Refused) -> None:
+    async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
         if asks:
             await change_case(conn, case)  # the question itself stands in the dashboard
             return
@@ -61,7 +65,7 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Row) -> No
     await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused, gives_up=not asks), fresh=False)
 
 
-async def _observe_latency(conn: Connection, case: Row) -> None:
-    row = await (await conn.execute(_sql.finding_body, {"finding_id": case["finding_id"]})).fetchone()
+async def _observe_latency(conn: Connection, case: Case) -> None:
+    row = await fetch_one(conn, FindingBody, _sql.finding_body, {"finding_id": case.finding_id})
     if row is not None:  # both ends are real time
-        ANNOUNCED_S.observe((datetime.now(UTC) - row["recorded_at"]).total_seconds())
+        ANNOUNCED_S.observe((datetime.now(UTC) - row.recorded_at).total_seconds())

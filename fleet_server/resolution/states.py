@@ -1,7 +1,17 @@
-"""The state machines of a case and of its acts: two tables, pure. A transition that is not listed raises.
+"""The state machines of a case and of its acts: one table each, pure. A transition that is not listed raises.
 
-Escalated and replanning are flags of a case, not states: a case that waits for a person is still where it was.
-``python -m fleet_server.resolution.states`` prints both as Mermaid diagrams for the docs.
+A case is in one state of each of four machines at once:
+
+* ``CaseState`` where the repair stands,
+* ``Move``      whether the booked window stays or is to be moved before a nearer deadline,
+* ``Undoing``   what of the booking is being released,
+* ``Control``   who has the word: the machine, a person who is asked, or a person who took over.
+
+``ActState`` is where one outward act stands. What happens to a held window when a case is given up: the event
+``give_up`` (or the end of the case) makes ``steps`` release the acts that are held, last done first, and each becomes
+``released``; then ``released`` of the undoing ends it and the plan forgets what was booked.
+
+``python -m fleet_server.resolution.states`` prints every machine as a Mermaid diagram for the docs.
 """
 
 from __future__ import annotations
@@ -39,6 +49,62 @@ class CaseEvent(StrEnum):
     REOPEN = "reopen"
     CANCEL = "cancel"
     REJECT = "reject"
+
+
+class Move(StrEnum):
+    """Whether the window that is booked is to be moved."""
+
+    STAYS = "stays"
+    """Nothing is to be moved (or nothing is booked yet)."""
+    LOOKING = "looking"
+    """A window before the nearer deadline is looked for; the booked one stays until it is found."""
+    MOVING = "moving"
+    """It is booked; the engineer follows, then the old one is released."""
+    PINNED = "pinned"
+    """A person decided that the window stays, whatever the deadline does."""
+
+
+class MoveEvent(StrEnum):
+    DEADLINE_MOVED = "deadline_moved"
+    BOOKED = "booked"
+    NEXT_DROPPED = "next_dropped"
+    AMENDED = "amended"
+    STOPPED = "stopped"
+    KEPT = "kept"
+    NEW_PLAN = "new_plan"
+
+
+class Undoing(StrEnum):
+    """What of the booking is being released."""
+
+    NOTHING = "nothing"
+    WINDOW = "window"
+    """One window for which no engineer is free: the earlier one of a move, else the plan's own."""
+    EVERYTHING = "everything"
+    """The plan was given up: part, window, work order and engineer."""
+
+
+class UndoingEvent(StrEnum):
+    NO_ENGINEER = "no_engineer"
+    GIVE_UP = "give_up"
+    RELEASED = "released"
+
+
+class Control(StrEnum):
+    """Who has the word."""
+
+    AUTOMATIC = "automatic"
+    ASKED = "asked"
+    """A question to a person is open; nothing is planned until it is answered."""
+    BY_HAND = "by_hand"
+    """A person took over; nothing is planned any more, held things stay as they are."""
+
+
+class ControlEvent(StrEnum):
+    ASK = "ask"
+    ANSWERED = "answered"
+    """No question is open any more."""
+    TAKE_OVER = "take_over"
 
 
 class ActState(StrEnum):
@@ -99,6 +165,52 @@ ACT_TRANSITIONS: Mapping[tuple[ActState, ActEvent], ActState] = {
     (ActState.HELD, ActEvent.RELEASE): ActState.RELEASED,
 }
 
+MOVE_TRANSITIONS: Mapping[tuple[Move, MoveEvent], Move] = {
+    (Move.STAYS, MoveEvent.DEADLINE_MOVED): Move.LOOKING,
+    (Move.LOOKING, MoveEvent.BOOKED): Move.MOVING,
+    (Move.MOVING, MoveEvent.AMENDED): Move.STAYS,
+    (Move.MOVING, MoveEvent.NEXT_DROPPED): Move.LOOKING,
+    (Move.LOOKING, MoveEvent.STOPPED): Move.STAYS,
+    (Move.MOVING, MoveEvent.STOPPED): Move.STAYS,
+    (Move.STAYS, MoveEvent.KEPT): Move.PINNED,
+    (Move.LOOKING, MoveEvent.KEPT): Move.PINNED,
+    (Move.MOVING, MoveEvent.KEPT): Move.PINNED,
+    (Move.STAYS, MoveEvent.NEW_PLAN): Move.STAYS,
+    (Move.LOOKING, MoveEvent.NEW_PLAN): Move.STAYS,
+    (Move.MOVING, MoveEvent.NEW_PLAN): Move.STAYS,
+    (Move.PINNED, MoveEvent.NEW_PLAN): Move.STAYS,
+    # A person may decide while an answer is on its way: what comes then changes nothing.
+    (Move.STAYS, MoveEvent.BOOKED): Move.STAYS,
+    (Move.STAYS, MoveEvent.NEXT_DROPPED): Move.STAYS,
+    (Move.STAYS, MoveEvent.STOPPED): Move.STAYS,
+    (Move.PINNED, MoveEvent.BOOKED): Move.PINNED,
+    (Move.PINNED, MoveEvent.NEXT_DROPPED): Move.PINNED,
+    (Move.PINNED, MoveEvent.STOPPED): Move.PINNED,
+    (Move.PINNED, MoveEvent.KEPT): Move.PINNED,
+}
+
+UNDOING_TRANSITIONS: Mapping[tuple[Undoing, UndoingEvent], Undoing] = {
+    (Undoing.NOTHING, UndoingEvent.NO_ENGINEER): Undoing.WINDOW,
+    (Undoing.NOTHING, UndoingEvent.GIVE_UP): Undoing.EVERYTHING,
+    (Undoing.WINDOW, UndoingEvent.RELEASED): Undoing.NOTHING,
+    (Undoing.WINDOW, UndoingEvent.GIVE_UP): Undoing.EVERYTHING,
+    (Undoing.EVERYTHING, UndoingEvent.RELEASED): Undoing.NOTHING,
+    (Undoing.EVERYTHING, UndoingEvent.GIVE_UP): Undoing.EVERYTHING,
+    (Undoing.EVERYTHING, UndoingEvent.NO_ENGINEER): Undoing.EVERYTHING,
+}
+
+CONTROL_TRANSITIONS: Mapping[tuple[Control, ControlEvent], Control] = {
+    (Control.AUTOMATIC, ControlEvent.ASK): Control.ASKED,
+    (Control.ASKED, ControlEvent.ASK): Control.ASKED,
+    (Control.ASKED, ControlEvent.ANSWERED): Control.AUTOMATIC,
+    (Control.AUTOMATIC, ControlEvent.ANSWERED): Control.AUTOMATIC,
+    (Control.AUTOMATIC, ControlEvent.TAKE_OVER): Control.BY_HAND,
+    (Control.ASKED, ControlEvent.TAKE_OVER): Control.BY_HAND,
+    (Control.BY_HAND, ControlEvent.ASK): Control.BY_HAND,
+    (Control.BY_HAND, ControlEvent.ANSWERED): Control.BY_HAND,
+    (Control.BY_HAND, ControlEvent.TAKE_OVER): Control.BY_HAND,
+}
+
 _S = TypeVar("_S", bound=StrEnum)
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -108,9 +220,35 @@ def next_case_state(state: CaseState, event: CaseEvent) -> CaseState:
     return _next(CASE_TRANSITIONS, state, event, "a case")
 
 
+def next_move(state: Move, event: MoveEvent) -> Move:
+    """The state after ``event``. Raises ForbiddenTransition."""
+    return _next(MOVE_TRANSITIONS, state, event, "a move")
+
+
+def next_undoing(state: Undoing, event: UndoingEvent) -> Undoing:
+    """The state after ``event``. Raises ForbiddenTransition."""
+    return _next(UNDOING_TRANSITIONS, state, event, "an undoing")
+
+
+def next_control(state: Control, event: ControlEvent) -> Control:
+    """The state after ``event``. Raises ForbiddenTransition."""
+    return _next(CONTROL_TRANSITIONS, state, event, "a control")
+
+
 def next_act_state(state: ActState, event: ActEvent) -> ActState:
     """The state after ``event``. Raises ForbiddenTransition."""
     return _next(ACT_TRANSITIONS, state, event, "an act")
+
+
+def drawings() -> dict[str, str]:
+    """Every machine by its heading, drawn."""
+    return {
+        "Case": mermaid(CASE_TRANSITIONS),
+        "Move": mermaid(MOVE_TRANSITIONS),
+        "Undoing": mermaid(UNDOING_TRANSITIONS),
+        "Control": mermaid(CONTROL_TRANSITIONS),
+        "Act": mermaid(ACT_TRANSITIONS),
+    }
 
 
 def mermaid(table: Mapping[tuple[_S, _E], _S]) -> str:
@@ -131,5 +269,5 @@ def _next(table: Mapping[tuple[_S, _E], _S], state: _S, event: _E, noun: str) ->
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"## Case\n```mermaid\n{mermaid(CASE_TRANSITIONS)}```\n")
-    sys.stdout.write(f"## Act\n```mermaid\n{mermaid(ACT_TRANSITIONS)}```\n")
+    for heading, drawing in drawings().items():
+        sys.stdout.write(f"## {heading}\n```mermaid\n{drawing}```\n")

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from fleet_server.resolution.records import CaseFile, Row
-from fleet_server.resolution.states import ActState, CaseState
+from fleet_server.resolution.records import CaseFile
+from fleet_server.resolution.requests import DispatchRequest, read_request
+from fleet_server.resolution.rows import Act
+from fleet_server.resolution.states import ActState, CaseState, Control, Move, Undoing
 
 PENDING = (ActState.INTENDED, ActState.UNKNOWN)
 UNDOABLE = ("reservation", "window", "work_order", "dispatch")
@@ -40,71 +42,79 @@ class Next:
     """A step; ``act`` is the row it continues. For WAIT ``until`` is the domain time to look again, None: an event."""
 
     step: Step
-    act: Row | None = None
+    act: Act | None = None
     until: datetime | None = None
 
 
 def next_step(file: CaseFile, now: datetime) -> Next:
-    """The one thing to do now."""
+    """The one thing to do now: send what is due, undo what was given up, use up what was needed, else plan on."""
     messages = [
         act
         for act in file.acts
-        if act["kind"] == "message"
-        and act["state"] in PENDING
-        and (act["purpose"] == "escalation" or not file.tenant["observe_only"])
+        if act.kind == "message"
+        and act.state in PENDING
+        and (act.purpose == "escalation" or not file.tenant.observe_only)
     ]
     for act in messages:
-        if act["due_at"] <= now:
+        if act.due_at <= now:
             return Next(Step.SEND, act)
     found = _undoing(file, now) or _using_up(file, now) or _planning(file, now)
     if found.step is not Step.WAIT:
         return found
-    return Next(Step.WAIT, until=_earliest([*(act["due_at"] for act in messages), found.until]))
+    return Next(Step.WAIT, until=_earliest([*(act.due_at for act in messages), found.until]))
 
 
 def _undoing(file: CaseFile, now: datetime) -> Next | None:
-    """Release what is held when the plan was given up; None when there is nothing to undo."""
-    if file.plan.get("drop_window"):
+    """Release what the plan no longer needs: one window, or everything when the plan or the case was given up.
+
+    None when there is nothing to undo. A held window is an act like the others: RELEASE cancels it in the WMS and
+    makes the act ``released``; when nothing is held any more, UNWOUND lets the plan forget it.
+    """
+    undoing = file.plan.undoing
+    if undoing is Undoing.WINDOW:
         window = file.live("window")
         if window is not None:
             return _when_due(Step.RELEASE, window, now)
         return Next(Step.UNWOUND)
-    if file.case["state"] not in (CaseState.CANCELLED, CaseState.FALSE_ALARM) and not file.plan.get("unwind"):
+    given_up = undoing is Undoing.EVERYTHING
+    if not given_up and file.case.state not in (CaseState.CANCELLED, CaseState.FALSE_ALARM):
         return None
-    held = [act for act in file.acts if act["kind"] in UNDOABLE and act["state"] in (*PENDING, ActState.HELD)]
+    held = [act for act in file.acts if act.kind in UNDOABLE and act.state in (*PENDING, ActState.HELD)]
     if held:
         return _when_due(Step.RELEASE, held[-1], now)
-    return Next(Step.UNWOUND) if file.plan.get("unwind") else Next(Step.WAIT)
+    return Next(Step.UNWOUND) if given_up else Next(Step.WAIT)
 
 
 def _using_up(file: CaseFile, now: datetime) -> Next | None:
     """Mark what was held as used once the work is done; None before that."""
-    if file.case["state"] not in (CaseState.VERIFYING, CaseState.CLOSED):
+    if file.case.state not in (CaseState.VERIFYING, CaseState.CLOSED):
         return None
     for act in file.acts:
-        if act["kind"] != "message" and act["state"] == ActState.HELD:
+        if act.kind != "message" and act.state is ActState.HELD:
             return _when_due(Step.CONSUME, act, now)
     return Next(Step.WAIT)
 
 
 def _planning(file: CaseFile, now: datetime) -> Next:
-    state = file.case["state"]
-    if file.case["escalated"] or file.plan.get("manual") or file.tenant["observe_only"]:
+    """Go on with the plan, or with moving it, while nobody else has the word."""
+    case = file.case
+    if case.escalated or case.control is Control.BY_HAND or file.tenant.observe_only:
         return Next(Step.WAIT)
-    not_before = file.plan.get("not_before")
-    if not_before and datetime.fromisoformat(not_before) > now:
-        return Next(Step.WAIT, until=datetime.fromisoformat(not_before))
-    if state in (CaseState.CONFIRMED, CaseState.PLANNING):
+    not_before = file.plan.retrying.not_before
+    if not_before is not None and not_before > now:
+        return Next(Step.WAIT, until=not_before)
+    if case.state in (CaseState.CONFIRMED, CaseState.PLANNING):
         return _next_of_plan(file, now)
-    if state == CaseState.COMMITTED and file.case["replanning"]:
-        return _next_of_replan(file, now)
+    if case.state is CaseState.COMMITTED and case.move in (Move.LOOKING, Move.MOVING):
+        return _next_of_move(file, now)
     return Next(Step.WAIT)
 
 
 def _next_of_plan(file: CaseFile, now: datetime) -> Next:
-    if file.held("entitlement") is None and not file.plan.get("without_cover"):
+    decisions = file.plan.decisions
+    if file.held("entitlement") is None and not decisions.without_cover:
         return _when_due(Step.ENTITLEMENT, _pending(file, "entitlement"), now)
-    if file.policy.asks_a_person(file.asset["asset_class"]) and not file.plan.get("approved_by"):
+    if file.policy.asks_a_person(file.asset.asset_class) and not decisions.approved_by:
         return Next(Step.APPROVAL)
     for kind, step in (
         ("reservation", Step.PART),
@@ -117,30 +127,34 @@ def _next_of_plan(file: CaseFile, now: datetime) -> Next:
     return Next(Step.COMMIT)
 
 
-def _next_of_replan(file: CaseFile, now: datetime) -> Next:
-    """Book the earlier window, move the engineer, give up the old window, tell."""
-    moved = file.plan.get("next_window")
+def _next_of_move(file: CaseFile, now: datetime) -> Next:
+    """Book the earlier window, move the engineer, give up the old window, tell the customer."""
+    moved = file.plan.replanning.next_window
     pending = _pending(file, "window")
     if moved is None or pending is not None:
         return _when_due(Step.WINDOW, pending, now)
     dispatch = file.latest("dispatch")
-    if dispatch is None or dispatch["state"] != ActState.HELD or dispatch["request"]["start"] != moved["start"]:
+    if dispatch is None or dispatch.state is not ActState.HELD or _starts(dispatch) != moved.start:
         return _when_due(Step.DISPATCH, _pending(file, "dispatch"), now)
     newest = {"window": file.latest("window"), "dispatch": dispatch}
     for act in file.acts:
-        if act["kind"] in newest and act["state"] == ActState.HELD and act is not newest[act["kind"]]:
+        if act.kind in newest and act.state is ActState.HELD and act is not newest[act.kind]:
             return _when_due(Step.RELEASE, act, now)
     return Next(Step.AMEND)
 
 
-def _pending(file: CaseFile, kind: str) -> Row | None:
+def _starts(dispatch: Act) -> datetime:
+    return read_request(dispatch, DispatchRequest).start
+
+
+def _pending(file: CaseFile, kind: str) -> Act | None:
     act = file.latest(kind)
-    return act if act is not None and act["state"] in PENDING else None
+    return act if act is not None and act.state in PENDING else None
 
 
-def _when_due(step: Step, act: Row | None, now: datetime) -> Next:
-    if act is not None and act["due_at"] > now:
-        return Next(Step.WAIT, until=act["due_at"])
+def _when_due(step: Step, act: Act | None, now: datetime) -> Next:
+    if act is not None and act.due_at > now:
+        return Next(Step.WAIT, until=act.due_at)
     return Next(step, act)
 
 

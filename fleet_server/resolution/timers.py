@@ -10,15 +10,19 @@ from datetime import timedelta
 
 from fleet_server.resolution import messages
 from fleet_server.resolution.arranging import OVERDUE
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import CLOSE_BY_HAND, TELL_CANCELLED, cancel_case
 from fleet_server.resolution.escalations import escalate, intend_message, person, remind_one
 from fleet_server.resolution.jobs import defer_triage
-from fleet_server.resolution.records import SYSTEM, CaseFile, Row, load_case, lock_case, wake
+from fleet_server.resolution.records import SYSTEM, CaseFile, load_case, lock_case, wake
 from fleet_server.resolution.refreshing import REFRESH, refresh_due
+from fleet_server.resolution.requests import MessageRequest, read_request
+from fleet_server.resolution.rows import FindingRevision, Moment, Timer, TimerRef
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.triage import LOOK_AGAIN
 from fleet_server.resolution.verification import VERIFY, close, verification_due
+from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -42,56 +46,54 @@ async def _reminder(rt: Runtime, conn: Connection) -> bool:
 
 
 async def _timer(rt: Runtime, conn: Connection) -> bool:
-    due = await (await conn.execute(_sql.due_timer, {"now": rt.clock.now()})).fetchone()
+    due = await fetch_one(conn, TimerRef, _sql.due_timer, {"now": rt.clock.now()})
     if due is None:
         return False
-    case = await lock_case(conn, due["case_id"])  # the case first, as every writer does, then the timer if still due
-    timer = await (await conn.execute(_sql.end_timer, {"timer_id": due["timer_id"], "now": rt.clock.now()})).fetchone()
+    case = await lock_case(conn, due.case_id)  # the case first, as every writer does, then the timer if still due
+    timer = await fetch_one(conn, Timer, _sql.end_timer, {"timer_id": due.timer_id, "now": rt.clock.now()})
     if timer is None:
         return True
-    file = await load_case(conn, timer["case_id"])
-    if timer["kind"] == VERIFY:
+    file = await load_case(conn, timer.case_id)
+    if timer.kind == VERIFY:
         await verification_due(rt, conn, file, case)
-    elif timer["kind"] == CLOSE_BY_HAND and case["state"] == CaseState.VERIFYING:
-        actor = case["plan"].get("closed_by", "")
-        await close(rt, conn, file, case, "closed by hand", actor)
-    elif timer["kind"] == LOOK_AGAIN and case["state"] == CaseState.OPEN:
+    elif timer.kind == CLOSE_BY_HAND and case.state == CaseState.VERIFYING:
+        await close(rt, conn, file, case, "closed by hand", case.plan.decisions.closed_by)
+    elif timer.kind == LOOK_AGAIN and case.state == CaseState.OPEN:
         await _look_again(rt, conn, file, case)
-    elif timer["kind"] == REFRESH:
+    elif timer.kind == REFRESH:
         await refresh_due(conn, rt.clock, file, case)
-    elif timer["kind"] == TELL_CANCELLED:
+    elif timer.kind == TELL_CANCELLED:
         await _tell_cancelled(rt, conn, file, case)
-    elif timer["kind"] == OVERDUE and case["state"] in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
+    elif timer.kind == OVERDUE and case.state in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
         summary = f"The repair window ended {file.policy.overdue_h:g} h ago and the work is not reported as done"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "work_overdue", summary, {"step": "work"})
     return True
 
 
-async def _look_again(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+async def _look_again(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
     """Nothing was arranged yet: over when the device has found it healthy for a while, else judged anew."""
     settled_before = rt.clock.now() - timedelta(hours=file.policy.look_again_h)
-    recovered = await (await conn.execute(_sql.recovered_since, {**case, "settled_before": settled_before})).fetchone()
+    where = {"asset_id": case.asset_id, "slot": case.slot, "settled_before": settled_before}
+    recovered = await fetch_one(conn, Moment, _sql.recovered_since, where)
     if recovered is not None:
-        reason = (
-            f"The device has found it healthy again since {recovered['at']:%Y-%m-%d %H:%M} UTC; nothing was arranged"
-        )
-        await cancel_case(conn, rt.clock, SYSTEM, case["case_id"], reason)
+        reason = f"The device has found it healthy again since {recovered.at:%Y-%m-%d %H:%M} UTC; nothing was arranged"
+        await cancel_case(conn, rt.clock, SYSTEM, case.case_id, reason)
         return
-    latest = await (await conn.execute(_sql.latest_revision, case)).fetchone()
+    latest = await fetch_one(conn, FindingRevision, _sql.latest_revision, {"finding_id": case.finding_id})
     if latest is not None:
-        await defer_triage(conn, latest["finding_id"], latest["revision"])
+        await defer_triage(conn, latest.finding_id, latest.revision)
 
 
-async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
     """Take back what was announced, if it was, even when its plan was given up meanwhile; a cancelled case that nobody
     heard of stays silent."""
-    told = [act for act in file.acts if act["kind"] == "message" and act["purpose"] in ("announcement", "amendment")]
-    if not told or "announced" not in file.plan:
+    told = [act for act in file.acts if act.kind == "message" and act.purpose in ("announcement", "amendment")]
+    if not told or file.plan.booking.announced is None:
         return
-    director = await person(conn, told[0]["request"]["to"])
-    owner = await person(conn, case["owner_id"])
-    sequence = 1 + max(act["sequence"] for act in told)
-    composed = messages.cancellation(file, owner["name"], rt.clock.now(), sequence)
+    director = await person(conn, read_request(told[0], MessageRequest).to)
+    owner = await person(conn, case.owner_id)
+    sequence = 1 + max(act.sequence for act in told)
+    composed = messages.cancellation(file, owner.name, rt.clock.now(), sequence)
     await intend_message(
         conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence, reply_to="announcement"
     )

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from fleet_core.assets import COMPONENT_TYPES, failure_mode
 from fleet_core.errors import BadInput, Permanent
 from fleet_core.telemetry import DetectionState, Finding, from_us
 from fleet_server.audit.log import record
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import CASES, FINDINGS
 from fleet_server.resolution.names import case_label
+from fleet_server.resolution.plan import needed
 from fleet_server.resolution.policy import (
     Judgement,
     Verdict,
@@ -31,7 +33,6 @@ from fleet_server.resolution.policy import (
 from fleet_server.resolution.records import (
     SYSTEM,
     CaseFile,
-    Row,
     change_case,
     load_case,
     note,
@@ -39,9 +40,20 @@ from fleet_server.resolution.records import (
     wake,
 )
 from fleet_server.resolution.refreshing import plan_refresh
+from fleet_server.resolution.rows import (
+    CaseNumber,
+    EndedCase,
+    FindingRow,
+    Found,
+    JudgedAsset,
+    Person,
+    Prognosis,
+    Region,
+)
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import CaseEvent, CaseState, next_case_state
+from fleet_server.resolution.states import CaseEvent, CaseState, Control, ControlEvent, Move, MoveEvent
 from fleet_server.resolution.verification import VERIFY
+from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -59,16 +71,16 @@ async def triage_finding(rt: Runtime, finding_id: str, revision: int) -> str | N
     async with rt.pool.connection() as conn:
         row = await _finding_row(conn, finding_id, revision)
         try:
-            finding = Finding.from_json(row["body_text"])
+            finding = Finding.from_json(row.body_text)
         except BadInput as error:
             await _not_judged(rt, conn, row, "unreadable", str(error))
             return None
-        where = {"asset_id": row["asset_id"], "slot": row["slot"]}
+        where = {"asset_id": row.asset_id, "slot": row.slot}
         await conn.execute(_sql.lock_component, where)
-        asset = await (await conn.execute(_sql.asset_row, where)).fetchone()
+        asset = await fetch_one(conn, JudgedAsset, _sql.asset_row, where)
         if asset is None:
-            raise Permanent(f"there is no asset {row['asset_id']}")
-        case = await (await conn.execute(_sql.open_case_of, where)).fetchone()
+            raise Permanent(f"there is no asset {row.asset_id}")
+        case = await fetch_one(conn, Case, _sql.open_case_of, where)
         reason = await _why_not_judged(rt, conn, row, finding, asset, case)
         if reason:
             await _not_judged(rt, conn, row, *reason)
@@ -76,194 +88,200 @@ async def triage_finding(rt: Runtime, finding_id: str, revision: int) -> str | N
         if case is None:
             case = await _open(rt, conn, row, finding, asset)
         await _judge(rt, conn, row, finding, asset, case)
-        return str(case["case_id"])
+        return str(case.case_id)
 
 
 async def _why_not_judged(
-    rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row, case: Row | None
+    rt: Runtime, conn: Connection, row: FindingRow, finding: Finding, asset: JudgedAsset, case: Case | None
 ) -> tuple[str, str] | None:
-    until: datetime | None = asset["maintenance_until"]
+    until = asset.maintenance_until
     if until is not None and until > rt.clock.now():
-        return "maintenance", f"in maintenance until {until:%Y-%m-%d %H:%M} UTC: {asset['maintenance_note']}"
+        return "maintenance", f"in maintenance until {until:%Y-%m-%d %H:%M} UTC: {asset.maintenance_note}"
     if finding.state not in _DEGRADED and case is None:
         return "not_degraded", f"the device says {finding.state}"
-    if case is not None and case["state"] in (CaseState.IN_PROGRESS, CaseState.VERIFYING):
-        completed_at = (case["outcome"] or {}).get("completed_at")
-        if completed_at is None or from_us(finding.detected_us) <= datetime.fromisoformat(completed_at):
-            return "under_repair", f"case {case_label(case['number'])} is being repaired"
+    if case is not None and case.state in (CaseState.IN_PROGRESS, CaseState.VERIFYING):
+        told_after = case.completed_at is not None and from_us(finding.detected_us) > case.completed_at
+        if not told_after:
+            return "under_repair", f"case {case.name} is being repaired"
     if case is None:
-        known = await (await conn.execute(_sql.last_ended_case_of, row)).fetchone()
+        where = {"asset_id": row.asset_id, "slot": row.slot, "finding_id": row.finding_id}
+        known = await fetch_one(conn, EndedCase, _sql.last_ended_case_of, where)
         if known is not None and not _worse_than_dismissed(known, finding):
-            return "already_handled", f"its case ended as {known['state']}"
+            return "already_handled", f"its case ended as {known.state}"
     return None
 
 
-def _worse_than_dismissed(known: Row, finding: Finding) -> bool:
+def _worse_than_dismissed(known: EndedCase, finding: Finding) -> bool:
     """A case that ended without a repair is opened anew when its finding has become critical since."""
-    dismissed = known["state"] in (CaseState.CANCELLED, CaseState.FALSE_ALARM)
-    return dismissed and finding.state is DetectionState.CRITICAL and not known["was_critical"]
+    dismissed = known.state in (CaseState.CANCELLED, CaseState.FALSE_ALARM)
+    return dismissed and finding.state is DetectionState.CRITICAL and not known.was_critical
 
 
-async def _open(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row) -> Row:
+async def _open(rt: Runtime, conn: Connection, row: FindingRow, finding: Finding, asset: JudgedAsset) -> Case:
     """Open a case. Raises Permanent when no person at all could own it."""
-    wanted = {"tenant_id": row["tenant_id"], "site_id": row["site_id"], "region": None}
-    site = await (await conn.execute(_sql.region_of_site, wanted)).fetchone()
-    wanted["region"] = site["region"] if site else None
-    owner = await (await conn.execute(_sql.case_owner, wanted)).fetchone()
+    site = await fetch_one(conn, Region, _sql.region_of_site, {"site_id": row.site_id})
+    wanted = {"tenant_id": row.tenant_id, "site_id": row.site_id, "region": site.region if site else None}
+    owner = await fetch_one(conn, Person, _sql.case_owner, wanted)
     if owner is None:
         raise Permanent(
-            f"nobody can own a case at site {row['site_id']}; register a person with role case_owner (site, region or"
+            f"nobody can own a case at site {row.site_id}; register a person with role case_owner (site, region or"
             " none for all) and the finding is judged again"
         )
     values = {
         "case_id": uuid.uuid4(),
-        "tenant_id": row["tenant_id"],
-        "site_id": row["site_id"],
-        "asset_id": row["asset_id"],
-        "slot": row["slot"],
+        "tenant_id": row.tenant_id,
+        "site_id": row.site_id,
+        "asset_id": row.asset_id,
+        "slot": row.slot,
         "failure_mode": failure_mode(finding.failure_mode).code,
-        "owner_id": owner["person_id"],
+        "owner_id": owner.person_id,
         "impact": impact_text(asset),
-        "urgency": urgency(None, rt.clock.now(), asset["criticality"]),
-        "finding_id": row["finding_id"],
-        "component_serial": asset["component_serial"] or "",
-        "part_no": asset["part_no"] or "",
+        "urgency": urgency(None, rt.clock.now(), asset.criticality),
+        "finding_id": row.finding_id,
+        "component_serial": asset.component_serial or "",
+        "part_no": asset.part_no or "",
         "opened_at": rt.clock.now(),
-        "trace_id": finding.trace_id or row["trace_id"] or uuid.uuid4().hex,
+        "trace_id": finding.trace_id or row.trace_id or uuid.uuid4().hex,
     }
-    case = await (await conn.execute(_sql.insert_case, values)).fetchone()
+    case = await fetch_one(conn, Case, _sql.insert_case, values)
     assert case is not None
-    text = f"Case opened for {asset['name']}, {row['slot']}; owner {owner['name']}"
-    await note(conn, rt.clock, case, "opened", text, {"owner": owner["name"], "finding_id": str(row["finding_id"])})
+    text = f"Case opened for {asset.name}, {row.slot}; owner {owner.name}"
+    await note(conn, rt.clock, case, "opened", text, {"owner": owner.name, "finding_id": str(row.finding_id)})
     CASES.labels("opened").inc()
     return case
 
 
-async def _judge(rt: Runtime, conn: Connection, row: Row, finding: Finding, asset: Row, case: Row) -> None:
+async def _judge(
+    rt: Runtime, conn: Connection, row: FindingRow, finding: Finding, asset: JudgedAsset, case: Case
+) -> None:
     """A new prognosis for the case and what follows from it; the case's row is held."""
-    judged_before = await (await conn.execute(_sql.judged_before, {**row, "case_id": case["case_id"]})).fetchone()
-    made = await rt.prognose(conn, rt.clock, finding, asset, case["case_id"], case["trace_id"])
-    found = await (await conn.execute(_sql.prognosis_by_id, {"prognosis_id": made["prognosis_id"]})).fetchone()
-    prognosis: Row = dict(found or made)
-    before: datetime | None = case["deadline_at"]
-    moved_to = deadline(prognosis)
-    columns: Row = {"prognosis_id": prognosis["prognosis_id"], "finding_id": row["finding_id"]}
-    if not prognosis["abstained"]:
-        columns |= {
-            "failure_mode": prognosis["failure_mode"],
-            "deadline_at": moved_to,
-            "urgency": urgency(moved_to, rt.clock.now(), asset["criticality"]),
-        }
-    case = await change_case(conn, case, **columns)
-    file = await load_case(conn, case["case_id"])
-    other = await (await conn.execute(_sql.other_open_case_of, case)).fetchone()
+    this = {"case_id": case.case_id, "finding_id": row.finding_id, "revision": row.revision}
+    judged_before = await fetch_one(conn, Found, _sql.judged_before, this)
+    prognosis = await _prognosis(rt, conn, finding, asset, case)
+    before, moved_to = case.deadline_at, deadline(prognosis)
+    case = replace(case, prognosis_id=prognosis.prognosis_id, finding_id=row.finding_id)
+    if not prognosis.abstained:
+        urgent = urgency(moved_to, rt.clock.now(), asset.criticality)
+        case = replace(case, failure_mode=prognosis.failure_mode, deadline_at=moved_to, urgency=urgent)
+    case = await change_case(conn, case)
+    file = await load_case(conn, case.case_id)
+    where = {"asset_id": case.asset_id, "slot": case.slot}
+    other = await fetch_one(conn, CaseNumber, _sql.other_open_case_of, where)
     verdict = judge(
         file.policy,
         prognosis,
         finding.failure_mode,
         finding.mode_confidence,
-        watched_h=(rt.clock.now() - case["opened_at"]) / timedelta(hours=1),
-        related=case_label(other["number"]) if other else "",
+        watched_h=(rt.clock.now() - case.opened_at) / timedelta(hours=1),
+        related=case_label(other.number) if other else "",
     )
     FINDINGS.labels(verdict.verdict).inc()
     shown = {
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "probability": verdict.probability,
-        "revision": row["revision"],
+        "revision": row.revision,
         "deadline_at": moved_to,
-        "prognosis_id": str(prognosis["prognosis_id"]),
+        "prognosis_id": str(prognosis.prognosis_id),
     }
-    confirms = verdict.verdict is Verdict.ACT and case["state"] == CaseState.OPEN
+    confirms = verdict.verdict is Verdict.ACT and case.state is CaseState.OPEN
     if judged_before is None or confirms:  # looked at again with no news: nothing to tell
         await note(conn, rt.clock, case, "judged", verdict.text, shown)
     await _follow(rt, conn, file, case, verdict, before, moved_to)
-    await plan_refresh(conn, rt.clock, file.policy, case["case_id"], prognosis)
+    await plan_refresh(conn, rt.clock, file.policy, case.case_id, prognosis)
+
+
+async def _prognosis(rt: Runtime, conn: Connection, finding: Finding, asset: JudgedAsset, case: Case) -> Prognosis:
+    """A new prognosis, as it was stored."""
+    of = {"asset_id": asset.asset_id, "tenant_id": asset.tenant_id, "asset_class": asset.asset_class}
+    made = await rt.prognose(conn, rt.clock, finding, of, case.case_id, case.trace_id)
+    stored = await fetch_one(conn, Prognosis, _sql.prognosis_by_id, {"prognosis_id": made["prognosis_id"]})
+    if stored is None:
+        raise Permanent(f"the prognosis {made['prognosis_id']} was not stored")
+    return stored
 
 
 async def _follow(
     rt: Runtime,
     conn: Connection,
     file: CaseFile,
-    case: Row,
+    case: Case,
     verdict: Judgement,
     before: datetime | None,
     moved_to: datetime | None,
 ) -> None:
     """What the verdict means where the case stands."""
-    state = CaseState(case["state"])
-    if state is CaseState.OPEN and not case["plan"].get("manual"):
+    if case.state is CaseState.OPEN and case.control is not Control.BY_HAND:
         await _follow_open(rt, conn, file, case, verdict)
-    elif state is CaseState.COMMITTED:
+    elif case.state is CaseState.COMMITTED:
         await _follow_committed(rt, conn, file, case, before, moved_to)
-    elif state is CaseState.VERIFYING:
+    elif case.state is CaseState.VERIFYING:
         await set_timer(conn, case, VERIFY, rt.clock.now())  # a finding after the repair: judge it now
     else:
         await wake(conn, rt.clock, case)
 
 
-async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Row, verdict: Judgement) -> None:
+async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Case, verdict: Judgement) -> None:
     if verdict.verdict is Verdict.ACT:
-        confirmed = next_case_state(CaseState.OPEN, CaseEvent.CONFIRM)
-        waits_for = "tenant is set to observe only" if file.tenant["observe_only"] else ""
-        values = {"case_id": case["case_id"], "now": rt.clock.now(), "actor": SYSTEM, "note": verdict.text}
+        waits_for = "tenant is set to observe only" if file.tenant.observe_only else ""
+        values = {"case_id": case.case_id, "now": rt.clock.now(), "actor": SYSTEM, "note": verdict.text}
         await conn.execute(_sql.close_escalations, {**values, "decision": "evidence_changed"})
-        case = await wake(conn, rt.clock, case, state=confirmed, waits_for=waits_for, escalated=False)
+        confirmed = case.after(CaseEvent.CONFIRM, ControlEvent.ANSWERED)
+        case = await wake(conn, rt.clock, replace(confirmed, waits_for=waits_for))
         text = "Confirmed; a repair is being arranged" if not waits_for else f"Confirmed; no acts: {waits_for}"
         await note(conn, rt.clock, case, "confirmed", text, {"probability": verdict.probability})
         CASES.labels("confirmed").inc()
         return
-    if verdict.verdict is Verdict.ASK and not case["plan"].get("watching"):
+    if verdict.verdict is Verdict.ASK and not case.plan.decisions.watching:
         await escalate(conn, rt.clock, rt.notifiers, file, case, verdict.reason, verdict.text, {"step": "triage"})
-    elif not case["escalated"]:
-        await change_case(conn, case, waits_for=f"watching: {verdict.text}"[:300])
+    elif not case.escalated:
+        await change_case(conn, replace(case, waits_for=f"watching: {verdict.text}"[:300]))
     now = rt.clock.now()
-    after_h = look_again_after_h(file.policy, (now - case["opened_at"]) / timedelta(hours=1))
+    after_h = look_again_after_h(file.policy, (now - case.opened_at) / timedelta(hours=1))
     await set_timer(conn, case, LOOK_AGAIN, now + timedelta(hours=after_h))
 
 
 async def _follow_committed(
-    rt: Runtime, conn: Connection, file: CaseFile, case: Row, before: datetime | None, moved_to: datetime | None
+    rt: Runtime, conn: Connection, file: CaseFile, case: Case, before: datetime | None, moved_to: datetime | None
 ) -> None:
     """The booked window may no longer end before the deadline. What counts is the deadline it was planned for."""
-    planned_for = case["plan"].get("planned_for")
-    reference = datetime.fromisoformat(planned_for) if planned_for else before
-    end = datetime.fromisoformat(case["plan"]["window"]["end"])
-    if case["escalated"]:  # a person is asked already; the next refresh after the decision looks again
+    reference = case.plan.booking.planned_for or before
+    end = needed(case.plan.booking.window, "window").end
+    if case.escalated:  # a person is asked already; the next refresh after the decision looks again
         return
-    if case["replanning"] or case["plan"].get("keep_plan") or not needs_replan(file.policy, end, reference, moved_to):
+    if case.move is not Move.STAYS or not needs_replan(file.policy, end, reference, moved_to):
         return
-    case = await wake(conn, rt.clock, case, replanning=True)
+    case = await wake(conn, rt.clock, case.after(MoveEvent.DEADLINE_MOVED))
     text = f"The deadline moved to {moved_to:%Y-%m-%d %H:%M} UTC, before the booked window's end"
     await note(conn, rt.clock, case, "deadline_moved", text, {"from": reference, "to": moved_to})
 
 
-def impact_text(asset: Row) -> str:
+def impact_text(asset: JudgedAsset) -> str:
     """What stands still when it fails, for people."""
-    kind = COMPONENT_TYPES.get(asset["component_type"] or "")
+    kind = COMPONENT_TYPES.get(asset.component_type or "")
     part = kind.label.lower() if kind else "component"
     weight = {1: "critical to the site", 2: "important to the site", 3: "replaceable for a while"}
-    return f"If the {part} fails, {asset['name']} stops; it is {weight[asset['criticality']]}."
+    return f"If the {part} fails, {asset.name} stops; it is {weight[asset.criticality]}."
 
 
-async def _finding_row(conn: Connection, finding_id: str, revision: int) -> Row:
+async def _finding_row(conn: Connection, finding_id: str, revision: int) -> FindingRow:
     wanted = {"finding_id": finding_id, "revision": revision}
-    row = await (await conn.execute(_sql.finding_to_judge, wanted)).fetchone()
+    row = await fetch_one(conn, FindingRow, _sql.finding_to_judge, wanted)
     if row is None:
         raise Permanent(f"there is no finding {finding_id} revision {revision}")
     return row
 
 
-async def _not_judged(rt: Runtime, conn: Connection, row: Row, reason: str, text: str) -> None:
+async def _not_judged(rt: Runtime, conn: Connection, row: FindingRow, reason: str, text: str) -> None:
     FINDINGS.labels(reason).inc()
-    body: dict[str, Any] = {"reason": reason, "text": text, "asset_id": row["asset_id"], "revision": row["revision"]}
+    body = {"reason": reason, "text": text, "asset_id": row.asset_id, "revision": row.revision}
     await record(
         conn,
         rt.clock,
-        tenant_id=row["tenant_id"],
+        tenant_id=row.tenant_id,
         actor=SYSTEM,
         action="finding.not_judged",
-        subject=f"finding:{row['finding_id']}",
+        subject=f"finding:{row.finding_id}",
         body=body,
-        trace_id=row["trace_id"],
+        trace_id=row.trace_id,
     )

@@ -6,20 +6,19 @@ device not reporting a degradation that began after the repair. Without enough v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from fleet_core.telemetry import DetectionState, Finding
 from fleet_server.resolution import messages
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate, intend_message, person
 from fleet_server.resolution.metrics import CASES
+from fleet_server.resolution.plan import needed
 from fleet_server.resolution.records import (
     SYSTEM,
     CaseFile,
-    Row,
     change_case,
     finding_of,
     load_case,
@@ -27,8 +26,11 @@ from fleet_server.resolution.records import (
     set_timer,
     wake,
 )
+from fleet_server.resolution.requests import MessageRequest, read_request
+from fleet_server.resolution.rows import DeviceState, Vitals
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import CaseEvent, CaseState, next_case_state
+from fleet_server.resolution.states import CaseEvent, CaseState, ControlEvent
+from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -59,11 +61,11 @@ def healthy_band(baseline: float, sigma: float) -> tuple[float, float]:
 
 
 def verify(
-    finding: Finding, values: int, mean: float | None, device: Mapping[str, Any] | None, completed_at: datetime
+    finding: Finding, values: int, mean: float | None, device: DeviceState | None, completed_at: datetime
 ) -> Verified:
     """Judge a repair that ended at ``completed_at`` from ``values`` values since then with that ``mean``."""
-    if device is not None and device["state"] in _BAD and device["since"] > completed_at:
-        return Verified(Verification.UNSOUND, f"the device reports {device['state']} again since the repair")
+    if device is not None and device.state in _BAD and device.since > completed_at:
+        return Verified(Verification.UNSOUND, f"the device reports {device.state} again since the repair")
     if values < MIN_VALUES or mean is None:
         return Verified(Verification.NO_VITALS, f"only {values} values of {finding.indicator_metric} since the repair")
     low, high = healthy_band(finding.indicator_baseline, finding.indicator_sigma)
@@ -73,63 +75,63 @@ def verify(
     return Verified(Verification.SOUND if low <= mean <= high else Verification.UNSOUND, text)
 
 
-async def verification_due(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+async def verification_due(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
     """The verification period has passed; the case's row is held."""
-    if case["state"] != CaseState.VERIFYING:
+    if case.state is not CaseState.VERIFYING:
         return
     finding = await finding_of(conn, case)
-    completed_at = datetime.fromisoformat(case["outcome"]["completed_at"])
+    completed_at = needed(case.completed_at, "time at which the work was reported as done")
     if finding is None:
         await _failed(rt, conn, file, case, "the finding can no longer be read, so there is no healthy band")
         return
     where = {
-        "asset_id": case["asset_id"],
-        "slot": case["slot"],
+        "asset_id": case.asset_id,
+        "slot": case.slot,
         "metric": finding.indicator_metric,
         "unit": next((one.unit for one in finding.channels if one.metric == finding.indicator_metric), None),
         "after": completed_at,
         "now": rt.clock.now(),
     }
-    vitals = await (await conn.execute(_sql.vitals_after, where)).fetchone()
-    device = await (await conn.execute(_sql.device_state, where)).fetchone()
+    vitals = await fetch_one(conn, Vitals, _sql.vitals_after, where)
+    device = await fetch_one(conn, DeviceState, _sql.device_state, where)
     assert vitals is not None  # an aggregate has one row
-    judged = verify(finding, vitals["n"], vitals["mean"], device, completed_at)
+    judged = verify(finding, vitals.n, vitals.mean, device, completed_at)
     if judged.verification is Verification.SOUND:
         await close(rt, conn, file, case, judged.text)
-    elif judged.verification is Verification.NO_VITALS and not case["plan"].get("verify_extended"):
-        case = await change_case(conn, case, plan={"verify_extended": True})
+    elif judged.verification is Verification.NO_VITALS and not case.plan.verify_extended:
+        case = await change_case(conn, replace(case, plan=replace(case.plan, verify_extended=True)))
         await set_timer(conn, case, VERIFY, rt.clock.now() + timedelta(hours=file.policy.verify_h))
         await note(conn, rt.clock, case, "verification_extended", f"Not yet verified: {judged.text}")
     else:
         await _failed(rt, conn, file, case, judged.text)
 
 
-async def close(rt: Runtime, conn: Connection, file: CaseFile, case: Row, why: str, actor: str = "") -> Row:
+async def close(rt: Runtime, conn: Connection, file: CaseFile, case: Case, why: str, actor: str = "") -> Case:
     """Verified: the case closes, its outcome joins the library, the director gets the closing line."""
-    state = next_case_state(CaseState(case["state"]), CaseEvent.VERIFY)
-    await conn.execute(_sql.stop_timers, {"case_id": case["case_id"], "now": rt.clock.now()})
-    case = await change_case(conn, case, state=state, closed_at=rt.clock.now(), escalated=False, waits_for="")
-    detail = {"outcome": case["outcome"]}
+    case = case.after(CaseEvent.VERIFY, ControlEvent.ANSWERED)
+    await conn.execute(_sql.stop_timers, {"case_id": case.case_id, "now": rt.clock.now()})
+    case = await change_case(conn, replace(case, closed_at=rt.clock.now(), waits_for=""))
+    detail = {"outcome": case.outcome}
     actor = actor or SYSTEM
     await note(conn, rt.clock, case, "verified", f"Repair verified: {why}", detail, actor=actor)
     await note(conn, rt.clock, case, "closed", "Case closed; its outcome joins the library", actor=actor)
-    await rt.learn(conn, rt.clock, case["case_id"])
-    if any(act["kind"] == "message" and act["purpose"] == "announcement" for act in file.acts):
+    await rt.learn(conn, rt.clock, case.case_id)
+    if any(act.kind == "message" and act.purpose == "announcement" for act in file.acts):
         await tell_director(rt, conn, file, case)
     CASES.labels("closed").inc()
     return await wake(conn, rt.clock, case)
 
 
-async def tell_director(rt: Runtime, conn: Connection, file: CaseFile, case: Row) -> None:
+async def tell_director(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
     """The closing line, in the announcement's thread, to whoever was told first."""
-    told = next(act for act in file.acts if act["kind"] == "message" and act["purpose"] == "announcement")
-    director = await person(conn, told["request"]["to"])
-    owner = await person(conn, case["owner_id"])
-    fresh = await load_case(conn, case["case_id"])
-    composed = messages.closing(fresh, owner["name"])
+    told = next(act for act in file.acts if act.kind == "message" and act.purpose == "announcement")
+    director = await person(conn, read_request(told, MessageRequest).to)
+    owner = await person(conn, case.owner_id)
+    fresh = await load_case(conn, case.case_id)
+    composed = messages.closing(fresh, owner.name)
     await intend_message(conn, rt.clock, rt.notifiers, case, composed, director, reply_to="announcement")
 
 
-async def _failed(rt: Runtime, conn: Connection, file: CaseFile, case: Row, why: str) -> None:
+async def _failed(rt: Runtime, conn: Connection, file: CaseFile, case: Case, why: str) -> None:
     summary = f"The repair is not confirmed: {why}"
     await escalate(conn, rt.clock, rt.notifiers, file, case, "verification_failed", summary, {"step": "verification"})

@@ -77,7 +77,7 @@ class WindowRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Candidate:
     """A feasible window. ``load`` is the sum over its hours; ``load_rank`` 1 is the quietest of the plan."""
 
     start: datetime
@@ -94,13 +94,13 @@ class Ranking:
     """Feasible windows, best first, and how many starts were excluded for which reason. ``first_counts``: none begins
     soon enough, so they are in order of time."""
 
-    windows: tuple[Window, ...]
+    windows: tuple[Candidate, ...]
     excluded: dict[str, int] = field(default_factory=dict)
     considered: int = 0
     first_counts: bool = False
 
     @property
-    def best(self) -> Window | None:
+    def best(self) -> Candidate | None:
         return self.windows[0] if self.windows else None
 
 
@@ -108,7 +108,7 @@ def rank_windows(request: WindowRequest) -> Ranking:
     """Rank every possible start. Raises BadConfig for an unknown time zone; never fails on odd loads."""
     zone = zone_info(request.time_zone)
     excluded: Counter[str] = Counter()
-    feasible: list[Window] = []
+    feasible: list[Candidate] = []
     starts = sorted(request.load)
     for start in starts:
         span = Span(start, start + request.duration)
@@ -121,7 +121,7 @@ def rank_windows(request: WindowRequest) -> Ranking:
             excluded[reason] += 1
             continue
         shift = shift_at(request.shifts, start, zone)
-        feasible.append(Window(start, span.end, round(load, 3), 0, shift, engineer.person_id, engineer.name))
+        feasible.append(Candidate(start, span.end, round(load, 3), 0, shift, engineer.person_id, engineer.name))
     soon = [window for window in feasible if request.soon_until is None or window.start <= request.soon_until]
     if soon and len(soon) < len(feasible):
         excluded["later_than_needed"] = len(feasible) - len(soon)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from types import MappingProxyType
 
 from fleet_core.assets import COMPONENT_TYPES
 from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
@@ -13,18 +14,22 @@ from fleet_server.connectors.common import Refused
 from fleet_server.connectors.field_service.api import EngineerQuery
 from fleet_server.connectors.wms.api import Booking, LoadForecast
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step
+from fleet_server.resolution.case import Case
 from fleet_server.resolution.cover_and_part import MAX_REFUSALS, late_accepted, latest_end
 from fleet_server.resolution.escalations import escalate
-from fleet_server.resolution.records import CaseFile, Row, change_case, lock_case, note
+from fleet_server.resolution.plan import Alternative, PlannedEngineer, Retrying, Window, needed
+from fleet_server.resolution.records import CaseFile, change_case, lock_case, note
+from fleet_server.resolution.requests import BookingRequest, read_request
+from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import CaseState
+from fleet_server.resolution.states import CaseState, MoveEvent, UndoingEvent
+from fleet_server.resolution.stored import table_of
 from fleet_server.resolution.window_choice import (
     MAX_ALTERNATIVES,
     Engineer,
     Ranking,
     Shift,
     Span,
-    Window,
     WindowRequest,
     load_by_shift,
     rank_windows,
@@ -34,7 +39,7 @@ from fleet_server.resolution.window_choice import (
 from fleet_server.store.pool import Connection
 
 
-async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Row | None) -> None:
+async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None) -> None:
     """Book the quietest window that fits part, engineer and deadline (an earlier one when replanning, one that begins
     soon when a person accepted a late one)."""
     fresh = act is None
@@ -42,11 +47,11 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Row | No
         request = await _choose_window(rt, conn, file)
         if request is None:
             return
-        act = await intend_now(rt, conn, file, "window", request)
+        act = await intend_now(rt, conn, file, "window", table_of(request))
         if act is None:
             return
-    chosen = act["request"]
-    start, end = (datetime.fromisoformat(chosen[name]) for name in ("start", "end"))
+    chosen = read_request(act, BookingRequest)
+    start, end = chosen.start, chosen.end
     wms = rt.wms_of(file.site)
     equipment = _equipment(file)
     reason = f"Preventive repair, case {file.name}"
@@ -55,22 +60,25 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Row | No
         known = await wms.lookup(key)
         return known if known is not None and known.held else None
 
-    async def on_held(conn: Connection, case: Row, booking: Booking) -> Held:
-        window = {**chosen["window"], "booking": booking.reference}
-        if case["state"] == CaseState.COMMITTED:
-            plan: dict[str, Any] = {"next_window": window, "next_engineer": chosen["engineer"]}
+    async def on_held(conn: Connection, case: Case, booking: Booking) -> Held:
+        window = replace(chosen.window, booking=booking.reference)
+        moves, move = case.state is CaseState.COMMITTED, case.plan.replanning
+        booked = replace(case.plan.booking, alternatives=chosen.alternatives, excluded=chosen.excluded)
+        if moves:
+            case = case.after(MoveEvent.BOOKED)
+            move = replace(move, next_window=window, next_engineer=chosen.engineer)
         else:
-            plan = {"window": window, "engineer": chosen["engineer"]}
-        offered = {"alternatives": chosen["alternatives"], "excluded": chosen["excluded"]}
-        await change_case(conn, case, plan={**plan, **offered, "tries": None, "not_before": None})
-        local = start.astimezone(zone_info(window["time_zone"]))
-        text = f"Window booked: {local:%a %Y-%m-%d %H:%M} {window['time_zone']}, load rank {window['load_rank']}"
-        await note(conn, rt.clock, case, "window_booked", text, window)
+            booked = replace(booked, window=window, engineer=chosen.engineer)
+        plan = replace(case.plan, booking=booked, replanning=move, retrying=Retrying())
+        await change_case(conn, replace(case, plan=plan))
+        local = start.astimezone(zone_info(window.time_zone))
+        text = f"Window booked: {local:%a %Y-%m-%d %H:%M} {window.time_zone}, load rank {window.load_rank}"
+        await note(conn, rt.clock, case, "window_booked", text, table_of(window))
         return Held({"start": booking.start, "end": booking.end}, booking.reference)
 
-    async def on_refused(conn: Connection, case: Row, error: Refused) -> None:
-        refused = [*case["plan"].get("refused_windows", []), chosen["start"]]
-        case = await change_case(conn, case, plan={"refused_windows": refused})
+    async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
+        case = await change_case(conn, replace(case, plan=case.plan.refusing(start)))
+        refused = case.plan.replanning.refused_windows
         if len(refused) >= MAX_REFUSALS:
             await _no_window(rt, conn, file, case, f"the WMS refused {len(refused)} windows, last: {error}")
 
@@ -82,9 +90,9 @@ async def engineers_for(rt: Runtime, file: CaseFile, start: datetime, end: datet
     """Qualified engineers, nearest first, and when they are taken. Raises as the connector does."""
     query = EngineerQuery(
         skill=_skill(file),
-        tenant_id=file.case["tenant_id"],
-        site_id=file.site["site_id"],
-        region=file.site["region"],
+        tenant_id=file.case.tenant_id,
+        site_id=file.site.site_id,
+        region=file.site.region,
         start=start,
         end=end,
     )
@@ -92,14 +100,16 @@ async def engineers_for(rt: Runtime, file: CaseFile, start: datetime, end: datet
     return tuple(Engineer(e.person_id, e.name, tuple(Span(a, b) for a, b in e.busy)) for e in found)
 
 
-async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Row | None:
+async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> BookingRequest | None:
     """The window to book with its ranked alternatives; None when a person was asked or it is to be tried later."""
     now = rt.clock.now()
     latest = latest_end(file, now)
     if latest <= now:
-        await _no_window_now(rt, conn, file, "the deadline has passed", {})
+        async with conn.transaction():
+            case = await lock_case(conn, file.case_id)
+            await _no_window(rt, conn, file, case, "the deadline has passed")
         return None
-    arrives_at = datetime.fromisoformat(file.plan["part"]["arrives_at"])
+    arrives_at = needed(file.plan.booking.part, "part").arrives_at
     since = max(now, arrives_at - timedelta(days=1)) if late_accepted(file) else now  # a WMS answers a bounded span
     try:
         wms = rt.wms_of(file.site)
@@ -112,103 +122,103 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Row |
     request = _window_request(file, forecast, engineers, now, latest)
     ranking = rank_windows(request)
     if ranking.best is None:
+        why = why_none(ranking, request, _skill(file), file.site.region)
         shown = {"excluded": ranking.excluded, "considered": ranking.considered, "latest_end": latest.isoformat()}
-        await _no_window_now(rt, conn, file, why_none(ranking, request, _skill(file), file.site["region"]), shown)
+        async with conn.transaction():
+            case = await lock_case(conn, file.case_id)
+            await _no_window(rt, conn, file, case, why, ranking.excluded, shown)
         return None
-    return _window_json(file, ranking, request)
+    return _booking_of(file, ranking, request)
 
 
 def _window_request(
     file: CaseFile, forecast: LoadForecast, engineers: tuple[Engineer, ...], now: datetime, latest: datetime
 ) -> WindowRequest:
-    arrives_at = datetime.fromisoformat(file.plan["part"]["arrives_at"])
-    own = file.plan.get("window")  # when replanning, our own booking is not in our way
+    arrives_at = needed(file.plan.booking.part, "part").arrives_at
+    own = file.plan.booking.window  # when the window is moved, our own booking is not in our way
     taken = tuple(
-        Span(start, end)
-        for start, end in forecast.taken
-        if own is None or (start, end) != (datetime.fromisoformat(own["start"]), datetime.fromisoformat(own["end"]))
+        Span(start, end) for start, end in forecast.taken if own is None or (start, end) != (own.start, own.end)
     )
     earliest = max(now + timedelta(hours=file.policy.notice_h), arrives_at)
     return WindowRequest(
         earliest=earliest,
         latest_end=latest,
         duration=timedelta(hours=file.policy.work_h),
-        time_zone=file.site["time_zone"],
+        time_zone=file.site.time_zone,
         load=forecast.orders_by_hour,
         shifts=tuple(Shift(shift.name, shift.start, shift.end) for shift in forecast.shifts),
         taken=taken,
         engineers=engineers,
-        refused=frozenset(datetime.fromisoformat(start) for start in file.plan.get("refused_windows", [])),
-        refused_pairs=frozenset(
-            (datetime.fromisoformat(start), who) for start, who in file.plan.get("refused_pairs", [])
-        ),
+        refused=frozenset(file.plan.replanning.refused_windows),
+        refused_pairs=frozenset(file.plan.replanning.refused_pairs),
         soon_until=earliest + timedelta(hours=file.policy.late_window_h) if late_accepted(file) else None,
     )
 
 
-def _window_json(file: CaseFile, ranking: Ranking, request: WindowRequest) -> Row:
+def _booking_of(file: CaseFile, ranking: Ranking, request: WindowRequest) -> BookingRequest:
     best = ranking.windows[0]
     zone = zone_info(request.time_zone)
     day = best.start.astimezone(zone).date()
     day_orders = sum(load for hour, load in request.load.items() if hour.astimezone(zone).date() == day)
-    deadline_at: datetime | None = file.case["deadline_at"]
-    window = _shown(best) | {
-        "time_zone": request.time_zone,
-        "day_orders": round(day_orders, 1),
-        "of_windows": len(ranking.windows),
-        "before_deadline": deadline_at is None or best.end <= deadline_at,
-        "choice": "first" if ranking.first_counts else "quietest_soon" if request.soon_until else "quietest",
-    }
-    return {
-        "start": best.start.isoformat(),
-        "end": best.end.isoformat(),
-        "window": window,
-        "engineer": {"id": best.engineer_id, "name": best.engineer_name},
-        "alternatives": [_shown(window) for window in ranking.windows[1 : 1 + MAX_ALTERNATIVES]],
-        "excluded": ranking.excluded,
-        "load_by_hour": {hour.isoformat(): load for hour, load in sorted(request.load.items())},
-        "load_by_shift": load_by_shift(request.load, request.shifts, request.time_zone),
-    }
-
-
-def _shown(window: Window) -> Row:
-    return {
-        "start": window.start.isoformat(),
-        "end": window.end.isoformat(),
-        "load": window.load,
-        "load_rank": window.load_rank,
-        "shift": window.shift,
-    }
-
-
-async def _no_window_now(rt: Runtime, conn: Connection, file: CaseFile, why: str, shown: Mapping[str, Any]) -> None:
-    async with conn.transaction():
-        case = await lock_case(conn, file.case_id)
-        await _no_window(rt, conn, file, case, why, shown)
+    deadline_at = file.case.deadline_at
+    window = Window(
+        start=best.start,
+        end=best.end,
+        load=best.load,
+        load_rank=best.load_rank,
+        shift=best.shift,
+        time_zone=request.time_zone,
+        day_orders=round(day_orders, 1),
+        of_windows=len(ranking.windows),
+        before_deadline=deadline_at is None or best.end <= deadline_at,
+        choice="first" if ranking.first_counts else "quietest_soon" if request.soon_until else "quietest",
+    )
+    return BookingRequest(
+        start=best.start,
+        end=best.end,
+        window=window,
+        engineer=PlannedEngineer(best.engineer_id, best.engineer_name),
+        alternatives=tuple(
+            Alternative(other.start, other.end, other.load, other.load_rank, other.shift)
+            for other in ranking.windows[1 : 1 + MAX_ALTERNATIVES]
+        ),
+        excluded=ranking.excluded,
+        load_by_hour={hour.isoformat(): load for hour, load in sorted(request.load.items())},
+        load_by_shift=load_by_shift(request.load, request.shifts, request.time_zone),
+    )
 
 
 async def _no_window(
-    rt: Runtime, conn: Connection, file: CaseFile, case: Row, why: str, shown: Mapping[str, Any] | None = None
+    rt: Runtime,
+    conn: Connection,
+    file: CaseFile,
+    case: Case,
+    why: str,
+    excluded: Mapping[str, int] = MappingProxyType({}),
+    shown: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Ask the owner; what the plan held is released unless a committed plan stands."""
-    detail = {"step": "window", **(shown or {})}
-    if case["state"] == CaseState.COMMITTED:
-        case = await change_case(conn, case, replanning=False, plan={"next_window": None})
-        text = f"The deadline moved to {case['deadline_at']:%Y-%m-%d %H:%M} UTC, before the booked window's end; {why}"
+    detail = {"step": "window", **shown}
+    if case.state is CaseState.COMMITTED:
+        case = case.after(MoveEvent.STOPPED)
+        move = replace(case.plan.replanning, next_window=None)
+        case = await change_case(conn, replace(case, plan=replace(case.plan, replanning=move)))
+        text = f"The deadline moved to {case.deadline_at:%Y-%m-%d %H:%M} UTC, before the booked window's end; {why}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "deadline_moved", text, detail)
         return
-    case = await change_case(conn, case, plan={"unwind": True, "refused_windows": None, "refused_pairs": None})
-    reasons = (shown or {}).get("excluded", {})
-    reason = "no_engineer" if set(reasons) & {"no_qualified_engineer"} else "no_window_in_time"
-    in_time = "" if case["deadline_at"] is None or late_accepted(file) else " before the deadline"
+    forgiven = replace(case.plan.replanning, refused_windows=(), refused_pairs=())
+    case = replace(case, plan=replace(case.plan, replanning=forgiven)).after(UndoingEvent.GIVE_UP)
+    case = await change_case(conn, case)
+    reason = "no_engineer" if "no_qualified_engineer" in excluded else "no_window_in_time"
+    in_time = "" if case.deadline_at is None or late_accepted(file) else " before the deadline"
     text = f"No repair window{in_time}: {why}"
     await escalate(conn, rt.clock, rt.notifiers, file, case, reason, text, detail)
 
 
 def _skill(file: CaseFile) -> str:
-    kind = COMPONENT_TYPES.get(file.component["component_type"])
+    kind = COMPONENT_TYPES.get(file.component.component_type)
     return kind.skill if kind else ""
 
 
 def _equipment(file: CaseFile) -> str:
-    return str(file.asset["equipment_ref"] or file.asset["asset_id"])
+    return str(file.asset.equipment_ref or file.asset.asset_id)

@@ -10,7 +10,7 @@ from support.documents import PAGES, ROOT, own_part, page, rows, section
 from edge_agent.detection.judging.states import TRANSITIONS
 from fleet_core.batches import BATCH_METRICS
 from fleet_server.notifiers import api as notifiers
-from fleet_server.resolution.states import ACT_TRANSITIONS, CASE_TRANSITIONS, mermaid
+from fleet_server.resolution.states import drawings, mermaid
 from fleet_server.supervisor import CHILDREN
 
 TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -19,12 +19,7 @@ CODE = {path: path.read_text(encoding="utf-8") for package in PACKAGES for path 
 
 
 def test_the_state_machines_are_drawn_as_they_are() -> None:
-    drawings = {
-        "Case": mermaid(CASE_TRANSITIONS),
-        "Act": mermaid(ACT_TRANSITIONS),
-        "Detection state": mermaid(TRANSITIONS),
-    }
-    for heading, drawing in drawings.items():
+    for heading, drawing in (drawings() | {"Detection state": mermaid(TRANSITIONS)}).items():
         assert f"```mermaid\n{drawing}```" in section(TEXT, f"### {heading}"), f"{heading} is now:\n{drawing}"
 
 

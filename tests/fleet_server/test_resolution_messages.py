@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from support.case_files import BOOKED, WINDOW, case, case_file
 
 from fleet_server.resolution.messages import announcement
-from fleet_server.resolution.policy import policy_for
-from fleet_server.resolution.records import CaseFile
+from fleet_server.resolution.plan import Cover
 
 START = datetime(2026, 11, 24, 1, tzinfo=UTC)
 END = START + timedelta(hours=2)
 
 
-def told(deadline_at: datetime | None, *, choice: str = "quietest", sequence: int = 0, decided_by: str = "") -> str:
-    window: dict[str, Any] = {
-        "start": START.isoformat(), "end": END.isoformat(), "time_zone": "Europe/Berlin", "load_rank": 1, "load": 12.0,
-        "choice": choice,
-    }  # fmt: skip
-    plan = {"window": window, "engineer": {"name": "Jonas"}, "part": {"label": "Bearing"}, "entitlement": {}}
-    case = {"case_id": uuid.uuid4(), "number": 1, "plan": plan, "deadline_at": deadline_at,
-            "failure_mode": "bearing_spalling", "slot": "drive_bearing"}  # fmt: skip
-    asset, site = {"name": "AMR 17", "asset_id": "amr-17"}, {"name": "Hamburg", "site_id": "hamburg"}
-    file = CaseFile(case, [], asset, site, {}, {"component_type": "bearing"}, None, policy_for({}), "")
+def told(deadline_at: datetime | None, *, choice: Any = "quietest", sequence: int = 0, decided_by: str = "") -> str:
+    window = replace(WINDOW, start=START, end=END, choice=choice)
+    plan = replace(BOOKED, booking=replace(BOOKED.booking, window=window, entitlement=Cover("none")))
+    file = case_file(case("committed", plan, deadline_at=deadline_at))
     return announcement(file, "Marta", START - timedelta(days=3), sequence, decided_by).text
 
 

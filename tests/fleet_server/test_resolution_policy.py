@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.case_files import prognosis
 
 from fleet_core.errors import BadConfig
 from fleet_server.resolution.policy import (
@@ -25,14 +26,6 @@ from fleet_server.resolution.policy import (
 
 NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
 POLICY = policy_for({})
-
-
-def prognosis(**changes: Any) -> dict[str, Any]:
-    return {
-        "abstained": False, "abstain_code": "", "reason": "12 similar",
-        "failure_mode": "bearing_spalling", "rul_p10_h": 40.0,
-        "mode_share": {"bearing_spalling": 0.9}, "p_fail": {"168": 0.8}, "survival": [], "made_at": NOW, **changes,
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import uuid
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from support.case_files import JONAS, NOW, WINDOW, act, case, case_file
 
-from fleet_server.resolution.policy import policy_for
+from fleet_server.resolution.plan import Decisions, Plan, Replanning, Retrying
 from fleet_server.resolution.records import CaseFile
+from fleet_server.resolution.requests import DispatchRequest
+from fleet_server.resolution.rows import Act
+from fleet_server.resolution.states import ActState, Undoing
 from fleet_server.resolution.steps import Step, next_step
+from fleet_server.resolution.stored import table_of
 
-NOW = datetime(2026, 1, 5, 8, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 HELD = ("entitlement", "reservation", "window", "work_order", "dispatch")
 
 
-def act(kind: str, state: str = "held", **changes: Any) -> dict[str, Any]:
-    return {"kind": kind, "purpose": "", "sequence": 0, "state": state, "due_at": NOW, "request": {}, **changes}
-
-
-def file(state: str, *acts: dict[str, Any], plan: dict[str, Any] | None = None, **changes: Any) -> CaseFile:
-    case = {"case_id": uuid.uuid4(), "number": 1, "state": state, "escalated": False, "replanning": False,
-            "plan": plan or {}, "deadline_at": None, **changes}  # fmt: skip
-    observing = changes.get("observe_only", False)
-    asset = {"asset_class": changes.get("asset_class", "robot")}
-    return CaseFile(case, list(acts), asset, {}, {"observe_only": observing}, {}, None, policy_for({}), "")
+def file(state: str, *acts: Act, plan: Plan = Plan(), **changes: Any) -> CaseFile:
+    around = {name: changes.pop(name) for name in ("asset_class", "observe_only") if name in changes}
+    return case_file(case(state, plan, **changes), *acts, **around)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +49,13 @@ def test_what_was_refused_is_done_anew() -> None:
 def test_what_was_put_off_is_waited_for() -> None:
     found = next_step(file("planning", act("entitlement"), act("reservation", "unknown", due_at=LATER)), NOW)
     assert (found.step, found.until) == (Step.WAIT, LATER)
-    found = next_step(file("planning", act("entitlement"), plan={"not_before": LATER.isoformat()}), NOW)
+    found = next_step(file("planning", act("entitlement"), plan=Plan(retrying=Retrying(not_before=LATER))), NOW)
     assert (found.step, found.until) == (Step.WAIT, LATER)
 
 
-@pytest.mark.parametrize("changes", [{"escalated": True}, {"observe_only": True}, {"plan": {"manual": "anna"}}])
+@pytest.mark.parametrize(
+    "changes", [{"escalated": True}, {"observe_only": True}, {"plan": Plan(decisions=Decisions(manual="anna"))}]
+)
 def test_nothing_is_planned_while_a_person_has_the_word(changes: dict[str, Any]) -> None:
     assert next_step(file("planning", act("entitlement"), **changes), NOW).step is Step.WAIT
 
@@ -64,23 +63,31 @@ def test_nothing_is_planned_while_a_person_has_the_word(changes: dict[str, Any])
 def test_a_medical_device_asks_before_anything_is_reserved() -> None:
     pump = file("confirmed", act("entitlement"), asset_class="infusion_pump")
     assert next_step(pump, NOW).step is Step.APPROVAL
-    approved = file("confirmed", act("entitlement"), asset_class="infusion_pump", plan={"approved_by": "anna"})
+    approved = file(
+        "confirmed", act("entitlement"), asset_class="infusion_pump", plan=Plan(decisions=Decisions(approved_by="anna"))
+    )
     assert next_step(approved, NOW).step is Step.PART
 
 
-@pytest.mark.parametrize(("state", "plan"), [("planning", {"unwind": True}), ("cancelled", {}), ("false_alarm", {})])
-def test_a_plan_given_up_is_undone_last_first(state: str, plan: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("state", "undoing"),
+    [("planning", Undoing.EVERYTHING), ("cancelled", Undoing.NOTHING), ("false_alarm", Undoing.NOTHING)],
+)
+def test_a_plan_given_up_is_undone_last_first(state: str, undoing: Undoing) -> None:
+    plan = Plan(undoing=undoing)
     acts = [act(kind) for kind in HELD]
     for kind in ("dispatch", "work_order", "window", "reservation"):
         found = next_step(file(state, *acts, plan=plan, escalated=True), NOW)
-        assert found.step is Step.RELEASE and found.act is not None and found.act["kind"] == kind
-        found.act["state"] = "released"
-    assert next_step(file(state, *acts, plan=plan), NOW).step is (Step.UNWOUND if plan else Step.WAIT)
+        assert found.step is Step.RELEASE and found.act is not None and found.act.kind == kind
+        found.act.state = ActState.RELEASED
+    assert next_step(file(state, *acts, plan=plan), NOW).step is (
+        Step.UNWOUND if undoing is Undoing.EVERYTHING else Step.WAIT
+    )
 
 
 def test_what_was_held_is_used_up_after_the_work() -> None:
     found = next_step(file("verifying", act("entitlement", "consumed"), act("reservation")), NOW)
-    assert found.step is Step.CONSUME and found.act is not None and found.act["kind"] == "reservation"
+    assert found.step is Step.CONSUME and found.act is not None and found.act.kind == "reservation"
     assert next_step(file("closed", act("reservation", "consumed")), NOW).step is Step.WAIT
 
 
@@ -95,19 +102,34 @@ def test_messages_go_out_whatever_else_waits_but_not_to_customers_who_only_obser
 
 
 def test_replanning_books_the_new_before_it_releases_the_old() -> None:
-    old, new = "2026-01-06T02:00:00+00:00", "2026-01-05T12:00:00+00:00"
-    window, dispatch = act("window"), act("dispatch", request={"start": old})
+    old, new = NOW + timedelta(hours=18), NOW + timedelta(hours=4)
+    window, dispatch = act("window"), dispatched(old)
     base = [act("entitlement"), act("reservation"), act("work_order"), window, dispatch]
 
-    def step(*acts: dict[str, Any], **plan: Any) -> tuple[Step, Any]:
+    def step(*acts: Act, plan: Plan = Plan()) -> tuple[Step, Any]:
         found = next_step(file("committed", *base, *acts, replanning=True, plan=plan), NOW)
         return found.step, found.act
 
-    moved, redispatched = act("window"), act("dispatch", request={"start": new})
+    moving = Plan(replanning=Replanning(next_window=replace(WINDOW, start=new), next_engineer=JONAS))
+    moved, redispatched = act("window"), dispatched(new)
     assert step()[0] is Step.WINDOW
-    assert step(moved, next_window={"start": new})[0] is Step.DISPATCH
-    assert step(moved, redispatched, next_window={"start": new}) == (Step.RELEASE, window)
-    window["state"] = "released"
-    assert step(moved, redispatched, next_window={"start": new}) == (Step.RELEASE, dispatch)
-    dispatch["state"] = "released"
-    assert step(moved, redispatched, next_window={"start": new})[0] is Step.AMEND
+    assert step(moved, plan=moving)[0] is Step.DISPATCH
+    assert step(moved, redispatched, plan=moving) == (Step.RELEASE, window)
+    window.state = ActState.RELEASED
+    assert step(moved, redispatched, plan=moving) == (Step.RELEASE, dispatch)
+    dispatch.state = ActState.RELEASED
+    assert step(moved, redispatched, plan=moving)[0] is Step.AMEND
+
+
+def test_one_window_is_dropped_before_anything_else_is_planned() -> None:
+    dropping = Plan(undoing=Undoing.WINDOW)
+    acts = [act("entitlement"), act("reservation"), act("window")]
+    found = next_step(file("planning", *acts, plan=dropping, escalated=True), NOW)
+    assert found.step is Step.RELEASE and found.act is acts[-1]
+    acts[-1].state = ActState.RELEASED
+    assert next_step(file("planning", *acts, plan=dropping), NOW).step is Step.UNWOUND
+    assert next_step(file("planning", *acts), NOW).step is Step.WINDOW
+
+
+def dispatched(start: datetime) -> Act:
+    return act("dispatch", request=table_of(DispatchRequest(JONAS, start, start + timedelta(hours=2))))

@@ -12,6 +12,7 @@ from fleet_core.telemetry import from_us
 from fleet_server.resolution.messages import span_text
 from fleet_server.resolution.playbooks import playbook
 from fleet_server.resolution.questions import OPTIONS, REASONS, options_for
+from fleet_server.resolution.rows import DeviceState
 from fleet_server.resolution.verification import Verification, healthy_band, verify
 
 FINDING = finding_at(SimulatedClock())
@@ -27,13 +28,13 @@ DONE = from_us(FINDING.detected_us) + timedelta(hours=4)
         (50, 0.0, None, Verification.UNSOUND),
         (2, BASELINE_G, None, Verification.NO_VITALS),
         (0, None, None, Verification.NO_VITALS),
-        (50, BASELINE_G, {"state": "critical", "since": DONE + timedelta(hours=1)}, Verification.UNSOUND),
-        (50, BASELINE_G, {"state": "critical", "since": DONE - timedelta(hours=1)}, Verification.SOUND),
-        (50, BASELINE_G, {"state": "learning", "since": DONE + timedelta(hours=1)}, Verification.SOUND),
+        (50, BASELINE_G, DeviceState("critical", DONE + timedelta(hours=1)), Verification.UNSOUND),
+        (50, BASELINE_G, DeviceState("critical", DONE - timedelta(hours=1)), Verification.SOUND),
+        (50, BASELINE_G, DeviceState("learning", DONE + timedelta(hours=1)), Verification.SOUND),
     ],
 )
 def test_a_repair_is_verified_by_its_vitals(
-    values: int, mean: float | None, device: dict | None, expected: Verification
+    values: int, mean: float | None, device: DeviceState | None, expected: Verification
 ) -> None:
     judged = verify(FINDING, values, mean, device, DONE)
     assert judged.verification is expected and judged.text

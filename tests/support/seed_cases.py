@@ -225,11 +225,9 @@ def _seed_case(conn: psycopg.Connection[Any], story: Story, plan: dict[str, Any]
 
 
 def _plan(story: Story) -> dict[str, Any]:
-    """The shape ``resolution/windows.py`` writes."""
+    """As the resolution writes it (``resolution/plan.py``); what the window was chosen from is ``_window_request``."""
+    load = _load(story)
     first = story.opened.replace(minute=0, second=0, microsecond=0)
-    load = {
-        n: round(380 - 270 * math.cos((first.hour + n - 1) / 24 * 2 * math.pi) + 30 * math.sin(n)) for n in range(48)
-    }
 
     def window(hour: int, rank: int) -> dict[str, Any]:
         start = first + hour * HOUR
@@ -251,14 +249,31 @@ def _plan(story: Story) -> dict[str, Any]:
             "centre_id": "fc-hanover",
             "centre_name": "Hanover centre",
             "arrives_at": (story.opened + 15 * HOUR).isoformat(),
+            "on_hand": 3,
+            "price_eur": 84.5,
+            "distance_km": 132.4,
+            "lead_time_h": 11.0,
             "reservation": "R-88",
         },
-        "window": chosen | {"before_deadline": True, "day_orders": 9120.0},
+        "window": chosen | {"before_deadline": True, "day_orders": 9120.0, "choice": "quietest"},
         "engineer": {"id": "p-eng-1", "name": "Jonas Weber"},
         "alternatives": [window(hour, rank) for rank, hour in enumerate(ranked[1:6], start=2)],
         "excluded": {"before_part_or_notice": 15, "after_deadline": 9, "equipment_taken": 3},
-        "load_by_hour": [[(first + n * HOUR).isoformat(), load[n]] for n in range(48)],
     }
+
+
+def _load(story: Story) -> dict[int, int]:
+    """Orders in each of the 48 hours after the case was opened."""
+    hour = story.opened.hour
+    return {n: round(380 - 270 * math.cos((hour + n - 1) / 24 * 2 * math.pi) + 30 * math.sin(n)) for n in range(48)}
+
+
+def _window_request(story: Story, plan: dict[str, Any]) -> dict[str, Any]:
+    first = story.opened.replace(minute=0, second=0, microsecond=0)
+    window = {name: value for name, value in plan["window"].items() if name != "booking"}
+    shown = {name: plan[name] for name in ("engineer", "alternatives", "excluded")}
+    loads = {(first + n * HOUR).isoformat(): load for n, load in _load(story).items()}
+    return {"start": window["start"], "end": window["end"], "window": window, **shown, "load_by_hour": loads}
 
 
 def _seed_timeline(conn: psycopg.Connection[Any], story: Story) -> None:
@@ -307,7 +322,7 @@ def _seed_acts(conn: psycopg.Connection[Any], story: Story, plan: dict[str, Any]
     if plan:
         acts += [
             ("reservation", "held", plan["part"], "R-88"),
-            ("window", "held", {"window": plan["window"]}, "B-5512"),
+            ("window", "held", _window_request(story, plan), "B-5512"),
             ("work_order", "held", {}, f"WO-{story.number:06d}"),
             ("dispatch", "held", {}, "D-17"),
             ("message", "consumed", announcement, f"<{story.number}@forestall>"),

@@ -1,7 +1,7 @@
 -- Cases, acts, escalations and timers.
 
 -- name: finding_to_judge
-SELECT finding.*, finding.body::text AS body_text, asset.site_id
+SELECT finding_id, revision, finding.tenant_id, asset.site_id, asset_id, slot, trace_id, finding.body::text AS body_text
   FROM finding JOIN asset USING (asset_id)
  WHERE finding_id = %(finding_id)s AND revision = %(revision)s
 
@@ -12,7 +12,9 @@ SELECT body::text AS body_text, recorded_at FROM finding WHERE finding_id = %(fi
 SELECT pg_advisory_xact_lock(hashtextextended('component:' || %(asset_id)s || ':' || %(slot)s, 0))
 
 -- name: open_case_of
-SELECT * FROM repair_case
+SELECT case_id, tenant_id, site_id, asset_id, slot, number, state, failure_mode, owner_id, impact, urgency, finding_id,
+       prognosis_id, deadline_at, component_serial, part_no, opened_at, closed_at, escalated, replanning, waits_for,
+       plan, outcome, trace_id, next_at, version FROM repair_case
  WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND state NOT IN ('closed', 'cancelled', 'false_alarm')
  FOR UPDATE
 
@@ -49,7 +51,7 @@ SELECT 1 AS found
  LIMIT 1
 
 -- name: last_ended_case_of
-SELECT case_id, state, finding_id,
+SELECT state,
        EXISTS (SELECT FROM prognosis WHERE prognosis.case_id = repair_case.case_id
                                        AND prognosis.inputs ->> 'device_state' = 'critical') AS was_critical
   FROM repair_case
@@ -61,17 +63,38 @@ INSERT INTO repair_case (case_id, tenant_id, site_id, asset_id, slot, state, fai
                          finding_id, component_serial, part_no, opened_at, waits_for, trace_id)
 VALUES (%(case_id)s, %(tenant_id)s, %(site_id)s, %(asset_id)s, %(slot)s, 'open', %(failure_mode)s, %(owner_id)s,
         %(impact)s, %(urgency)s, %(finding_id)s, %(component_serial)s, %(part_no)s, %(opened_at)s, '', %(trace_id)s)
-RETURNING *
+RETURNING case_id, tenant_id, site_id, asset_id, slot, number, state, failure_mode, owner_id, impact, urgency, finding_id,
+          prognosis_id, deadline_at, component_serial, part_no, opened_at, closed_at, escalated, replanning, waits_for,
+          plan, outcome, trace_id, next_at, version
 
 -- name: case_by_id
-SELECT * FROM repair_case WHERE case_id = %(case_id)s
+SELECT case_id, tenant_id, site_id, asset_id, slot, number, state, failure_mode, owner_id, impact, urgency, finding_id,
+       prognosis_id, deadline_at, component_serial, part_no, opened_at, closed_at, escalated, replanning, waits_for,
+       plan, outcome, trace_id, next_at, version FROM repair_case WHERE case_id = %(case_id)s
 
 -- name: lock_case
-SELECT * FROM repair_case WHERE case_id = %(case_id)s FOR UPDATE
+SELECT case_id, tenant_id, site_id, asset_id, slot, number, state, failure_mode, owner_id, impact, urgency, finding_id,
+       prognosis_id, deadline_at, component_serial, part_no, opened_at, closed_at, escalated, replanning, waits_for,
+       plan, outcome, trace_id, next_at, version FROM repair_case WHERE case_id = %(case_id)s FOR UPDATE
+
+-- name: change_case
+-- Only what was read last is changed: whoever changes a case holds its row.
+UPDATE repair_case
+   SET state = %(state)s, failure_mode = %(failure_mode)s, urgency = %(urgency)s, finding_id = %(finding_id)s,
+       prognosis_id = %(prognosis_id)s, deadline_at = %(deadline_at)s, part_no = %(part_no)s, closed_at = %(closed_at)s,
+       escalated = %(escalated)s, replanning = %(replanning)s, waits_for = %(waits_for)s, plan = %(plan)s,
+       outcome = %(outcome)s, next_at = %(next_at)s, version = version + 1
+ WHERE case_id = %(case_id)s AND version = %(version)s
+RETURNING case_id, tenant_id, site_id, asset_id, slot, number, state, failure_mode, owner_id, impact, urgency, finding_id,
+          prognosis_id, deadline_at, component_serial, part_no, opened_at, closed_at, escalated, replanning, waits_for,
+          plan, outcome, trace_id, next_at, version
 
 -- name: rest_case
 UPDATE repair_case SET next_at = %(next_at)s, waits_for = %(waits_for)s
  WHERE case_id = %(case_id)s AND version = %(version)s
+
+-- name: postpone_case
+UPDATE repair_case SET next_at = %(next_at)s, waits_for = %(waits_for)s WHERE case_id = %(case_id)s
 
 -- name: try_lock_case
 SELECT pg_try_advisory_lock(hashtextextended('case:' || %(case_id)s, 0)) AS locked
@@ -79,26 +102,39 @@ SELECT pg_try_advisory_lock(hashtextextended('case:' || %(case_id)s, 0)) AS lock
 -- name: unlock_case
 SELECT pg_advisory_unlock(hashtextextended('case:' || %(case_id)s, 0))
 
--- name: surroundings
-SELECT to_jsonb(asset) AS asset, to_jsonb(site) AS site, to_jsonb(tenant) AS tenant,
-       (SELECT to_jsonb(component) FROM component
-         WHERE component.asset_id = asset.asset_id AND component.slot = %(slot)s AND component.valid_to IS NULL)
-       AS component
-  FROM asset JOIN site USING (site_id) JOIN tenant ON tenant.tenant_id = asset.tenant_id
+-- name: asset_of
+SELECT asset_id, name, asset_class, model, serial, equipment_ref, criticality FROM asset WHERE asset_id = %(asset_id)s
+
+-- name: site_of
+SELECT site.site_id, site.name, site.region, site.jurisdiction, site.time_zone, site.latitude, site.longitude,
+       site.wms_kind, site.wms_config
+  FROM asset JOIN site USING (site_id)
  WHERE asset.asset_id = %(asset_id)s
+
+-- name: tenant_of
+SELECT tenant.tenant_id, tenant.observe_only, tenant.policy
+  FROM asset JOIN tenant USING (tenant_id)
+ WHERE asset.asset_id = %(asset_id)s
+
+-- name: component_of
+SELECT slot, component_type, serial, part_no FROM component
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND valid_to IS NULL
 
 -- name: region_of_site
 SELECT region FROM site WHERE site_id = %(site_id)s
 
 -- name: asset_row
-SELECT asset.*, tenant.jurisdiction, component.component_type, component.serial AS component_serial, component.part_no
-  FROM asset JOIN tenant USING (tenant_id)
+SELECT asset.asset_id, asset.tenant_id, asset.name, asset.asset_class, asset.criticality, asset.maintenance_until,
+       asset.maintenance_note, component.component_type, component.serial AS component_serial, component.part_no
+  FROM asset
   LEFT JOIN component ON component.asset_id = asset.asset_id AND component.slot = %(slot)s
                      AND component.valid_to IS NULL
  WHERE asset.asset_id = %(asset_id)s
 
 -- name: prognosis_by_id
-SELECT * FROM prognosis WHERE prognosis_id = %(prognosis_id)s
+SELECT prognosis_id, made_at, abstained, abstain_code, reason, failure_mode, conflicting, mode_share, p_fail, survival,
+       rul_p10_h, rul_p50_h, rul_p90_h
+  FROM prognosis WHERE prognosis_id = %(prognosis_id)s
 
 -- name: case_owner
 SELECT person_id, name, email FROM person
@@ -130,6 +166,10 @@ SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM per
 SELECT person.name FROM app_user JOIN person USING (person_id) WHERE app_user.user_id = %(user_id)s
 
 -- name: acts_of
+SELECT act_id, case_id, kind, purpose, sequence, idempotency_key, state, request, external_ref, attempts, due_at, error
+  FROM act WHERE case_id = %(case_id)s ORDER BY intended_at, sequence
+
+-- name: acts_shown
 SELECT * FROM act WHERE case_id = %(case_id)s ORDER BY intended_at, sequence
 
 -- name: insert_act
@@ -138,7 +178,7 @@ INSERT INTO act (act_id, tenant_id, case_id, kind, purpose, sequence, idempotenc
 VALUES (%(act_id)s, %(tenant_id)s, %(case_id)s, %(kind)s, %(purpose)s, %(sequence)s, %(idempotency_key)s, 'intended',
         %(request)s, %(now)s, %(now)s)
 ON CONFLICT (idempotency_key) DO NOTHING
-RETURNING *
+RETURNING act_id, case_id, kind, purpose, sequence, idempotency_key, state, request, external_ref, attempts, due_at, error
 
 -- name: settle_act
 UPDATE act SET state = %(state)s, response = coalesce(%(response)s, response), external_ref = %(external_ref)s,
@@ -163,13 +203,15 @@ INSERT INTO escalation (escalation_id, tenant_id, case_id, reason, summary, to_p
 VALUES (%(escalation_id)s, %(tenant_id)s, %(case_id)s, %(reason)s, %(summary)s, %(to_person)s, %(now)s, %(due_at)s,
         %(context)s, %(options)s)
 ON CONFLICT (case_id, reason) WHERE decided_at IS NULL DO NOTHING
-RETURNING escalation_id
+RETURNING escalation_id, case_id
 
 -- name: case_of_escalation
-SELECT case_id FROM escalation WHERE escalation_id = %(escalation_id)s
+SELECT escalation_id, case_id FROM escalation WHERE escalation_id = %(escalation_id)s
 
 -- name: lock_escalation
-SELECT * FROM escalation WHERE escalation_id = %(escalation_id)s FOR UPDATE
+SELECT escalation_id, tenant_id, case_id, reason, summary, to_person, options, decided_at, decided_by, decision,
+       reminded_at
+  FROM escalation WHERE escalation_id = %(escalation_id)s FOR UPDATE
 
 -- name: decide_escalation
 UPDATE escalation SET decided_at = %(now)s, decided_by = %(actor)s, decision = %(decision)s, note = %(note)s
@@ -208,13 +250,13 @@ SELECT timer_id, case_id FROM timer WHERE done_at IS NULL AND due_at <= %(now)s 
 -- name: end_timer
 UPDATE timer SET done_at = %(now)s
  WHERE timer_id = %(timer_id)s AND done_at IS NULL AND due_at <= %(now)s
-RETURNING *
+RETURNING case_id, kind
 
 -- name: case_of_work_order
 SELECT case_id FROM work_order WHERE work_order_id = %(work_order_id)s
 
 -- name: lock_work_order
-SELECT * FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE
+SELECT work_order_id, case_id, number, state FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE
 
 -- name: start_order
 UPDATE work_order SET state = 'started' WHERE work_order_id = %(work_order_id)s
@@ -226,7 +268,7 @@ UPDATE work_order SET state = 'completed', report = %(report)s, completed_at = %
 -- name: end_component
 UPDATE component SET valid_to = %(now)s
  WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND valid_to IS NULL AND serial <> %(serial)s
-RETURNING *
+RETURNING tenant_id, component_type, serial, part_no, reported_serial
 
 -- name: install_component
 INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from, reported_serial)

@@ -1,0 +1,121 @@
+"""A repair case as a row, and the one way in which its states change. Pure.
+
+A case is in one state of each of four machines at once (``states.py``): where the repair stands (``state``), whether
+its window is to be moved (``move``), what of the booking is being released (``plan.undoing``) and who has the word
+(``control``). ``after`` applies an event of any of them; an event that the tables do not list raises.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from fleet_server.resolution.names import case_label
+from fleet_server.resolution.plan import Plan, read_plan
+from fleet_server.resolution.states import (
+    CaseEvent,
+    CaseState,
+    Control,
+    ControlEvent,
+    Move,
+    MoveEvent,
+    UndoingEvent,
+    next_case_state,
+    next_control,
+    next_move,
+    next_undoing,
+)
+
+Event = CaseEvent | MoveEvent | UndoingEvent | ControlEvent
+
+
+@dataclass(slots=True)
+class Case:
+    """A row of ``repair_case``, its plan read. Times are domain time; changed by ``after`` and ``dataclasses.replace``.
+
+    ``outcome`` is what the engineer found, as JSON. ``escalated``: a question to a person is open. ``replanning``: a
+    window before the new deadline is looked for or being moved to.
+    """
+
+    case_id: uuid.UUID
+    tenant_id: str
+    site_id: str
+    asset_id: str
+    slot: str
+    number: int
+    state: CaseState
+    failure_mode: str
+    owner_id: str
+    impact: str
+    urgency: str
+    finding_id: uuid.UUID
+    prognosis_id: uuid.UUID | None
+    deadline_at: datetime | None
+    component_serial: str
+    part_no: str
+    opened_at: datetime
+    closed_at: datetime | None
+    escalated: bool
+    replanning: bool
+    waits_for: str
+    plan: Plan
+    outcome: Mapping[str, object] | None
+    trace_id: str
+    next_at: datetime | None
+    version: int
+
+    def __post_init__(self) -> None:
+        """The database gives text and JSON; they become the state and the plan. Raises BadInput."""
+        self.state = CaseState(self.state)
+        self.plan = read_plan(self.plan)
+
+    @property
+    def name(self) -> str:
+        """How people call the case."""
+        return case_label(self.number)
+
+    @property
+    def move(self) -> Move:
+        """Whether the booked window is to be moved before a nearer deadline."""
+        if self.plan.decisions.keep_plan:
+            return Move.PINNED
+        if not self.replanning:
+            return Move.STAYS
+        return Move.LOOKING if self.plan.replanning.next_window is None else Move.MOVING
+
+    @property
+    def control(self) -> Control:
+        """Who has the word. A case that is handled by hand stays so, whatever else is asked about it."""
+        if self.plan.decisions.manual:
+            return Control.BY_HAND
+        return Control.ASKED if self.escalated else Control.AUTOMATIC
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When the engineer reported the work as done; None while he has not."""
+        told = (self.outcome or {}).get("completed_at")
+        return datetime.fromisoformat(told) if isinstance(told, str) else None
+
+    def after(self, *events: Event) -> Case:
+        """The case after these events, one after the other. Raises ForbiddenTransition.
+
+        Only the states change. What belongs to an event (the window that was found, the name of who decided) the
+        caller sets with ``replace``: a move is MOVING once ``next_window`` stands, PINNED once ``keep_plan`` does,
+        and control is BY_HAND once ``manual`` does.
+        """
+        case = self
+        for event in events:
+            if isinstance(event, CaseEvent):
+                case = replace(case, state=next_case_state(case.state, event))
+            elif isinstance(event, UndoingEvent):
+                case = replace(case, plan=replace(case.plan, undoing=next_undoing(case.plan.undoing, event)))
+            elif isinstance(event, MoveEvent):
+                moved = next_move(case.move, event)
+                case = replace(case, replanning=moved in (Move.LOOKING, Move.MOVING))
+            else:
+                next_control(case.control, event)
+                asked = {ControlEvent.ASK: True, ControlEvent.ANSWERED: False}.get(event, case.escalated)
+                case = replace(case, escalated=asked)
+        return case

@@ -1,0 +1,58 @@
+"""What the acts of a case ask of another system, as kept in ``act.request``. Pure; read strictly, as the plan is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from fleet_server.resolution.plan import Alternative, Instant, PlannedEngineer, Window
+from fleet_server.resolution.rows import Act
+from fleet_server.resolution.stored import read_stored
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BookingRequest:
+    """The window to book in the WMS, who would come, and what it was chosen from.
+
+    ``load_by_hour``: UTC hour (ISO 8601) to the orders expected in it; ``load_by_shift``: ``2026-03-29 night`` to
+    those of that shift. The pages show both.
+    """
+
+    start: Instant
+    end: Instant
+    window: Window
+    engineer: PlannedEngineer
+    alternatives: tuple[Alternative, ...] = ()
+    excluded: dict[str, int] = field(default_factory=dict)
+    load_by_hour: dict[str, float] = field(default_factory=dict)
+    load_by_shift: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchRequest:
+    """Who is to come, and for which span."""
+
+    engineer: PlannedEngineer
+    start: Instant
+    end: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRequest:
+    """Which channel brings the message to whom; ``message`` is a ``notifiers.api.Message`` as JSON."""
+
+    channel: str
+    to: str
+    message: dict[str, object]
+
+
+def ordered_window(work_order: Act) -> Window:
+    """The window a work order was written for. Raises BadInput when its request names none."""
+    return read_stored(work_order.request.get("window"), Window, "request_of_work_order")
+
+
+def read_request(act: Act, into: type[T]) -> T:
+    """The request of an act. Raises BadInput when it is not one of that kind."""
+    return read_stored(act.request, into, f"request_of_{act.kind}")

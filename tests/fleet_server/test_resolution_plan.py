@@ -1,0 +1,210 @@
+"""A case's plan: every row that was written is read, nothing is lost on the way, nothing odd is taken for a plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.case_files import BOOKED, JONAS, NOW, PART, WINDOW
+
+from fleet_core.errors import BadInput
+from fleet_server.connectors.parts.api import Offer
+from fleet_server.resolution.plan import (
+    MAX_REFUSED,
+    Alternative,
+    Booking,
+    Cover,
+    Decisions,
+    Plan,
+    PlanIncomplete,
+    PlannedEngineer,
+    PlannedOrder,
+    Replanning,
+    Retrying,
+    Window,
+    needed,
+    read_plan,
+    write_plan,
+)
+from fleet_server.resolution.requests import BookingRequest, DispatchRequest, MessageRequest
+from fleet_server.resolution.states import Undoing
+from fleet_server.resolution.stored import read_stored, to_stored
+
+SAMPLES = json.loads((Path(__file__).parent / "data" / "stored_plans.json").read_text(encoding="utf-8"))
+"""Plans and requests as an earlier version of the worker stored them, one of each set of keys."""
+REQUESTS: dict[str, type] = {
+    "reservation": Offer, "window": BookingRequest, "dispatch": DispatchRequest, "message": MessageRequest,
+}  # fmt: skip
+EMPTY: tuple[object, ...] = (None, "", [], {}, False)
+
+instants = st.integers(0, 10**15).map(lambda us: NOW + timedelta(microseconds=us))
+words = st.text(max_size=12)
+engineers = st.builds(PlannedEngineer, words, words)
+counts = st.dictionaries(words, st.integers(0, 9), max_size=3)
+loads, ranks = st.floats(0, 1e6), st.integers(0, 99)
+windows = st.builds(
+    Window, instants, instants, loads, ranks, words, words, loads, ranks, st.booleans(),
+    st.sampled_from(["quietest", "quietest_soon", "first"]), words,
+)  # fmt: skip
+covers = st.builds(
+    Cover, words, words, st.none() | instants, st.dictionaries(words, st.none() | words | ranks, max_size=2), words
+)
+plans = st.builds(
+    Plan,
+    st.builds(
+        Booking, st.none() | covers, st.none() | st.just(PART), st.none() | windows, st.none() | engineers,
+        st.none() | st.builds(PlannedOrder, words, words),
+        st.lists(st.builds(Alternative, instants, instants, loads, ranks, words), max_size=3).map(tuple),
+        counts, st.none() | windows, st.none() | instants,
+    ),
+    st.builds(
+        Replanning, st.none() | windows, st.none() | engineers, st.lists(instants, max_size=3).map(tuple),
+        st.lists(st.tuples(instants, words), max_size=3).map(tuple),
+    ),
+    st.builds(Retrying, counts, st.none() | instants),
+    st.builds(Decisions, *[words] * 9),
+    st.sampled_from(Undoing),
+    st.booleans(),
+    words,
+)  # fmt: skip
+
+
+@given(plans)
+def test_what_is_written_is_read_again(plan: Plan) -> None:
+    assert read_plan(json.loads(json.dumps(write_plan(plan)))) == plan
+
+
+@pytest.mark.parametrize("stored", SAMPLES["plans"], ids=lambda stored: "-".join(sorted(stored))[:60] or "empty")
+def test_a_stored_plan_is_read_and_written_as_it_was(stored: dict[str, Any]) -> None:
+    assert _filled(write_plan(read_plan(stored))) == _filled(stored)
+
+
+@pytest.mark.parametrize("sample", SAMPLES["requests"], ids=lambda sample: sample["kind"])
+def test_a_stored_request_is_read_and_written_as_it_was(sample: dict[str, Any]) -> None:
+    found = read_stored(sample["request"], REQUESTS[sample["kind"]], "request")
+    assert _filled(to_stored(found)) == _filled(sample["request"])
+
+
+def test_the_samples_hold_every_key_that_is_ever_stored() -> None:
+    known = {name for stored in SAMPLES["plans"] for name in stored}
+    assert known == {
+        "entitlement", "part", "window", "engineer", "work_order", "alternatives", "excluded", "announced",
+        "planned_for", "next_window", "next_engineer", "refused_windows", "refused_pairs", "tries", "not_before",
+        "acted_on_by", "watching", "approved_by", "cost_approved_by", "without_cover", "accept_late", "keep_plan",
+        "manual", "closed_by", "unwind", "drop_window", "verify_extended", "ended_because",
+    }  # fmt: skip
+    assert known == set(write_plan(FULL)) | {"drop_window"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "where"),
+    [
+        (None, "an object is expected"),
+        ([], "an object is expected"),
+        ({"windov": {}}, "windov"),
+        ({"window": {}}, "start"),
+        ({"window": None, "manual": 1}, "manual"),
+        ({"unwind": "yes"}, "unwind"),
+        ({"engineer": {"id": "jonas", "name": "Jonas", "age": 40}}, "engineer.age"),
+        ({"alternatives": [{"start": "2026-01-05"}]}, "alternatives"),
+        ({"refused_windows": ["2026-01-05T08:00:00"]}, "timezone"),
+        ({"refused_pairs": [["2026-01-05T08:00:00+00:00"]]}, "refused_pairs"),
+        ({"tries": {"load": 1.5}}, "tries"),
+        ({"planned_for": 3}, "planned_for"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(stored: object, where: str) -> None:
+    with pytest.raises(BadInput, match=where):
+        read_plan(stored)
+
+
+def test_a_plan_whose_window_was_being_dropped_when_all_was_given_up_is_undone_whole() -> None:
+    assert read_plan({"unwind": True, "drop_window": True}).undoing is Undoing.EVERYTHING
+    assert read_plan({"drop_window": True}).undoing is Undoing.WINDOW
+    assert write_plan(Plan(undoing=Undoing.WINDOW)) == {"drop_window": True}
+    assert write_plan(Plan(undoing=Undoing.EVERYTHING)) == {"unwind": True}
+    assert write_plan(Plan()) == {}
+
+
+FULL = replace(
+    BOOKED,
+    booking=replace(
+        BOOKED.booking,
+        alternatives=(Alternative(NOW, NOW, 1.0, 2, "early"),),
+        excluded={"equipment_taken": 3},
+        announced=WINDOW,
+        planned_for=NOW,
+    ),
+    replanning=Replanning(WINDOW, JONAS, (NOW,), ((NOW, "jonas"),)),
+    retrying=Retrying({"load": 1}, NOW),
+    decisions=Decisions(*"abcdefghi"),
+    undoing=Undoing.EVERYTHING,
+    verify_extended=True,
+    ended_because="sold",
+)
+
+
+def test_a_new_plan_forgets_what_was_refused_and_accepted_but_not_what_is_held() -> None:
+    fresh = FULL.fresh()
+    assert fresh.booking == replace(FULL.booking, planned_for=None)
+    assert fresh.replanning == replace(FULL.replanning, refused_windows=(), refused_pairs=())
+    assert (fresh.retrying, fresh.verify_extended) == (Retrying(), False)
+    gone = {"approved_by", "cost_approved_by", "accept_late", "keep_plan"}
+    kept = {name: value for name, value in _table(FULL.decisions).items() if name not in gone}
+    assert _table(fresh.decisions) == kept
+    assert (fresh.undoing, fresh.ended_because) == (FULL.undoing, FULL.ended_because)
+
+
+def test_what_was_released_is_forgotten_and_the_announcement_is_not() -> None:
+    left = set(_table(FULL.unbooked().booking))
+    assert left == {"entitlement", "alternatives", "excluded", "announced", "planned_for"}
+    assert set(_table(FULL.unbooked().replanning)) == {"refused_windows", "refused_pairs"}
+    without = FULL.without_window()
+    assert (without.booking.window, without.booking.engineer, without.booking.part) == (None, None, PART)
+    assert without.replanning == FULL.replanning
+    stands = FULL.unmoved()
+    assert stands.booking == FULL.booking
+    assert (stands.replanning.next_window, stands.replanning.next_engineer) == (None, None)
+
+
+def test_only_the_newest_refusals_are_remembered() -> None:
+    plan = Plan()
+    starts = [NOW + timedelta(hours=n) for n in range(MAX_REFUSED + 5)]
+    for start in starts:
+        plan = plan.refusing(start).refusing_pair(start, "jonas")
+    assert plan.replanning.refused_windows == tuple(starts[-MAX_REFUSED:])
+    assert plan.replanning.refused_pairs == tuple((start, "jonas") for start in starts[-MAX_REFUSED:])
+
+
+@pytest.mark.parametrize("name", ["accept_late", "cost_approved_by", "approved_by", "without_cover", "acted_on_by"])
+def test_who_made_a_plan_possible_is_known(name: str) -> None:
+    assert Decisions(**{name: "user:nina"}).made_it_possible == "user:nina"
+
+
+def test_other_decisions_leave_a_plan_automatic() -> None:
+    assert Decisions(watching="a", keep_plan="a", manual="a", closed_by="a").made_it_possible == ""
+
+
+def test_a_missing_part_of_a_plan_is_named() -> None:
+    with pytest.raises(PlanIncomplete, match="no window"):
+        needed(None, "window")
+    assert needed(WINDOW, "window") is WINDOW
+
+
+def _table(value: object) -> dict[str, Any]:
+    stored = to_stored(value)
+    assert isinstance(stored, dict)
+    return stored
+
+
+def _filled(value: Any) -> Any:
+    """Without what is empty: whether an empty list is stored or left out makes no difference."""
+    if isinstance(value, dict):
+        return {name: _filled(item) for name, item in value.items() if item not in EMPTY}
+    return [_filled(item) for item in value] if isinstance(value, list) else value
