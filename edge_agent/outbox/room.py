@@ -14,9 +14,13 @@ from fleet_core.batches import EMPTY_SCHEMA, GapRecord, decode_batch
 from fleet_core.telemetry import BatchClass
 
 ROW_OVERHEAD_BYTES = 256
+"""What a row costs besides its body: keys, digest, times, index entries, rounded up."""
 GAP_ROOM_BYTES = 256 * 1024
+"""Kept free of everything but gap batches, so that a full outbox can still declare what it evicts."""
 MAX_GAP_ROWS = 1024
+"""Rows of undeclared losses; beyond it the two with the lowest numbers become one."""
 HELD, STORED = 0, 1
+"""A batch's status: to be delivered, or stored by the server and kept for a while."""
 WORTH = {BatchClass.WAVEFORM: 0, BatchClass.ROUTINE: 1, BatchClass.FINDING: 2, BatchClass.GAP: 3}
 CLASSES = {worth: kind for kind, worth in WORTH.items()}
 
@@ -42,6 +46,7 @@ class Room:
             return True
         queues = [("status = 1", ())] + [("status = 0 AND class = ?", (w,)) for w in range(worth + 1)]
         for where, parameters in queues:
+            # sixteen at a time: a batch that does not fit evicts few more than it needs
             while self.used_bytes + size > limit:
                 chosen = f"id IN (SELECT id FROM batches WHERE {where} ORDER BY id LIMIT 16)"
                 if not self.drop(chosen, parameters, "quota"):
@@ -49,7 +54,11 @@ class Room:
         return self.used_bytes + size <= limit
 
     def drop(self, where: str, parameters: Sequence[object], reason: str) -> int:
-        """Delete batches; with a reason, the held ones among them become gaps."""
+        """Delete the batches that ``where`` (SQL, with its parameters) chooses; returns how many.
+
+        With a ``reason`` the held ones among them become gaps of that reason; with "" they leave without a trace,
+        because the server has them, or keeps them in quarantine.
+        """
         rows = self._db.execute(
             "SELECT id, outbox_id, number, class, status, start_us, end_us, size, device_id,"
             f" CASE class WHEN 3 THEN body END FROM batches WHERE {where} ORDER BY id",
@@ -68,10 +77,13 @@ class Room:
 
     def add_gap(self, gap: GapRecord) -> None:
         """A loss to be declared; continues the row before it where it can."""
-        row = (gap.first_batch, gap.last_batch, WORTH[gap.batch_class], gap.reason, gap.start_us, gap.end_us)
+        worth = WORTH[gap.batch_class]
+        # A numbered loss continues the row that ends just before it, one without numbers (0) a row without numbers; the
+        # first number of all continues none: -1 stands in no row.
+        ends_at = (gap.first_batch - 1 or -1) if gap.first_batch else 0
         before = self._db.execute(
             "SELECT id FROM gaps WHERE class = ? AND reason = ? AND last = ? ORDER BY id DESC LIMIT 1",
-            (row[2], gap.reason, gap.first_batch - 1 or -1 if gap.first_batch else 0),
+            (worth, gap.reason, ends_at),
         ).fetchone()
         if before:
             self._db.execute(
@@ -79,7 +91,10 @@ class Room:
                 (gap.last_batch, gap.start_us, gap.end_us, before[0]),
             )
             return
-        self._db.execute("INSERT INTO gaps (first, last, class, reason, start_us, end_us) VALUES (?,?,?,?,?,?)", row)
+        self._db.execute(
+            "INSERT INTO gaps (first, last, class, reason, start_us, end_us) VALUES (?, ?, ?, ?, ?, ?)",
+            (gap.first_batch, gap.last_batch, worth, gap.reason, gap.start_us, gap.end_us),
+        )
         (count,) = self._db.execute("SELECT COUNT(*) FROM gaps").fetchone()
         if count > MAX_GAP_ROWS:
             self._merge_oldest_gaps()

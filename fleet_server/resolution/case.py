@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from fleet_server.resolution.names import case_label
+from fleet_server.labels import case_label
 from fleet_server.resolution.plan import Plan, read_plan
 from fleet_server.resolution.states import (
     CaseEvent,

@@ -14,7 +14,7 @@ from uuid import UUID
 import typer
 
 from fleet_core.errors import ForestallError
-from fleet_server.resolution.names import case_label
+from fleet_server.labels import case_label
 from fleet_server.settings import load_settings
 from fleet_server.store.fetch import fetch_all
 from fleet_server.store.pool import open_pool

@@ -17,12 +17,12 @@ from fleet_core.assets import FAILURE_MODES
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_server.audit.log import record
+from fleet_server.labels import work_order_label
 from fleet_server.prognosis.live_calibration import score_case
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.jobs import defer_advance
 from fleet_server.resolution.maintenance import judge_again
 from fleet_server.resolution.metrics import CASES
-from fleet_server.resolution.names import work_order_label
 from fleet_server.resolution.plan import Cover, Decisions, Retrying
 from fleet_server.resolution.records import (
     NotFound,

@@ -16,10 +16,10 @@ from fleet_core.assets import COMPONENT_TYPES, failure_mode
 from fleet_core.errors import BadInput, Permanent
 from fleet_core.telemetry import DetectionState, Finding, from_us
 from fleet_server.audit.log import record
+from fleet_server.labels import case_label
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import CASES, FINDINGS
-from fleet_server.resolution.names import case_label
 from fleet_server.resolution.plan import needed
 from fleet_server.resolution.policy import (
     Judgement,

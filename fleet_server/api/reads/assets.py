@@ -25,7 +25,7 @@ from fleet_server.api.models.base import Record
 from fleet_server.api.reads.fleet import LEVELS
 from fleet_server.api.reads.plan import read_plan
 from fleet_server.api.reads.prognoses import prognosis
-from fleet_server.resolution.names import case_label
+from fleet_server.labels import case_label
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 

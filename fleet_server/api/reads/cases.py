@@ -23,7 +23,7 @@ from fleet_server.api.models.cases import (
 from fleet_server.api.reads.assets import finding
 from fleet_server.api.reads.plan import read_plan
 from fleet_server.api.reads.prognoses import prognosis
-from fleet_server.resolution.names import case_label, work_order_label
+from fleet_server.labels import case_label, work_order_label
 from fleet_server.resolution.questions import reason_label
 from fleet_server.sovereignty.users import User
 from fleet_server.store.pool import Connection

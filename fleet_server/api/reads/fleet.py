@@ -17,7 +17,7 @@ from fleet_server.api.models.fleet import (
     Tenant,
     Tenants,
 )
-from fleet_server.resolution.names import case_label
+from fleet_server.labels import case_label
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 

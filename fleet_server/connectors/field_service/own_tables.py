@@ -24,6 +24,7 @@ from fleet_server.connectors.field_service.api import (
     WorkOrder,
     WorkOrderDraft,
 )
+from fleet_server.labels import work_order_label
 from fleet_server.store.pool import Connection, Pool
 from fleet_server.store.sql import queries
 
@@ -145,4 +146,4 @@ def _dispatch(row: dict[str, Any]) -> Dispatch:
 
 
 def _work_order(row: dict[str, Any]) -> WorkOrder:
-    return WorkOrder(str(row["work_order_id"]), f"WO-{row['number']:06d}", row["state"])
+    return WorkOrder(str(row["work_order_id"]), work_order_label(row["number"]), row["state"])
