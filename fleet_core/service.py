@@ -13,6 +13,7 @@ anew (``fleet_server/supervisor.py`` on the server, the system's service manager
     Outage             an error that is expected for a while: logged once, its end once, counted in between
     Backoff            how long to pause before the next try
     end_tasks          cancel tasks until they have ended
+    finish             let one step come to its end although its task is cancelled
 
 Seconds are real seconds: these are latencies and retries, not domain time. Tests hand in ``sleep`` and ``now_s``.
 A process that serves no event loop (the supervisor, a command) has a loop of its own and uses ``Outage`` and
@@ -28,7 +29,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ Parts = Mapping[str, Coroutine[Any, Any, object]]
 """The name of each part, for the log, and what runs."""
 Errors = tuple[type[Exception], ...]
 Sleep = Callable[[float], Awaitable[object]]
+T = TypeVar("T")
 
 
 class Ended(RuntimeError):
@@ -278,6 +280,22 @@ async def end_tasks(
         if pending and time.monotonic() > until_s:
             _end_hard([task.get_name() for task in pending])
             return
+
+
+async def finish(step: Coroutine[Any, Any, T]) -> T:
+    """Let a short step come to its end although its task is cancelled meanwhile; the cancellation goes on after it.
+
+    For a step that is better not left half done. It must be safe all the same to be cut short: by a second
+    cancellation (``end_tasks``), and by the death of the process.
+    """
+    task = asyncio.create_task(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+    finally:
+        task.cancel()
 
 
 def in_one_line(error: BaseException) -> str:

@@ -12,6 +12,8 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import start_http_server
 
+from fleet_core.service import Outage
+
 log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
@@ -30,16 +32,19 @@ async def serve_metrics(host: str, port: int) -> None:
 
 
 async def _listen(host: str, port: int) -> WSGIServer:
-    told = False
+    taken = Outage(
+        log,
+        f"no metrics on {host}:{port}, trying again",
+        f"metrics are served on {host}:{port}",
+        errors=(OSError,),
+        over_level=logging.INFO,
+    )
     while True:
         try:
             server, _ = start_http_server(port, addr=host)
-        except OSError as error:
-            if not told:
-                log.error("no metrics on %s:%d, trying again: %s", host, port, error.strerror or error)
-            told = True
+        except taken.errors as error:
+            taken.failed(error)
             await asyncio.sleep(RETRY_S)
         else:
-            if told:
-                log.info("metrics are served on %s:%d", host, port)
+            taken.succeeded()
             return server

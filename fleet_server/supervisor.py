@@ -12,6 +12,8 @@ Invariants
   for SIGINT (Linux), and children watch for it themselves (``app.py``). All forking is done by the main thread,
   because the kernel's arrangement follows the forking thread.
 * Children learn the database's address from their environment (``FORESTALL_DSN``), never from their arguments.
+* Its loop is a blocking one of its own, and so are its signal handlers: an event loop would fork from other threads.
+  It takes ``Outage`` and ``Backoff`` from ``fleet_core/service.py``.
 * The status file (JSON, replaced atomically) names every process: ``{"pid", "state", "postgres", "children": {NAME:
   {"pid", "starts"}}}``.
 """
@@ -33,7 +35,7 @@ from typing import IO
 
 from fleet_core.clock import CLOCK_VARIABLE, Clock
 from fleet_core.errors import BadConfig, Retryable
-from fleet_core.service import EXIT_FAILED
+from fleet_core.service import EXIT_FAILED, Backoff, Outage
 from fleet_server.app import EXIT_BAD_CONFIG, SUPERVISOR_VARIABLE
 from fleet_server.settings import Settings
 from fleet_server.store.embedded import EmbeddedPostgres
@@ -65,7 +67,9 @@ class _Child:
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     started_s: float = 0.0
-    pause_s: float = BACKOFF_FIRST_S
+    backoff: Backoff = field(
+        default_factory=lambda: Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, settled_after_s=STEADY_AFTER_S)
+    )
     due_s: float = field(default_factory=time.monotonic)
 
 
@@ -125,17 +129,16 @@ class Supervisor:
             self._environment[DSN_VARIABLE] = self._embedded.start()
             log.info("the embedded PostgreSQL listens on 127.0.0.1:%d", self._embedded.port)
         dsn = self._environment.get(DSN_VARIABLE) or require_dsn(self._settings)
-        pause_s, told = BACKOFF_FIRST_S, False
+        backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S)
+        away = Outage(log, "waiting for the database", "the database answers", errors=(Retryable,))
         while not self._stopping:
             try:
                 applied = migrate(dsn)
-            except Retryable as error:
-                if not told:
-                    told = True
-                    log.error("waiting for the database: %s", error)
-                time.sleep(pause_s)
-                pause_s = min(BACKOFF_MOST_S, pause_s * 2)
+            except away.errors as error:
+                away.failed(error)
+                time.sleep(backoff.pause_s())
             else:
+                away.succeeded()
                 log.info("the database is ready, %d migrations applied", len(applied))
                 return
 
@@ -169,11 +172,9 @@ class Supervisor:
 
     def _bury(self, child: _Child, now_s: float) -> None:
         assert child.process is not None
-        if now_s - child.started_s > STEADY_AFTER_S:
-            child.pause_s = BACKOFF_FIRST_S
-        log.error("%s ended with %s; starting it again in %.1f s", child.name, child.process.returncode, child.pause_s)
-        child.due_s = now_s + child.pause_s
-        child.pause_s = min(BACKOFF_MOST_S, child.pause_s * 2)
+        pause_s = child.backoff.pause_s(now_s - child.started_s)
+        log.error("%s ended with %s; starting it again in %.1f s", child.name, child.process.returncode, pause_s)
+        child.due_s = now_s + pause_s
         child.process = None
         self._write_status()
 

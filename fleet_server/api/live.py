@@ -3,6 +3,9 @@
 A hint says that something changed (and which case), never what: the page asks again and gets what it may see. So a
 hint that is lost, or an event id that commits late, costs a page one refresh period, nothing more. A listener that
 does not keep up loses its oldest hints. The poller runs only while somebody listens.
+
+Hints fail alone: an error nobody foresaw is logged with its traceback and counted, the poller starts again with growing
+pauses, and the API goes on answering. Pages refresh themselves meanwhile.
 """
 
 from __future__ import annotations
@@ -14,17 +17,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import psycopg
-from psycopg_pool import PoolTimeout
+from prometheus_client import Counter
 
 from fleet_core.errors import Retryable
-from fleet_core.service import end_tasks
-from fleet_server.store.pool import Pool, as_reader, transaction
+from fleet_core.service import Backoff, Outage, end_tasks, keep_running
+from fleet_server.store.pool import AWAY, Pool, as_reader, transaction
 from fleet_server.store.sql import queries
 
 MAX_LISTENERS = 200
 MAX_QUEUED = 100
 POLL_S = 0.5  # real time
+MOST_PAUSE_S = 5.0
+FAILURES = Counter("forestall_web_live_failures_total", "Failures of the poller that tells open pages what changed")
 _sql = queries("api_fleet")
 _log = logging.getLogger(__name__)
 
@@ -51,6 +55,16 @@ class LiveEvents:
         self._pool = pool
         self._listeners: set[Listener] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._after: int | None = None
+        self._outage = Outage(
+            _log,
+            "live events: open pages are not told what changes",
+            "live events: open pages are told again",
+            known=AWAY,
+            begins_level=logging.WARNING,
+            over_level=logging.INFO,
+            on_failure=FAILURES.inc,
+        )
 
     @property
     def listeners(self) -> int:
@@ -64,7 +78,11 @@ class LiveEvents:
         listener = Listener(tenant_id)
         self._listeners.add(listener)
         if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll(), name="live-events")
+            self._after = None
+            polling = keep_running(
+                self._poll, self._outage, Backoff(POLL_S, MOST_PAUSE_S, settled_after_s=MOST_PAUSE_S)
+            )
+            self._poller = asyncio.create_task(polling, name="live-events")
         try:
             yield listener
         finally:
@@ -76,18 +94,10 @@ class LiveEvents:
             await end_tasks([self._poller])
 
     async def _poll(self) -> None:
-        after: int | None = None
-        failing = False
+        """Until nobody listens. Raises what a look met; the next try goes on after the last event seen."""
         while self._listeners:
-            try:
-                after = await self._look(after)
-                if failing:
-                    _log.info("live events: the database answers again")
-                failing = False
-            except (psycopg.Error, PoolTimeout) as error:
-                if not failing:
-                    _log.warning("live events: %s", error)
-                failing = True
+            self._after = await self._look(self._after)
+            self._outage.succeeded()
             await asyncio.sleep(POLL_S)
 
     async def _look(self, after: int | None) -> int:

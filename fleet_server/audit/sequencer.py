@@ -1,9 +1,10 @@
 """The sequencer: gives audit entries their place in the tree and signs checkpoints, a few times a second.
 
-One at a time in the fleet, by an advisory lock. Each round is one transaction: pending entries in order of arrival
-get ``seq`` 0, 1, 2, ... and their leaf hash, and the checkpoint over the new size is inserted with them. Then the
-checkpoint is appended to the file kept elsewhere. A crash between the two (fault point ``sequencer.after_sign``)
-leaves a file that is behind, never ahead; the next round or start appends what is missing.
+One at a time in the fleet is elected (``fleet_server/store/leader.py``), the others wait. Each round is one
+transaction: pending entries in order of arrival get ``seq`` 0, 1, 2, ... and their leaf hash, and the checkpoint over
+the new size is inserted with them. Then the checkpoint is appended to the file kept elsewhere. A crash between the two
+(fault point ``sequencer.after_sign``) leaves a file that is behind, never ahead; the next round or start appends what
+is missing.
 
 Before it signs for the first time it computes the root of what is stored and compares it with the last checkpoint of
 database and file: it never signs over a log that was tampered with.
@@ -13,27 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from pathlib import Path
 
-import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet_core.clock import Clock
-from fleet_core.errors import Permanent, Retryable
+from fleet_core.errors import Permanent
 from fleet_core.faults import fault_point
+from fleet_core.service import Outage, finish, run_until_stopped, stop_on_signals
 from fleet_server.audit.checkpoint import Checkpoint, append_line, load_key, read_lines, sign
 from fleet_server.audit.tree import Frontier, leaf_hash
 from fleet_server.settings import Settings
-from fleet_server.store.pool import Connection, Pool, open_pool
+from fleet_server.store.leader import EXPECTED, Elected, Office, when_elected
+from fleet_server.store.pool import Connection, Pool, open_pool, require_dsn
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
 _SQL = queries("audit")
 
-LOCK_KEY = 0x41554449  # "AUDI"
 MAX_PER_ROUND = 2000
-RETRY_S = 2.0
 
 
 class Tampered(Permanent):
@@ -41,7 +40,7 @@ class Tampered(Permanent):
 
 
 class Sequencer:
-    """State of the one that holds the lock."""
+    """State of the one that is elected; it begins with ``load``."""
 
     def __init__(self, clock: Clock, key: Ed25519PrivateKey, checkpoint_file: Path) -> None:
         self._clock = clock
@@ -117,52 +116,27 @@ class Sequencer:
 async def run_sequencer(settings: Settings, clock: Clock) -> None:
     """Serve until SIGTERM or SIGINT. Raises BadConfig, Retryable (cannot start) or Tampered."""
     key = load_key(settings.audit.signing_key_file)
-    pool = await open_pool(settings, "worker", size=2)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    down = False
+    pool = await open_pool(settings, "worker", size=1)
+    outage = Outage(
+        log,
+        "the audit log is not sequenced for now, entries wait in the database",
+        "the audit log is sequenced again",
+        errors=EXPECTED,
+    )
+
+    async def serve(elected: Elected) -> None:
+        sequencer = Sequencer(clock, key, settings.audit.checkpoint_file)
+        async with pool.connection() as conn:
+            await sequencer.load(conn)
+        while True:
+            await elected.confirm()
+            count = await finish(sequencer.round(pool))  # a stop leaves no checkpoint that is not in its file
+            outage.succeeded()
+            if count < MAX_PER_ROUND:
+                await asyncio.sleep(settings.audit.interval_ms / 1000)
+
     try:
-        while not stop.is_set():
-            try:
-                async with pool.connection() as lock:
-                    await lock.set_autocommit(True)
-                    try:
-                        if down:
-                            log.warning("the audit log is sequenced again")
-                            down = False
-                        await _hold(settings, clock, key, pool, lock, stop)
-                    finally:
-                        if not lock.closed:
-                            await lock.execute("SELECT pg_advisory_unlock(%s)", (LOCK_KEY,))
-                            await lock.set_autocommit(False)
-            except (psycopg.OperationalError, psycopg.InterfaceError, Retryable) as error:
-                if not down:
-                    down = True
-                    log.error("the audit log is not sequenced for now, entries wait in the database: %s", error)
-            await _pause(stop, RETRY_S)
+        standing = when_elected(require_dsn(settings), Office.SEQUENCER, serve, outage)
+        await run_until_stopped(stop_on_signals(), {"sequencer": standing})
     finally:
         await pool.close()
-
-
-async def _hold(
-    settings: Settings, clock: Clock, key: Ed25519PrivateKey, pool: Pool, lock: Connection, stop: asyncio.Event
-) -> None:
-    row = await (await lock.execute("SELECT pg_try_advisory_lock(%s) AS mine", (LOCK_KEY,))).fetchone()
-    if row is None or not row["mine"]:
-        return
-    sequencer = Sequencer(clock, key, settings.audit.checkpoint_file)
-    async with pool.connection() as conn:
-        await sequencer.load(conn)
-    while not stop.is_set():
-        await lock.execute("SELECT 1")  # raises when the lock went with its connection
-        if await sequencer.round(pool) < MAX_PER_ROUND:
-            await _pause(stop, settings.audit.interval_ms / 1000)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

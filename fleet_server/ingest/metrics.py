@@ -22,6 +22,7 @@ QUEUE = Gauge("forestall_ingest_queue", "Messages waiting for the writer")
 REBIRTHS = Counter("forestall_ingest_rebirth_requests_total", "Rebirths asked for")
 DATABASE_UP = Gauge("forestall_ingest_database_up", "1 while the database takes batches")
 BROKER_UP = Gauge("forestall_ingest_broker_up", "1 while connected to the broker")
+FAILURES = Counter("forestall_ingest_failures_total", "Failures of what is done in the background", ["task"])
 STORE_SECONDS = Histogram(
     "forestall_ingest_store_seconds",
     "From the arrival of a message to its commit (real time)",

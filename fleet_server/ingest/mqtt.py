@@ -1,8 +1,9 @@
 """The broker's side of ingest, the only file of the server that speaks MQTT.
 
 ``Uplinks`` reads what the agents publish (a shared subscription: several workers divide it) and publishes commands.
-``HostState`` keeps the retained STATE message: online while this process holds the advisory lock, with the matching
-offline message as the will of a connection of its own, so that another worker's death does not set it offline.
+``HostState`` keeps the retained STATE message: online while this process is elected (``fleet_server/store/leader.py``),
+with the matching offline message as the will of a connection of its own, so that another worker's death does not set it
+offline.
 
 Both reconnect for ever with full jitter; a failure is logged once and so is its recovery. A message that finds the
 queue full is dropped and counted: its agent gets no answer and sends it again.
@@ -16,21 +17,19 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 
 import aiomqtt
-import psycopg
-from psycopg import AsyncConnection
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig
-from fleet_core.service import end_tasks
+from fleet_core.service import Backoff, Outage, keep_running
 from fleet_core.sparkplug.session import encode_state
 from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
 from fleet_core.tls import client_context
 from fleet_server.ingest import metrics
 from fleet_server.ingest.decoder import Message
 from fleet_server.settings import Broker, Settings
+from fleet_server.store.leader import EXPECTED, Elected, Office, when_elected
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +45,6 @@ HEARD = (
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 15.0
 STEADY_AFTER_S = 10.0
 KEEPALIVE_S = 15
-STATE_LOCK_KEY = 0x53544154  # "STAT"
-STATE_RETRY_S = 2.0
 
 
 class Uplinks:
@@ -57,12 +54,13 @@ class Uplinks:
         self.queue: asyncio.Queue[Message] = asyncio.Queue(max_queue)
         self._broker = broker
         self._clock = clock
-        self._rng = rng or random.Random()
+        self._backoff = _backoff(rng)
+        self._outage = _outage(broker, "ingest")
         self._client: aiomqtt.Client | None = None
 
     async def run(self) -> None:
-        """Stay connected until cancelled."""
-        await _stay_connected(self._broker, self._rng, "ingest", self._serve)
+        """Stay connected until cancelled. Raises BadConfig for unusable TLS files, and what nobody foresaw."""
+        await keep_running(self._serve, self._outage, self._backoff)
 
     async def publish(self, commands: list[tuple[str, bytes]]) -> int:
         """Send commands; returns how many went out before the connection failed (0 while there is none)."""
@@ -84,11 +82,13 @@ class Uplinks:
                 await client.subscribe(f"$share/{GROUP}-{kind.value}/{subscription(kind)}", qos=1)
             self._client = client
             metrics.BROKER_UP.set(1)
+            self._outage.succeeded()
             log.info("listening to the broker at %s:%d", self._broker.host, self._broker.port)
             try:
                 async for message in client.messages:
                     payload = message.payload if isinstance(message.payload, bytes) else b""
                     self._take(Message(str(message.topic), payload, self._clock.now()))
+                raise aiomqtt.MqttError("the connection ended")
             finally:
                 self._client = None
                 metrics.BROKER_UP.set(0)
@@ -103,35 +103,28 @@ class Uplinks:
 
 
 class HostState:
-    """Publishes STATE while it holds the lock; other workers wait for their turn."""
+    """Publishes STATE while this process is elected; others wait for their turn."""
 
     def __init__(self, settings: Settings, dsn: str, rng: random.Random | None = None) -> None:
         self._broker = settings.broker
         self._dsn = dsn
-        self._rng = rng or random.Random()
+        self._backoff = _backoff(rng)
+        self._broker_outage = _outage(settings.broker, "host state")
+        self._election_outage = Outage(
+            log,
+            "nobody can be elected to publish the host's state",
+            "the host's state is somebody's matter again",
+            errors=EXPECTED,
+            begins_level=logging.WARNING,
+        )
 
     async def run(self) -> None:
-        """Take turns until cancelled; on the way out the host is set offline."""
-        while True:
-            try:
-                async with await AsyncConnection.connect(
-                    self._dsn, autocommit=True, connect_timeout=5, application_name="forestall-state"
-                ) as lock:
-                    row = await (await lock.execute("SELECT pg_try_advisory_lock(%s)", (STATE_LOCK_KEY,))).fetchone()
-                    if row and row[0]:
-                        await self._hold(lock)
-            except psycopg.OperationalError as error:
-                log.debug("the lock for the host's state cannot be asked for: %s", error)
-            await asyncio.sleep(STATE_RETRY_S)
+        """Stand for election until cancelled; on the way out the host is set offline."""
+        await when_elected(self._dsn, Office.HOST_STATE, self._publish, self._election_outage)
 
-    async def _hold(self, lock: AsyncConnection) -> None:
-        online = asyncio.create_task(_stay_connected(self._broker, self._rng, "host state", self._announce))
-        try:
-            while True:
-                await asyncio.sleep(STATE_RETRY_S)
-                await lock.execute("SELECT 1")  # raises when the lock went with its connection
-        finally:
-            await end_tasks([online])
+    async def _publish(self, _elected: Elected) -> None:
+        self._election_outage.succeeded()
+        await keep_running(self._announce, self._broker_outage, self._backoff)
 
     async def _announce(self) -> None:
         topic = state_topic(self._broker.host_id)
@@ -139,29 +132,29 @@ class HostState:
         will = aiomqtt.Will(topic, encode_state(False, stamp_ms), qos=1, retain=True)
         async with _client(self._broker, f"{GROUP}-state-{uuid.uuid4().hex[:8]}", will) as client:
             await client.publish(topic, encode_state(True, stamp_ms), qos=1, retain=True)
+            self._broker_outage.succeeded()
             try:
                 async for _ in client.messages:  # nothing is subscribed: this only ends with the connection
                     continue
+                raise aiomqtt.MqttError("the connection ended")
             except asyncio.CancelledError:
                 offline = encode_state(False, int(time.time() * 1000))
                 await client.publish(topic, offline, qos=1, retain=True, timeout=2.0)
                 raise
 
 
-async def _stay_connected(broker: Broker, rng: random.Random, name: str, serve: Callable[[], Awaitable[None]]) -> None:
-    ceiling_s, down = BACKOFF_FIRST_S, False
-    while True:
-        started_s = time.monotonic()
-        try:
-            await serve()
-        except aiomqtt.MqttError as error:
-            if not down:
-                down = True
-                log.error("%s: no connection to the broker at %s:%d: %s", name, broker.host, broker.port, error)
-        if time.monotonic() - started_s > STEADY_AFTER_S:
-            ceiling_s, down = BACKOFF_FIRST_S, False
-        await asyncio.sleep(rng.uniform(0, ceiling_s))  # full jitter, also after a connection that was kicked
-        ceiling_s = min(BACKOFF_MOST_S, ceiling_s * 2)
+def _backoff(rng: random.Random | None) -> Backoff:
+    """Full jitter, also after a connection that was made and then kicked."""
+    return Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, settled_after_s=STEADY_AFTER_S, rng=rng or random.Random())
+
+
+def _outage(broker: Broker, name: str) -> Outage:
+    return Outage(
+        log,
+        f"{name}: no connection to the broker at {broker.host}:{broker.port}",
+        f"{name}: connected to the broker again",
+        errors=(aiomqtt.MqttError,),
+    )
 
 
 def _client(broker: Broker, identifier: str, will: aiomqtt.Will | None = None) -> aiomqtt.Client:

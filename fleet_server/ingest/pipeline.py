@@ -20,12 +20,11 @@ from functools import partial
 from typing import TypeVar, cast
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from fleet_core.births import DeviceBirth
 from fleet_core.clock import Clock
 from fleet_core.commands import encode_rebirth
-from fleet_core.errors import Retryable
+from fleet_core.service import Backoff, Outage
 from fleet_server.ingest import metrics
 from fleet_server.ingest.births import apply_control
 from fleet_server.ingest.decoder import Agent, Control, Data, Directory, Message, Rejected, Unreadable, decode
@@ -33,7 +32,7 @@ from fleet_server.ingest.directory import load_schemas, refresh_identities, reme
 from fleet_server.ingest.session import AckBook, ParkingLot, RateLimit, command_topic
 from fleet_server.ingest.writer import Stored, Writer
 from fleet_server.store.partitions import Partitions
-from fleet_server.store.pool import Pool, transaction
+from fleet_server.store.pool import AWAY, Pool, transaction
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
@@ -45,10 +44,9 @@ IDENTITY_REFRESH_S = 1.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
 QUARANTINED_PER_HOUR = 1000
 
-AWAY = (psycopg.Error, PoolTimeout, Retryable)
-"""Not the message's fault unless it is one of REFUSED: kept and tried again, so that a missing right or a full disk
-of the server never turns into refused batches."""
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+"""The message's fault. Every other error of AWAY is not: the message is kept and tried again, so that a missing right
+or a full disk of the server never turns into refused batches."""
 BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Ours, brought out by one message: it is quarantined as "internal", its neighbours are not held up."""
 T = TypeVar("T")
@@ -69,7 +67,13 @@ class Pipeline:
         self._junk_limit = RateLimit(3600.0, QUARANTINED_PER_HOUR)
         self._rebirths: list[tuple[str, bytes]] = []
         self._refreshed_s = float("-inf")
-        self._database_up = True
+        self._database = Outage(
+            log,
+            "the database does not take batches, nothing is acknowledged until it does",
+            "the database takes batches again",
+            errors=AWAY,
+            on_state=metrics.DATABASE_UP.set,
+        )
 
     def owed(self) -> list[tuple[str, bytes]]:
         """(topic, payload) to publish now: acknowledgements of what is committed, and rebirth requests."""
@@ -107,7 +111,7 @@ class Pipeline:
                 self._refreshed_s = now_s
             found = await load_schemas(self._pool, self.directory, wanted)
         except AWAY as error:
-            self._note_down(error)
+            self._database.failed(error)
             return
         for key in identities:
             await self._judge_again(key, identities_are_fresh=True)
@@ -229,7 +233,7 @@ class Pipeline:
 
     async def _persist(self, act: Callable[[], Awaitable[T]]) -> T:
         """Run a transaction, waiting for a database that is away. Raises what the database refuses for good."""
-        wait_s, cancelled = RETRY_FIRST_S, 0
+        backoff, cancelled = Backoff(RETRY_FIRST_S, RETRY_MOST_S), 0
         while True:
             try:
                 result = await act()
@@ -240,24 +244,11 @@ class Pipeline:
             except REFUSED:
                 raise
             except AWAY as error:
-                self._note_down(error)
+                self._database.failed(error)
             else:
-                self._note_up()
+                self._database.succeeded()
                 return result
-            await asyncio.sleep(wait_s)
-            wait_s = min(RETRY_MOST_S, wait_s * 2)
-
-    def _note_down(self, error: Exception) -> None:
-        metrics.DATABASE_UP.set(0)
-        if self._database_up:
-            self._database_up = False
-            log.error("the database does not take batches, nothing is acknowledged until it does: %s", error)
-
-    def _note_up(self) -> None:
-        metrics.DATABASE_UP.set(1)
-        if not self._database_up:
-            self._database_up = True
-            log.warning("the database takes batches again")
+            await asyncio.sleep(backoff.pause_s())
 
 
 def _refusal(item: Data | Control, error: Exception) -> Rejected:

@@ -5,6 +5,8 @@ brings it to its fate, *answer* publishes what is owed every ``ack_interval_ms``
 In the background *retain* drops telemetry older than the retention, *compact* turns batch keys into ranges, and *ask
 again* asks agents for batches nobody can account for: after a restore their outboxes still have them. On SIGTERM it
 stops reading, answers what it committed and leaves.
+
+A database or broker that is away is waited for. Any other error of a loop ends the process with its reason.
 """
 
 from __future__ import annotations
@@ -12,22 +14,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from datetime import timedelta
+from functools import partial
 
 from fleet_core.clock import Clock
-from fleet_core.service import end_tasks
+from fleet_core.service import Outage, end_tasks, every, start, stop_on_signals, until_one_ends
 from fleet_server.exposition import serve_metrics
+from fleet_server.ingest import metrics
 from fleet_server.ingest.compaction import compact
 from fleet_server.ingest.decoder import Directory
 from fleet_server.ingest.ledger import Ledger, read_ledger
 from fleet_server.ingest.mqtt import HostState, Uplinks
-from fleet_server.ingest.pipeline import AWAY, Pipeline
+from fleet_server.ingest.pipeline import Pipeline
 from fleet_server.ingest.session import Node, RateLimit, resend_requests
 from fleet_server.settings import Settings
 from fleet_server.store.partitions import Partitions
-from fleet_server.store.pool import Pool, open_pool, require_dsn, transaction
+from fleet_server.store.pool import AWAY, Pool, open_pool, require_dsn, transaction
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
@@ -49,109 +52,89 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
     partitions = Partitions(owner)
     pipeline = Pipeline(pool, partitions, clock, settings.ingest.quarantine_bytes)
     uplinks = Uplinks(settings.broker, clock, settings.ingest.max_queue)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     await pipeline.tend()
-    loops = [
-        _store(pipeline, uplinks, settings.ingest.batch_window_ms / 1000),
-        _answer(pipeline, uplinks, settings.ingest.ack_interval_ms / 1000),
-        _tend(pipeline),
-        _compact(owner, clock, timedelta(days=settings.ingest.key_days)),
-        _ask_again(owner, pipeline, uplinks, settings.ingest.ledger_grace_s),
-        _retain(owner, partitions, clock, timedelta(days=settings.ingest.retention_days)),
-        uplinks.run(),
-        HostState(settings, dsn).run(),
-        serve_metrics(settings.metrics_host, settings.ingest.metrics_port),
-    ]
-    tasks = [asyncio.create_task(one) for one in loops]
-    stopping = asyncio.create_task(stop.wait())
+    store = partial(_store, pipeline, uplinks, settings.ingest.batch_window_ms / 1000)
+    retain = partial(_retain, owner, partitions, clock, timedelta(days=settings.ingest.retention_days))
+    compact_keys = partial(_compact, owner, clock, timedelta(days=settings.ingest.key_days))
+    ask_again = partial(
+        _ask_again, owner, pipeline, uplinks, settings.ingest.ledger_grace_s, RateLimit(SAME_OUTBOX_EVERY_S)
+    )
+    tasks = start({
+        "store": every(0.0, store),  # paced by the queue
+        "answer": every(settings.ingest.ack_interval_ms / 1000, partial(_answer, pipeline, uplinks), wait_first=True),
+        "tend": every(TEND_EVERY_S, pipeline.tend, wait_first=True),
+        "compact": every(COMPACT_EVERY_S, compact_keys, _compact_outage(), wait_first=True),
+        "ask_again": every(ASK_AGAIN_EVERY_S, ask_again, _ask_again_outage(), wait_first=True),
+        "retain": every(RETENTION_EVERY_S, retain, _retain_outage()),
+        "broker": uplinks.run(),
+        "host state": HostState(settings, dsn).run(),
+        "metrics": serve_metrics(settings.metrics_host, settings.ingest.metrics_port),
+    })  # fmt: skip
     try:
-        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
-            task.result()  # a loop never ends by itself: this raises what ended it
+        await until_one_ends(tasks, stop)
     finally:
-        await uplinks.publish(pipeline.owed())
-        await end_tasks([*tasks, stopping])
+        await uplinks.publish(pipeline.owed())  # while the connection still stands
+        await end_tasks(tasks)
         await pool.close()
         await owner.close()
 
 
 async def _store(pipeline: Pipeline, uplinks: Uplinks, window_s: float) -> None:
-    while True:
-        messages = [await uplinks.queue.get()]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(window_s):
-                while len(messages) < MAX_MESSAGES:
-                    messages.append(await uplinks.queue.get())
-        await pipeline.process(messages)
+    messages = [await uplinks.queue.get()]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(window_s):
+            while len(messages) < MAX_MESSAGES:
+                messages.append(await uplinks.queue.get())
+    await pipeline.process(messages)
 
 
-async def _answer(pipeline: Pipeline, uplinks: Uplinks, interval_s: float) -> None:
-    while True:
-        await asyncio.sleep(interval_s)
-        commands = pipeline.owed()
-        if commands:
-            await uplinks.publish(commands)
-
-
-async def _tend(pipeline: Pipeline) -> None:
-    while True:
-        await asyncio.sleep(TEND_EVERY_S)
-        await pipeline.tend()
+async def _answer(pipeline: Pipeline, uplinks: Uplinks) -> None:
+    commands = pipeline.owed()
+    if commands:
+        await uplinks.publish(commands)
 
 
 async def _retain(owner: Pool, partitions: Partitions, clock: Clock, keep: timedelta) -> None:
-    while True:
-        try:
-            now = clock.now()
-            await partitions.ensure([now.date(), (now + timedelta(days=1)).date()])
-            dropped = await partitions.drop_before((now - keep).date())
-            if dropped:
-                log.info("dropped %d partitions older than %d days", len(dropped), keep.days)
-            async with transaction(owner) as conn:
-                await conn.execute(_SQL.forget_quarantined, {"oldest": now - keep})
-        except AWAY as error:
-            log.warning("partitions were not tended, next try in %.0f s: %s", RETENTION_EVERY_S, error)
-        await asyncio.sleep(RETENTION_EVERY_S)
+    now = clock.now()
+    await partitions.ensure([now.date(), (now + timedelta(days=1)).date()])
+    dropped = await partitions.drop_before((now - keep).date())
+    if dropped:
+        log.info("dropped %d partitions older than %d days", len(dropped), keep.days)
+    async with transaction(owner) as conn:
+        await conn.execute(_SQL.forget_quarantined, {"oldest": now - keep})
 
 
 async def _compact(owner: Pool, clock: Clock, keep: timedelta) -> None:
-    failing = False
-    while True:
-        await asyncio.sleep(COMPACT_EVERY_S)
-        try:
-            await compact(owner, clock.now() - keep)
-        except AWAY as error:
-            if not failing:
-                log.warning("batch keys cannot be compacted, the ledger grows slower to read: %s", error)
-            failing = True
-        else:
-            if failing:
-                log.warning("batch keys are compacted again")
-            failing = False
+    await compact(owner, clock.now() - keep)
 
 
-async def _ask_again(owner: Pool, pipeline: Pipeline, uplinks: Uplinks, grace_s: float) -> None:
-    limit, failing = RateLimit(SAME_OUTBOX_EVERY_S), False
-    while True:
-        await asyncio.sleep(ASK_AGAIN_EVERY_S)
-        try:
-            async with transaction(owner) as conn:
-                ledger = await read_ledger(conn, grace_s=grace_s)
-        except AWAY as error:
-            if not failing:
-                log.warning("the ledger cannot be read, missing batches are not asked for: %s", error)
-            failing = True
-            continue
-        failing = False
-        missing = unaccounted(ledger, pipeline.directory, limit, time.monotonic())
-        for (node, outbox_id), ranges in missing.items():
-            log.warning(
-                "asked %s again for batches nobody can account for: %s of outbox %s", node[1], ranges, outbox_id
-            )
-        await uplinks.publish(resend_requests(missing))
+async def _ask_again(owner: Pool, pipeline: Pipeline, uplinks: Uplinks, grace_s: float, limit: RateLimit) -> None:
+    async with transaction(owner) as conn:
+        ledger = await read_ledger(conn, grace_s=grace_s)
+    missing = unaccounted(ledger, pipeline.directory, limit, time.monotonic())
+    for (node, outbox_id), ranges in missing.items():
+        log.warning("asked %s again for batches nobody can account for: %s of outbox %s", node[1], ranges, outbox_id)
+    await uplinks.publish(resend_requests(missing))
+
+
+def _retain_outage() -> Outage:
+    return _outage("retain", "partitions are not tended", "partitions are tended again")
+
+
+def _compact_outage() -> Outage:
+    begins = "batch keys cannot be compacted, the ledger grows slower to read"
+    return _outage("compact", begins, "batch keys are compacted again")
+
+
+def _ask_again_outage() -> Outage:
+    begins = "the ledger cannot be read, missing batches are not asked for"
+    return _outage("ask_again", begins, "the ledger can be read again")
+
+
+def _outage(task: str, begins: str, over: str) -> Outage:
+    count = metrics.FAILURES.labels(task).inc
+    return Outage(log, begins, over, errors=AWAY, begins_level=logging.WARNING, on_failure=count)
 
 
 def unaccounted(

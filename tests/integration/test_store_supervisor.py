@@ -88,6 +88,8 @@ def test_mends_what_dies_and_stops_in_order(server: Server) -> None:
     os.kill(before["children"]["ingest"]["pid"], signal.SIGKILL)
     after = server.until(lambda status: status["children"]["ingest"]["starts"] == 2)
     assert after["children"]["sequencer"] == before["children"]["sequencer"]
+    os.kill(before["children"]["sequencer"]["pid"], signal.SIGKILL)
+    server.until(lambda status: status["children"]["sequencer"]["starts"] == 2)
     os.kill(before["postgres"], signal.SIGKILL)
     server.until(lambda status: status["postgres"] not in (None, before["postgres"]))
     dsn = running_dsn(server.directory / "postgres")
