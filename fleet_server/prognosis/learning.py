@@ -24,7 +24,7 @@ from fleet_server.audit.log import record
 from fleet_server.prognosis.course import HOUR_US, read_course
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.shelf import rows
-from fleet_server.prognosis.signatures import Floats, indicator_ratio
+from fleet_server.prognosis.signatures import Floats, found_falling, indicator_ratio
 from fleet_server.store.sql import queries
 
 LEARNED_DAYS = 60
@@ -97,7 +97,8 @@ async def case_course(conn: AsyncConnection[Any], clock: Clock, case: dict[str, 
     times_us, values = await read_course(
         conn, case["asset_id"], finding.indicator_metric, since, until, MAX_LEARNED_POINTS
     )
-    ratio = indicator_ratio(case["component_type"], values, finding.indicator_baseline)
+    falls = found_falling(case["component_type"], finding)
+    ratio = indicator_ratio(values, finding.indicator_baseline, falls=falls)
     keep = np.isfinite(ratio)
     outcome = case["outcome"] if isinstance(case["outcome"], dict) else {}
     if outcome.get("failed") is True and keep.any():

@@ -30,7 +30,7 @@ from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Judgement,
 from fleet_server.prognosis.live_calibration import score_case, standing_of
 from fleet_server.prognosis.live_calibration.cohorts import Cohort, Verdict
 from fleet_server.prognosis.shelf import Scope, Shelf, rows
-from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course, indicator_ratio
+from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course, found_falling, indicator_ratio
 from fleet_server.store.sql import queries
 
 SECONDS = Histogram(
@@ -95,7 +95,8 @@ async def prognose(
     component_type = subject.get("component_type") or ""
     since = max(now - timedelta(hours=MAX_COURSE_H), subject.get("since") or datetime.min.replace(tzinfo=now.tzinfo))
     times_us, values = await read_course(conn, asset_id, finding.indicator_metric, since, now)
-    ratio = indicator_ratio(component_type, values, finding.indicator_baseline)
+    falls = found_falling(component_type, finding)
+    ratio = indicator_ratio(values, finding.indicator_baseline, falls=falls)
     hours_before, ratio = canonical_course((to_us(now) - times_us) / HOUR_US, ratio)
     scope = Scope(component_type, asset_row["asset_class"], subject.get("jurisdiction") or "", asset_row["tenant_id"])
     inputs: dict[str, Any] = {
@@ -103,6 +104,7 @@ async def prognose(
         "unit_serial": subject.get("serial") or "",
         "metric": finding.indicator_metric,
         "baseline": finding.indicator_baseline,
+        "falls": falls,
         "sigma_ratio": _sigma_ratio(finding),
         "device_mode": failure_mode(finding.failure_mode).code,
         "device_confidence": finding.mode_confidence,

@@ -18,8 +18,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fleet_core.assets import indicator_falls
+from fleet_core.assets import COMPONENT_TYPES, indicator_falls
 from fleet_core.errors import BadInput
+from fleet_core.telemetry import Finding
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -43,16 +44,28 @@ def height(ratio: Floats) -> Floats:
     return np.asarray(np.maximum(np.arcsinh((clipped - 1.0) / HEIGHT_SCALE), -0.5), dtype=np.float64)
 
 
-def indicator_ratio(component_type: str, values: Floats, baseline: float) -> Floats:
-    """The indicator as a ratio to its healthy level, NaN where it cannot be formed.
+def found_falling(component_type: str, finding: Finding) -> bool:
+    """Does the indicator of this finding fall as the component degrades?
 
-    It rises as the component degrades: where the type's indicator falls, it is the baseline over the value. A falling
-    indicator that reached nothing has none.
+    The type says so of its own indicator, known by its unit. A device without such a vital names another one (of a
+    clogging filter the pressure, which rises): its direction is the way the finding saw it go.
+    """
+    kind = COMPONENT_TYPES.get(component_type)
+    seen = next((each for each in finding.channels if each.metric == finding.indicator_metric), None)
+    if kind is None or seen is None or seen.unit == kind.indicator_unit:
+        return indicator_falls(component_type)
+    return seen.observed < seen.baseline_mean
+
+
+def indicator_ratio(values: Floats, baseline: float, *, falls: bool) -> Floats:
+    """The indicator as a ratio to its healthy level, so that it rises with degradation; NaN where it cannot be formed.
+
+    Of an indicator that ``falls`` it is the baseline over the value, and where nothing is left there is no ratio.
     """
     if not baseline > 0:
         return np.full(values.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = baseline / values if indicator_falls(component_type) else values / baseline
+        ratio = baseline / values if falls else values / baseline
     return np.where(np.isfinite(ratio) & (ratio >= 0), ratio, np.nan)
 
 

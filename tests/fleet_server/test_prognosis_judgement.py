@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from fleet_core.errors import BadInput
+from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding
 from fleet_server.prognosis.calibration import Calibration, calibrate
 from fleet_server.prognosis.judgement import Evidence, Judgement, failure_mode_of, judge
 from fleet_server.prognosis.library import Library, Neighbours, Trajectory
-from fleet_server.prognosis.signatures import canonical_course, indicator_ratio
+from fleet_server.prognosis.signatures import canonical_course, found_falling, indicator_ratio
 
 
 def grown(serial: str, life_h: float, rng: np.random.Generator, failed: bool = True) -> Trajectory:
@@ -148,8 +149,35 @@ def test_a_contradiction_is_flagged() -> None:
 
 def test_ratios_rise_with_degradation() -> None:
     values = np.array([2.0, 4.0, 0.0, np.nan])
-    assert indicator_ratio("bearing", values, 2.0)[:3].tolist() == [1.0, 2.0, 0.0]
-    falling = indicator_ratio("fan", values, 2.0)
+    assert indicator_ratio(values, 2.0, falls=False)[:3].tolist() == [1.0, 2.0, 0.0]
+    falling = indicator_ratio(values, 2.0, falls=True)
     assert falling[:2].tolist() == [1.0, 0.5]
     assert np.isnan(falling[2:]).all()
-    assert np.isnan(indicator_ratio("disk", values, 0.0)).all()
+    assert np.isnan(indicator_ratio(values, 0.0, falls=False)).all()
+
+
+def found(unit: str, observed: float, metric: str = "vital") -> Finding:
+    channel = ChannelEvidence(metric, unit, 1.0, 5.0, 0.1, observed)
+    return Finding("f", 1, "part", DetectionState.DEGRADING, 0.5, 0.5, 0, 0, (channel,), (), {}, "vital", 5.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "falls"),
+    [
+        ("bearing", found("[g]", 9.0), False),
+        ("fan", found("/min", 2.0), True),
+        ("filter", found("L/min/bar", 2.0), True),
+        ("filter", found("L/min/bar", 7.0), True),  # its own indicator, whichever way it stands just now
+        ("filter", found("bar", 9.0), False),  # another vital stands in its place
+        ("filter", found("L/min", 2.0), True),
+        ("bearing", found("[g]", 2.0), False),
+        ("bearing", found("L/min", 2.0), True),
+        ("filter", found("bar", 9.0, "another"), True),
+        ("", found("bar", 2.0), False),
+        ("unheard of", found("bar", 2.0), False),
+    ],
+)
+def test_the_direction_is_the_types_for_its_own_indicator_and_the_findings_for_another(
+    kind: str, seen: Finding, falls: bool
+) -> None:
+    assert found_falling(kind, seen) is falls

@@ -94,6 +94,7 @@ def test_more_probability_never_means_less_action(probability: float, horizon_h:
 
 def test_medical_devices_are_asked_about_whatever_the_policy_says() -> None:
     assert policy_for({"require_approval": False}).asks_a_person("infusion_pump")
+    assert policy_for({"require_approval": False}).asks_a_person("ventilator")
     assert not POLICY.asks_a_person("robot")
     assert policy_for({"approval_classes": ["robot"]}).asks_a_person("robot")
 

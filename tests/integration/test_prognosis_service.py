@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,7 +40,7 @@ ASSET = {"asset_id": "robot-1", "tenant_id": "acme", "asset_class": "robot"}
 
 @pytest.fixture(scope="module")
 def database(fresh_database: str) -> str:
-    """A tenant with one robot whose bearing has worn for 60 of 120 hours, and a simulated library."""
+    """A tenant with one robot whose bearing has worn, and whose filter has clogged, for 60 of 120 hours."""
     with psycopg.connect(fresh_database, options="-c search_path=fleet,public") as conn:
         add_robots(conn, ["robot-1", "robot-2"], START)
         conn.execute(
@@ -52,18 +52,23 @@ def database(fresh_database: str) -> str:
             "INSERT INTO person (person_id, name, email, role) VALUES ('owner', 'O', 'o@example.org', 'case_owner')"
         )
         _store_course(conn)
+        _store_course(conn, "permeability", turned=True)
+        _store_course(conn, "pressure_drop")
     return fresh_database
 
 
-def _store_course(conn: psycopg.Connection) -> None:
+def _store_course(conn: psycopg.Connection, metric: str = "vibration_rms_g", turned: bool = False) -> None:
     hours = np.arange(0, 120, 1 / 6)
     damage = np.exp(np.log(0.01) * (1 - np.clip((hours - 60) / 100, 0, 1))) - 0.01
     noise = np.exp(0.01 * np.random.default_rng(3).standard_normal(hours.size))
     values = BASELINE_G * (1 + 6 * damage) * noise
     values[5] = np.nan
+    if turned:
+        values = 1 / values
     (series_id,) = conn.execute(
         "INSERT INTO series (tenant_id, asset_id, metric, unit, slot)"
-        " VALUES ('acme', 'robot-1', 'vibration_rms_g', '[g]', 'drive_bearing') RETURNING series_id"
+        " VALUES ('acme', 'robot-1', %s, '[g]', 'drive_bearing') RETURNING series_id",
+        (metric,),
     ).fetchone()
     outbox = uuid.uuid4()
     for batch, at in enumerate(np.array_split(np.arange(hours.size), 40)):
@@ -155,6 +160,52 @@ async def test_a_prognosis_is_stored_with_what_it_rests_on_and_can_be_made_again
     assert stored["survival"] == row["survival"]
     assert [entry["action"] for entry in audit] == ["prognosis.made"]
     assert audit[0]["body"]["library_digest"] == row["library_digest"]
+
+
+@pytest.fixture
+def clogging_filter(database: str) -> Iterator[None]:
+    """The robot has a filter as well: its permeability falls and the pressure it costs rises."""
+    with psycopg.connect(database, options="-c search_path=fleet,public", autocommit=True) as conn:
+        conn.execute(
+            "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from)"
+            " VALUES ('acme', 'robot-1', 'filter', 'filter', 'FLT-1', %s)",
+            (START,),
+        )
+        yield
+        conn.execute("DELETE FROM component WHERE serial = 'FLT-1'")
+
+
+@pytest.mark.usefixtures("clogging_filter")
+@pytest.mark.parametrize(
+    "seen",
+    [
+        ChannelEvidence("permeability", "L/min/bar", 1.0, 1 / BASELINE_G, 0.16, 12.0),
+        ChannelEvidence("pressure_drop", "bar", 1.0, BASELINE_G, 0.0006, 0.08),
+    ],
+    ids=lambda seen: seen.metric,
+)
+async def test_a_filter_that_clogs_is_not_at_its_healthy_level(
+    pool: Pool, clock: SimulatedClock, seen: ChannelEvidence
+) -> None:
+    lives = [
+        replace(unit, trajectory_id=f"filter:{unit.unit_serial}", component_type="filter")
+        for unit in simulate_bearings(120, 31)
+    ]
+    found = finding(
+        component="filter",
+        failure_mode="filter_clogging",
+        channels=(seen,),
+        indicator_metric=seen.metric,
+        indicator_baseline=seen.baseline_mean,
+        indicator_sigma=seen.baseline_sigma,
+    )
+    async with transaction(pool) as conn:
+        await add_trajectories(conn, SimulatedClock(START), lives)
+        row = await prognose(conn, clock, found, ASSET, None, "t-filter")
+        await conn.rollback()
+    assert not row["abstained"], row["reason"]
+    assert row["rul_p10_h"] < 40 < row["rul_p90_h"]
+    assert row["inputs"]["falls"] is (seen.metric == "permeability")
 
 
 async def test_what_cannot_be_judged_is_an_abstention(stocked: Pool, clock: SimulatedClock) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from unittest.mock import AsyncMock
 
+import psycopg
 import pytest
 import pytest_asyncio
 from support.resolution import (
@@ -23,6 +24,7 @@ from support.resolution import (
 )
 
 from demo.processes import Keeper
+from fleet_core.assets import COMPONENT_TYPES
 from fleet_server.resolution import commands, cover_and_part
 from fleet_server.resolution.commands import WorkReport
 from fleet_server.resolution.maintenance import end_maintenance
@@ -82,6 +84,22 @@ async def test_a_finding_becomes_one_arranged_announced_verified_repair(story: S
         assert kind in kinds
     audited = await story.rows("SELECT count(*) AS n FROM audit_entry WHERE subject = %s", f"case:{case_id}")
     assert audited[0]["n"] == len(kinds)
+
+
+@pytest.mark.parametrize("kind", ["filter", "hose"])
+async def test_the_work_order_holds_what_the_components_type_asks_for(dsn: str, servers: Servers, kind: str) -> None:
+    servers.wms("DELETE", "/_faults")
+    async with stage(dsn, servers, component_type=kind) as story:
+        with psycopg.connect(dsn, options="-c search_path=fleet,public") as conn:
+            conn.execute(
+                "INSERT INTO person (person_id, name, email, role, skills)"
+                " VALUES ('sven', 'Sven Olsson', 'sven@people.example', 'engineer', '{hydraulics}')"
+            )
+        case_id = await story.finding()
+        assert (await story.case(case_id))["state"] == "committed"
+        (order,) = await story.rows("SELECT engineer_id, body FROM work_order WHERE case_id = %s", case_id)
+        assert order["engineer_id"] == "sven"
+        assert set(COMPONENT_TYPES[kind].playbook) < set(order["body"]["playbook"])
 
 
 async def _repair(story: Stage, case: dict) -> None:

@@ -53,7 +53,7 @@ def prognosis(row: Record) -> Prognosis:
         median_at=_after(row["made_at"], row["rul_p50_h"]),
         late_at=_after(row["made_at"], row["rul_p90_h"]),
         indicator=str(inputs.get("metric") or ""),
-        falls=indicator_falls(component_type),
+        falls=bool(inputs.get("falls", indicator_falls(component_type))),  # older prognoses did not keep it
         noise_ratio=_number(inputs.get("sigma_ratio")) or 0.0,
     )
 

@@ -191,8 +191,9 @@ def _add_described(
         return
     ratio = values
     if absolute:
-        formed = (values != 0) | (not indicator_falls(kind))
-        hours, ratio = hours[formed], indicator_ratio(kind, values[formed], level)
+        falls = indicator_falls(kind)
+        formed = (values != 0) | (not falls)
+        hours, ratio = hours[formed], indicator_ratio(values[formed], level, falls=falls)
     mode = record.get("failure_mode", "")
     history.add(
         unit,

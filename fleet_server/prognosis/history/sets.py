@@ -159,6 +159,6 @@ def _add_cell(history: History, name: str, course: Floats, source: Source) -> No
         failure_mode=BATTERY_FADE,
         failed=bool(worn_out.size),
         hours=(lived[:, 0] - lived[0, 0]) * source.cycle_h,
-        ratio=indicator_ratio(BATTERY, lived[:, 1], new_ah),
+        ratio=indicator_ratio(lived[:, 1], new_ah, falls=True),
         detail={"file": source.stem, "cycle_h": source.cycle_h},
     )
