@@ -190,8 +190,10 @@ class Agent:
             await _cancel(services[:1])
             await self._save()
             await self._write_status()
-            await self._store.close()
-            self._lock.close()
+            try:
+                await self._store.close()
+            finally:
+                self._lock.close()
         for service in services:
             if service.done() and not service.cancelled():
                 service.result()
@@ -291,10 +293,14 @@ def _lock(state_dir: Path) -> IO[str]:
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         file = (state_dir / "lock").open("w")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BadConfig(f"another agent uses {state_dir}: stop it or give this one its own state_dir") from None
     except OSError as error:
+        raise BadConfig(f"state_dir {state_dir} cannot be used: {error.strerror}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if isinstance(error, BlockingIOError):
+            raise BadConfig(f"another agent uses {state_dir}: stop it or give this one its own state_dir") from None
         raise BadConfig(f"state_dir {state_dir} cannot be used: {error.strerror}") from None
     return file
 

@@ -45,10 +45,10 @@ class Judged:
     top: npt.NDArray[np.bool_]
 
 
-def evaluate_drives(folder: Path, seed: int = 0) -> dict[str, Any]:
+def evaluate_drives(folder: Path, seed: int = 0, cuts: tuple[float, ...] = CUT_SHARES) -> dict[str, Any]:
     """Judge the hazard on the recorded drives below ``folder``; takes some minutes. Raises BadInput, OSError."""
     histories, _ = read_table(folder / FILE, "serial_number", "tstop", "fails")
-    return evaluate_histories(histories, seed)
+    return evaluate_histories(histories, seed, cuts)
 
 
 def evaluate_histories(histories: Histories, seed: int = 0, cuts: tuple[float, ...] = CUT_SHARES) -> dict[str, Any]:

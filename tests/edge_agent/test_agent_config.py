@@ -121,6 +121,7 @@ def test_two_agents_do_not_share_a_state_folder(config_file: Path) -> None:
     with pytest.raises(BadConfig, match="another agent"):
         Agent(config, SimulatedClock())
     assert first.device_births()[0].device_id == "robot-17"
+    first._lock.close()
 
 
 def test_a_source_that_cannot_be_built_ends_the_run_at_its_start(
@@ -138,12 +139,14 @@ class Scripted:
 
     def __init__(self, end: str) -> None:
         self.end = end
+        self.played = asyncio.Event()
 
     async def run(self, sink: Sink) -> None:
+        self.played.set()
         if self.end == "misconfigured":
             raise BadConfig("no such machine")
         if self.end == "works":
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize(
@@ -167,14 +170,18 @@ async def test_the_agent_lives_while_a_source_does(config_file: Path, ends: tupl
     )
     stop = asyncio.Event()
     running = asyncio.create_task(agent.run(stop))
-    await asyncio.wait([running], timeout=0.5 if lives else 10)
-    assert running.done() is not lives
-    stop.set()
-    if lives:
-        await asyncio.wait_for(running, 10)
-    else:
+    if not lives:
         with pytest.raises(BadConfig, match=r"source of robot-0: no such machine.*no source is left"):
-            await running
+            await asyncio.wait_for(running, 10)
+        return
+    async with asyncio.timeout(10):
+        for source in script.values():
+            await source.played.wait()
+    for _ in range(100):  # turns of the loop: far more than the agent needs to notice that a source has ended
+        await asyncio.sleep(0)
+    assert not running.done()
+    stop.set()
+    await asyncio.wait_for(running, 10)
 
 
 async def test_a_plugin_that_fails_to_build_is_tried_again(config_file: Path) -> None:

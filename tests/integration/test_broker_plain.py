@@ -92,7 +92,10 @@ async def test_will_is_sent_when_the_link_is_lost_only(any_broker: BrokerHandle,
 async def test_shared_subscription_divides_and_survives_a_lost_member(any_broker: BrokerHandle, version: Any) -> None:
     async with connect(any_broker, version) as a, connect(any_broker) as writer:
         b = aiomqtt.Client(
-            any_broker.host, any_broker.port if version is V311 else any_broker.port_v5, protocol=version
+            any_broker.host,
+            any_broker.port if version is V311 else any_broker.port_v5,
+            protocol=version,
+            will=aiomqtt.Will("b/is/gone", b"", 1),
         )
         await b.__aenter__()
         for member in (a, b):
@@ -102,8 +105,9 @@ async def test_shared_subscription_divides_and_survives_a_lost_member(any_broker
         shares = await asyncio.gather(receive(a, 40, 1.0), receive(b, 40, 1.0))
         assert all(shares)
         assert sorted(int(m.payload) for share in shares for m in share) == list(range(40))
+        await writer.subscribe("b/is/gone", qos=1)
         cut(b)
-        await asyncio.sleep(0.5)
+        assert await receive(writer), "the broker did not notice that a member is gone"
         for number in range(40):
             await writer.publish("spBv1.0/s/NDATA/n", str(number).encode(), qos=1)
         assert [int(m.payload) for m in await receive(a, 40)] == list(range(40))

@@ -111,7 +111,7 @@ def _batches(agent: FakeAgent, count: int) -> dict[int, tuple[str, bytes]]:
 async def _until(check: Callable[[], bool], timeout_s: float = 15.0) -> None:
     until_s = time.monotonic() + timeout_s
     while not check():
-        assert time.monotonic() < until_s
+        assert time.monotonic() < until_s, f"waited {timeout_s:g} s"
         await asyncio.sleep(0.05)
 
 
@@ -138,8 +138,12 @@ async def test_killed_at_the_commit(
     async with _uplink(broker, agent) as uplink:
         batches = _batches(agent, 30)
         first = {number: batches[number] for number in range(1, 11)}
-        await uplink.deliver(first)
-        delivery = asyncio.create_task(uplink.deliver(batches))
+
+        async def deliver() -> None:  # in two goes, so that there are two commits; it may be killed in either
+            await uplink.deliver(first)
+            await uplink.deliver(batches)
+
+        delivery = asyncio.create_task(deliver())
         await _until(lambda: not keeper.child("ingest").running)
         assert len(uplink.settled) < 30
         _start(keeper, tmp_path, dsn, broker)

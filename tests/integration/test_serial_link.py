@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -115,6 +116,7 @@ def fast() -> ScaledClock:
 
 async def test_a_drive_is_described_and_its_past_and_present_read() -> None:
     clock, sink = fast(), Recorder()
+    began_us = to_us(clock.now())
     async with drive(clock, history_h=30) as device:
         await run_until(build(device.port, clock), sink, 220)
     (asset,) = sink.described
@@ -130,7 +132,13 @@ async def test_a_drive_is_described_and_its_past_and_present_read() -> None:
     assert len([1 for _, historical in sink.waveforms if historical]) >= 31
     wave, _ = sink.waveforms[0]
     assert len(wave.values) == 2560 and wave.sample_rate_hz == 25_600 and 0.01 < max(wave.values) < 1
-    assert abs(sink.times()[-1] - to_us(clock.now())) < 24 * 3600 * 1_000_000  # 2.4 s real
+    assert began_us < sink.times()[-1] <= to_us(clock.now())
+
+
+def lost_by(device: PtyDevice) -> int:
+    """Frames that never reached the host: lost on the line, or never sent for want of room."""
+    line = sum(count for stream, count in device._line.lost.items() if stream is not Stream.CONTROL)
+    return line + sum(n for name, n in device.endpoint.counters.items() if name.startswith("output_overflow"))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -138,28 +146,28 @@ async def test_a_bad_line_loses_and_says_exactly_what(seed: int) -> None:
     clock = fast()
     rates = FaultRates(drop=0.03, garble=0.03, stall=0.005, stall_s=0.3)
     accepted, declared = 0, 0
-    async with drive(clock, rates=rates, history_h=100, seed=seed) as device:
-        async with DeviceLink(LinkSettings(device.port, ping_s=0.2), clock) as link, asyncio.timeout(20):
-            lost_before: int | None = None
-            while accepted < 400:
-                event = await link.receive()
-                if isinstance(event, Received):
-                    accepted += 1
-                elif isinstance(event, Loss):
-                    declared += event.frames
-                elif isinstance(event, Ready):
-                    assert lost_before is None
-                    lost_before = 0
-            device._line._rates = FaultRates()
-            until = asyncio.get_running_loop().time() + 1.0
-            while asyncio.get_running_loop().time() < until:
-                event = await link.receive()
-                declared += event.frames if isinstance(event, Loss) else 0
-            assert link.statistics()["lost"] == declared > 0
-        truth = device._line.lost
-        lost = sum(count for stream, count in truth.items() if stream is not Stream.CONTROL)
-        overflow = sum(n for name, n in device.endpoint.counters.items() if name.startswith("output_overflow"))
-        assert declared == lost + overflow
+    async with (
+        drive(clock, rates=rates, history_h=100, seed=seed) as device,
+        DeviceLink(LinkSettings(device.port, ping_s=0.2), clock) as link,
+        asyncio.timeout(60),
+    ):
+        lost_before: int | None = None
+        while accepted < 400:
+            event = await link.receive()
+            if isinstance(event, Received):
+                accepted += 1
+            elif isinstance(event, Loss):
+                declared += event.frames
+            elif isinstance(event, Ready):
+                assert lost_before is None
+                lost_before = 0
+        device._line._rates = FaultRates()
+        with contextlib.suppress(TimeoutError):  # then the figures tell
+            async with asyncio.timeout(20):
+                while declared != lost_by(device):
+                    event = await link.receive()
+                    declared += event.frames if isinstance(event, Loss) else 0
+        assert link.statistics()["lost"] == declared == lost_by(device) > 0
 
 
 async def test_brownouts_are_survived_and_their_dark_time_declared() -> None:
@@ -182,7 +190,9 @@ async def test_what_the_device_kept_while_the_agent_was_away_is_read_later() -> 
     async with drive(clock) as device:
         source = build(device.port, clock)
         await run_until(source, sink, 6)
-        await asyncio.sleep(3.5)  # longer than the device's patience with a silent host
+        await wait_for(lambda: not device.endpoint.live)  # its patience with a silent host is over
+        away_until_us = to_us(clock.now()) + 3600 * 1_000_000  # a real second more
+        await wait_for(lambda: to_us(clock.now()) > away_until_us)
         await run_until(source, sink, 40)
     times = sink.times()
     distinct = sorted(set(times))
@@ -261,7 +271,7 @@ async def test_connections_come_back_by_themselves(tmp_path: Path) -> None:
 
     task = asyncio.create_task(follow())
     for seed in (1, 2):
-        await asyncio.sleep(0.2)
+        await wait_for(lambda before=seed: failures >= before)  # type: ignore[misc]  # bound in the loop
         simulated = SimulatedDrive(DriveIdentity(), DriveSettings())
         device = PtyDevice(simulated, clock, FaultyLine(FaultRates(), random.Random(1)), random.Random(seed), link)
         device.start()
@@ -307,7 +317,9 @@ async def test_doctor_and_monitor_tell_what_is_there(tmp_path: Path) -> None:
         code, text = await _cli("doctor", str(link), "--listen-s", "1", "--json")
         assert code == 0 and json.loads(text)["verdict"] == "ok"
         code, text = await _cli("monitor", str(link), "--count", "3", "--json")
-        assert code == 0 and json.loads(text.splitlines()[0])["event"] == "ready"
+        events = [json.loads(line)["event"] for line in text.splitlines()]
+        # an answer to the doctor may still be on the line
+        assert code == 0 and next(event for event in events if event != "ack") == "ready"
         code, text = await _cli("simulate", "drive", "--link", str(tmp_path / "x"), "--fault", "drop=2")
         assert code == 2 and text.count("\n") == 1
         (tmp_path / "file").touch()

@@ -91,13 +91,12 @@ def test_nothing_outlives_a_killed_launcher(directory: Path) -> None:
         "import sys, time; from pathlib import Path; from fleet_server.store.embedded import EmbeddedPostgres\n"
         "s = EmbeddedPostgres(Path(sys.argv[1])); s.start(); print(s.pid, flush=True); time.sleep(60)"
     )
-    launcher = subprocess.Popen([sys.executable, "-c", program, str(directory)], stdout=subprocess.PIPE)
-    try:
-        assert launcher.stdout is not None
-        pid = int(launcher.stdout.readline())
-    finally:
-        launcher.kill()
-        launcher.wait()
+    with subprocess.Popen([sys.executable, "-c", program, str(directory)], stdout=subprocess.PIPE) as launcher:
+        try:
+            assert launcher.stdout is not None
+            pid = int(launcher.stdout.readline())
+        finally:
+            launcher.kill()
     until_s = time.monotonic() + 15
     while time.monotonic() < until_s and _is_alive(pid):
         time.sleep(0.05)

@@ -54,12 +54,13 @@ async def test_births_then_batches_then_death(broker: Broker, tmp_path: Path) ->
 
 async def test_a_killed_broker_loses_nothing(broker: Broker, tmp_path: Path) -> None:
     async with collecting(broker.port) as collector:
-        agent, _ = make_agent(tmp_path, broker.port, 100.0, 300)
+        agent, source = make_agent(tmp_path, broker.port, 100.0, 300)
         stop = asyncio.Event()
         running = asyncio.create_task(agent.run(stop))
         await until(lambda: len(collector.values()) > 60)
         broker.kill()
-        await asyncio.sleep(1.5)
+        counted = len(source.handed)
+        await until(lambda: len(source.handed) >= counted + 100)  # while nobody is there
         broker.start()
         await until(lambda: len(collector.values()) == 300, 60)
         stop.set()

@@ -137,7 +137,7 @@ def test_children_survive_the_thread_that_asked_for_them(keeper: Keeper) -> None
     asking = threading.Thread(target=keeper.start, args=("a", SLEEPER), kwargs={"ready": "up"})
     asking.start()
     asking.join()
-    time.sleep(0.2)
+    keeper.start("b", SLEEPER, ready="up")  # it takes longer than the signal that a dead parent's thread would send
     assert keeper.child("a").running
 
 
@@ -164,13 +164,13 @@ def test_a_killed_keeper_leaves_nothing(tmp_path: Path, end: signal.Signals) -> 
         print(family.pid, family.log_text().split()[1], stubborn.pid, keeper._guardian.pid, flush=True)
         time.sleep(600)
     """)
-    parent = subprocess.Popen([PYTHON, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout
-    pids = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(pids) == 4
-    assert all(alive(pid) for pid in pids)
-    parent.send_signal(end)
-    parent.wait(5)
+    with subprocess.Popen([PYTHON, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 4
+        assert all(alive(pid) for pid in pids)
+        parent.send_signal(end)
+        parent.wait(5)
     assert all(wait_gone(pid) for pid in pids)
 
 

@@ -51,12 +51,12 @@ RANDOM_VICTIMS = ("agent-ams-1", "broker", "fleet-server", "ingest", "worker", "
 AGENT = "agent-ams-1"
 DEVICE = "device-robot-17"
 SETTLE_S = 120.0
-SCALE = 3600.0
-AHEAD_H = 3.0
-"""What an outage costs at most of the bearing's last three days. Were it much more, asking a person because no part can
-come in time would be the right end of the story."""
-BEHIND_H = 2.0
-"""How far vitals and due cases may lag while the processes count as being at work: two real seconds."""
+SCALE = 2400.0
+AHEAD_H = 1.0
+"""What an outage costs at most, beside ``BEHIND_H``, of the bearing's last three days. Were it much more, a dozen of
+them would leave no time for a part to come, and asking a person would be the right end of the story."""
+BEHIND_H = 1.0
+"""How far vitals and due cases may lag while the processes count as being at work: 1.5 real seconds."""
 STRIKES_H = (2.0, 50.0)
 """Story hours after the start within which processes are killed at random."""
 
@@ -71,6 +71,8 @@ class Round:
     ledger: dict[str, Any] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
     outbox: dict[str, Any] = field(default_factory=dict)
+    held_s: float = 0.0
+    """Real seconds the story waited for the processes."""
 
     @property
     def faults(self) -> list[str]:
@@ -99,15 +101,23 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
     result = Round(seed)
     faults = directory / "faults"
     faults.mkdir(parents=True)
-    pace = Pace(directory / "story-time", story_start(), SCALE, AHEAD_H)
-    with Keeper(directory / "log") as keeper, pace:
+    start_at = story_start()
+    pace = Pace(directory / "story-time", start_at, SCALE, AHEAD_H)
+    with Keeper(directory / "log") as keeper, contextlib.ExitStack() as until_end:
         stack = Stack(keeper, directory, pace.clock, seed, server_env=_armed(rng, SERVER_POINTS, faults))
         cast = simulated_cast(stack)
-        stack.start(cast.registry, cast.histories)
+        stack.start(cast.registry, cast.histories)  # the story's time stands still meanwhile
         story = next(one for one in cast.stories if isinstance(one, Repair))
         table = ROBOT_17.plug_in(stack)
+        followed = until_end.enter_context(contextlib.closing(Followed(stack)))
+        until_end.enter_context(pace)
+        pace.follow(followed.at_work)
+        # Only what was saved outlives a kill. An agent killed before it has saved what the device's past taught it
+        # takes wear for health, and the story would rightly end otherwise.
+        stack.start_agent(AGENT, "nw-amsterdam", table)
+        _until(lambda: pace.caught_up_at > start_at, SETTLE_S)
+        keeper.stop(AGENT)
         stack.start_agent(AGENT, "nw-amsterdam", table, env=_armed(rng, AGENT_POINTS, faults))
-        pace.follow(Followed(stack).at_work)
         over, peace = threading.Event(), threading.Event()
         chaos = threading.Thread(target=_strike, args=(stack, rng, kills, over, result.killed))
         revive = threading.Thread(target=_revive, args=(keeper, peace))
@@ -120,11 +130,13 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
         finally:
             over.set()
             chaos.join()
+            pace.follow(None)
             _until(http_ready(f"{stack.url}/ready"), SETTLE_S)
             keeper.stop(DEVICE)  # nothing new comes: what the agent holds is delivered now
             _until(lambda: _outbox(directory)["held"] == 0, SETTLE_S)
             peace.set()
             revive.join()
+        result.held_s = round(pace.held_s, 1)
         result.killed += sorted(f"{path.stem} (point)" for path in faults.glob("*.fired"))
         keeper.stop(AGENT)
         _settle(stack, SETTLE_S)
@@ -135,10 +147,15 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
 
 
 class Followed:
-    """Whether the processes keep up with the story: the server answers, vitals arrive, no due case waits."""
+    """Whether the processes keep up with the story: the server answers, vitals arrive, no finding or due case waits.
+
+    A finding may wait long: the job of a killed worker is taken up by the next one only when its heartbeat is old.
+    """
 
     QUERY = """SELECT (SELECT max(t1) FROM fleet.samples),
-                      (SELECT min(next_at) FROM fleet.repair_case WHERE next_at <= %(now)s)"""
+                      (SELECT min(next_at) FROM fleet.repair_case WHERE next_at <= %(now)s),
+                      (SELECT count(*) FROM public.procrastinate_jobs
+                        WHERE task_name = 'triage_finding' AND status IN ('todo', 'doing'))"""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -155,11 +172,16 @@ class Followed:
                 if dsn is None:
                     return False
                 self._conn = psycopg.connect(dsn, autocommit=True)
-            vitals_at, due_at = self._conn.execute(self.QUERY, {"now": now}).fetchone() or (None, None)
+            vitals_at, due_at, findings = self._conn.execute(self.QUERY, {"now": now}).fetchone() or (None, None, 0)
         except psycopg.Error:
             return False
         oldest = now - timedelta(hours=BEHIND_H)
-        return vitals_at is not None and vitals_at >= oldest and (due_at is None or due_at >= oldest)
+        return not findings and vitals_at is not None and vitals_at >= oldest and (due_at is None or due_at >= oldest)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._conn is not None:
+            self._conn.close()
 
 
 def _outbox(directory: Path) -> dict[str, Any]:

@@ -42,13 +42,15 @@ class Pace:
         """Real seconds the story has stood still."""
         self._ahead = timedelta(hours=ahead_h)
         self._at_work: Callable[[datetime], bool] | None = None
-        self._good_at = start
+        self.caught_up_at = start
+        """The story time up to which everything has been followed."""
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, name="pace"), threading.Thread(target=self._look)]
 
-    def follow(self, at_work: Callable[[datetime], bool]) -> None:
-        """From now on ``at_work(story time)`` says whether everything has followed the story up to about that time."""
-        self._good_at, self._at_work = self.clock.now(), at_work
+    def follow(self, at_work: Callable[[datetime], bool] | None) -> None:
+        """From now on ``at_work(story time)`` says whether everything has followed the story up to about that time;
+        with None nothing holds it up any more."""
+        self.caught_up_at, self._at_work = self.clock.now(), at_work
 
     def __enter__(self) -> Pace:
         for thread in self._threads:
@@ -66,17 +68,16 @@ class Pace:
         story_s, before_s, still_s = self.clock.monotonic_s(), time.monotonic(), 0.0
         while not self._over.wait(STEP_S):
             passed_s, before_s = time.monotonic() - before_s, time.monotonic()
-            if self._at_work and self.clock.now() > self._good_at + self._ahead and still_s < STUCK_S:
-                still_s += passed_s
+            held = self._at_work is not None and self.clock.now() > self.caught_up_at + self._ahead
+            still_s = still_s + passed_s if held else 0.0
+            if held and still_s < STUCK_S:
                 self.held_s += passed_s
                 continue
-            if not self._at_work or self.clock.now() <= self._good_at + self._ahead:
-                still_s = 0.0
             story_s += min(passed_s, MOST_S) * self.clock.scale
             self._time.pack_into(self._shared, 0, story_s)
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_S):
             asked_at = self.clock.now()
-            if self._at_work and self._at_work(asked_at):
-                self._good_at = asked_at
+            if (at_work := self._at_work) and at_work(asked_at):
+                self.caught_up_at = asked_at
