@@ -1,13 +1,14 @@
-"""What people do to cases. Each runs in the caller's transaction on a worker-role connection, after the caller checked
-permission and tenant, and wakes the workers; nothing outward happens here.
+"""What people do to cases and assets, but for answering questions (``decisions.py``).
 
-Raises NotFound for what does not exist, ForbiddenTransition for what does not fit, BadInput for a bad argument.
+Each command runs in the caller's transaction on a worker-role connection, after the caller checked permission and
+tenant, and wakes the workers; nothing outward happens here. Raises NotFound for what does not exist,
+ForbiddenTransition for what does not fit, BadInput for a bad argument.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -23,10 +24,8 @@ from fleet_server.resolution.case import Case
 from fleet_server.resolution.jobs import defer_advance
 from fleet_server.resolution.maintenance import judge_again
 from fleet_server.resolution.metrics import CASES
-from fleet_server.resolution.plan import Cover, Decisions, Retrying
 from fleet_server.resolution.records import (
     NotFound,
-    change_case,
     jsonb,
     load_case,
     lock_case,
@@ -36,20 +35,15 @@ from fleet_server.resolution.records import (
 )
 from fleet_server.resolution.rows import (
     CaseRef,
-    Count,
-    Escalation,
-    EscalationRef,
     InstalledComponent,
     Owned,
     WorkOrderRow,
 )
 from fleet_server.resolution.states import (
     CaseEvent,
-    CaseState,
     ControlEvent,
     ForbiddenTransition,
     MoveEvent,
-    UndoingEvent,
 )
 from fleet_server.resolution.verification import VERIFY
 from fleet_server.store.fetch import fetch_all, fetch_one
@@ -57,7 +51,6 @@ from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 MAX_NOTE = 2000
-CLOSE_BY_HAND = "close_by_hand"
 TELL_CANCELLED = "tell_cancelled"
 _sql = queries("resolution")
 
@@ -73,40 +66,6 @@ class WorkReport(BaseModel):
     replaced: bool = True
     new_serial: str = Field(default="", max_length=120)
     note: str = Field(default="", max_length=MAX_NOTE)
-
-
-async def decide_escalation(
-    conn: Connection, clock: Clock, actor: str, escalation_id: uuid.UUID | str, decision: str, note_text: str = ""
-) -> None:
-    """Act on what a person decided; automatic work continues from there where the decision lets it."""
-    where = {"escalation_id": escalation_id}
-    found = await fetch_one(conn, EscalationRef, _sql.case_of_escalation, where)
-    if found is None:
-        raise NotFound(f"there is no escalation {escalation_id}")
-    case = await lock_case(conn, found.case_id)
-    escalation = await fetch_one(conn, Escalation, _sql.lock_escalation, where)
-    assert escalation is not None  # escalations are never deleted
-    if escalation.decided_at is not None:
-        raise ForbiddenTransition(f"it was decided already: {escalation.decision} by {escalation.decided_by}")
-    codes = [option["code"] for option in escalation.options]
-    if decision not in codes:
-        raise BadInput("decision", f"{decision!r} is not one of {', '.join(codes)}")
-    values = {
-        "escalation_id": escalation.escalation_id,
-        "now": clock.now(),
-        "actor": actor,
-        "decision": decision,
-        "note": note_text[:MAX_NOTE],
-    }
-    await conn.execute(_sql.decide_escalation, values)
-    shown = {"reason": escalation.reason, "decision": decision, "note": note_text[:MAX_NOTE]}
-    await note(conn, clock, case, "decided", f"{escalation.reason}: {decision}", shown, actor=actor)
-    left = await fetch_one(conn, Count, _sql.open_escalations, {"case_id": case.case_id})
-    if left is None or left.n == 0:
-        case = case.after(ControlEvent.ANSWERED)
-    case = await change_case(conn, replace(case, waits_for=""))
-    await conn.execute(_sql.retry_acts, {"case_id": case.case_id, "now": clock.now()})
-    await _DECISIONS[decision](conn, clock, actor, case)
 
 
 async def start_work_order(conn: Connection, clock: Clock, actor: str, work_order_id: uuid.UUID | str) -> None:
@@ -183,10 +142,10 @@ async def cancel_case(
 ) -> None:
     """End a case; what is held is released, and the director is told if there was an announcement."""
     case = await lock_case(conn, uuid.UUID(str(case_id)))
-    await _end(conn, clock, actor, case, reason, false_alarm=false_alarm)
+    await end_case(conn, clock, actor, case, reason, false_alarm=false_alarm)
 
 
-async def _end(conn: Connection, clock: Clock, actor: str, case: Case, reason: str, *, false_alarm: bool) -> None:
+async def end_case(conn: Connection, clock: Clock, actor: str, case: Case, reason: str, *, false_alarm: bool) -> None:
     """End a case from any state that is not final.
 
     Its state alone makes ``steps`` release what is held: a window goes back to the WMS, a part to its shelf, the
@@ -237,97 +196,3 @@ async def _record(
     conn: Connection, clock: Clock, tenant_id: str, actor: str, action: str, subject: str, body: Mapping[str, object]
 ) -> None:
     await record(conn, clock, tenant_id=tenant_id, actor=actor, action=action, subject=subject, body=body)
-
-
-async def _continue(conn: Connection, clock: Clock, case: Case, decisions: Decisions | None = None) -> None:
-    """Go on with the plan at once, with what was decided."""
-    plan = replace(case.plan, retrying=Retrying(), decisions=decisions or case.plan.decisions)
-    await wake(conn, clock, replace(case, plan=plan))
-
-
-async def _retry(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    await _continue(conn, clock, case)
-
-
-async def _accept_late(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    await _continue(conn, clock, case, replace(case.plan.decisions, accept_late=actor))
-
-
-async def _without_cover(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    booking = replace(case.plan.booking, entitlement=Cover("none", approved_by=actor))
-    case = replace(case, plan=replace(case.plan, booking=booking))
-    await _continue(conn, clock, case, replace(case.plan.decisions, without_cover=actor))
-
-
-async def _accept_cost(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    await _continue(conn, clock, case, replace(case.plan.decisions, cost_approved_by=actor))
-
-
-async def _approve(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    await _continue(conn, clock, case, replace(case.plan.decisions, approved_by=actor))
-
-
-async def _act_anyway(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    decided = replace(case.plan.decisions, acted_on_by=actor)
-    await wake(conn, clock, replace(case.after(CaseEvent.CONFIRM), plan=replace(case.plan, decisions=decided)))
-
-
-async def _watch(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    plan = replace(case.plan, decisions=replace(case.plan.decisions, watching=actor))
-    await wake(conn, clock, replace(case, plan=plan, waits_for="watching, as decided"))
-
-
-async def _keep_plan(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    """The window stays, whatever the deadline does."""
-    decided = replace(case.plan.decisions, keep_plan=actor)
-    await wake(conn, clock, replace(case.after(MoveEvent.KEPT), plan=replace(case.plan, decisions=decided)))
-
-
-async def _plan_again(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    """Everything that is held is released first; then the case plans as if for the first time."""
-    again = CaseEvent.REOPEN if case.state is CaseState.VERIFYING else CaseEvent.REPLAN
-    case = case.after(again, MoveEvent.NEW_PLAN, UndoingEvent.GIVE_UP)
-    await conn.execute(_sql.stop_timers, {"case_id": case.case_id, "now": clock.now()})
-    await wake(conn, clock, replace(case, outcome=None, plan=case.plan.fresh()))
-
-
-async def _verify_longer(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    file = await load_case(conn, case.case_id)
-    await set_timer(conn, case, VERIFY, clock.now() + timedelta(hours=file.policy.verify_h))
-    await wake(conn, clock, replace(case, waits_for="vitals that confirm the repair"))
-
-
-async def _close_anyway(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    await set_timer(conn, case, CLOSE_BY_HAND, clock.now())  # closing learns and tells: the worker's business
-    await wake(
-        conn, clock, replace(case, plan=replace(case.plan, decisions=replace(case.plan.decisions, closed_by=actor)))
-    )
-
-
-async def _take_over(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    """Nothing more is planned or moved; what is held stays held, and what is being released is released."""
-    plan = replace(case.plan, decisions=replace(case.plan.decisions, manual=actor))
-    case = case.after(ControlEvent.TAKE_OVER, MoveEvent.STOPPED)
-    await wake(conn, clock, replace(case, plan=plan, waits_for=f"handled by {actor}"))
-
-
-async def _false_alarm(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    await _end(conn, clock, actor, case, "decided to be a false alarm", false_alarm=True)
-
-
-_DECISIONS: dict[str, Callable[[Connection, Clock, str, Case], Awaitable[None]]] = {
-    "retry": _retry,
-    "accept_late_window": _accept_late,
-    "accept_late_part": _accept_late,
-    "accept_out_of_warranty": _without_cover,
-    "accept_cost": _accept_cost,
-    "approve": _approve,
-    "act_anyway": _act_anyway,
-    "watch": _watch,
-    "keep_plan": _keep_plan,
-    "plan_again": _plan_again,
-    "verify_longer": _verify_longer,
-    "close_anyway": _close_anyway,
-    "take_over": _take_over,
-    "false_alarm": _false_alarm,
-}

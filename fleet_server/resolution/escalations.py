@@ -105,15 +105,12 @@ def _fields(row: object, names: Sequence[str]) -> dict[str, object]:
     return {name: getattr(row, name) for name in names}
 
 
-async def remind_one(conn: Connection, clock: Clock, notifiers: Mapping[str, Notifier]) -> bool:
-    """Hand one overdue escalation to the second line. Returns whether there was one."""
-    found = await fetch_one(conn, EscalationRef, _sql.overdue_escalation, {"now": clock.now()})
-    if found is None:
-        return False
+async def remind(conn: Connection, clock: Clock, notifiers: Mapping[str, Notifier], found: EscalationRef) -> None:
+    """Hand an overdue escalation to the second line, once; nothing when it was decided or handed over meanwhile."""
     await lock_case(conn, found.case_id)  # the case first, as every writer does
     overdue = await fetch_one(conn, Escalation, _sql.lock_escalation, {"escalation_id": found.escalation_id})
     if overdue is None or overdue.decided_at is not None or overdue.reminded_at is not None:
-        return True
+        return
     file = await load_case(conn, overdue.case_id)
     wanted = {"person_id": overdue.to_person, "tenant_id": overdue.tenant_id}
     to = await fetch_one(conn, Person, _sql.second_line, wanted) or await person(conn, overdue.to_person)
@@ -131,7 +128,6 @@ async def remind_one(conn: Connection, clock: Clock, notifiers: Mapping[str, Not
     tag = f"{overdue.escalation_id}:reminder"
     await intend_message(conn, clock, notifiers, file.case, composed, to, tag=tag)
     await wake(conn, clock, replace(file.case, waits_for=f"decision of {to.name}: {overdue.summary}"[:300]))
-    return True
 
 
 async def intend_message(

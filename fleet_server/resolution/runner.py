@@ -15,7 +15,7 @@ from datetime import timedelta
 import psycopg
 
 from fleet_core.service import Outage
-from fleet_server.resolution import arranging, cover_and_part, windows
+from fleet_server.resolution import arranging, committing, cover_and_part, releasing, windows
 from fleet_server.resolution.metrics import FAILURES
 from fleet_server.resolution.records import CaseFile, NotFound, load_case
 from fleet_server.resolution.rows import Locked
@@ -81,11 +81,11 @@ class Runner:
             case Step.SEND if act is not None:
                 await do_send(rt, conn, file, act)
             case Step.RELEASE if act is not None:
-                await arranging.do_release(rt, conn, file, act)
+                await releasing.do_release(rt, conn, file, act)
             case Step.CONSUME if act is not None:
-                await arranging.do_consume(rt, conn, file, act)
+                await releasing.do_consume(rt, conn, file, act)
             case Step.UNWOUND:
-                await arranging.do_unwound(rt, conn, file)
+                await releasing.do_unwound(rt, conn, file)
             case Step.ENTITLEMENT:
                 await cover_and_part.do_entitlement(rt, conn, file, act)
             case Step.APPROVAL:
@@ -99,9 +99,9 @@ class Runner:
             case Step.DISPATCH:
                 await arranging.do_dispatch(rt, conn, file, act)
             case Step.COMMIT:
-                await arranging.do_commit(rt, conn, file)
+                await committing.do_commit(rt, conn, file)
             case Step.AMEND:
-                await arranging.do_amend(rt, conn, file)
+                await committing.do_amend(rt, conn, file)
 
     async def _rest(self, conn: Connection, file: CaseFile, todo: Next) -> bool:
         """Write down when to look again, unless the case changed meanwhile (False: look now)."""

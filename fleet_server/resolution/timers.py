@@ -6,18 +6,23 @@ One due timer is handled in one transaction with everything it leads to, so it h
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+from datetime import datetime, timedelta
+from uuid import UUID
 
+from fleet_core.errors import Permanent
 from fleet_server.resolution import messages
-from fleet_server.resolution.arranging import OVERDUE
 from fleet_server.resolution.case import Case
-from fleet_server.resolution.commands import CLOSE_BY_HAND, TELL_CANCELLED, cancel_case
-from fleet_server.resolution.escalations import escalate, intend_message, person, remind_one
+from fleet_server.resolution.commands import TELL_CANCELLED, cancel_case
+from fleet_server.resolution.committing import OVERDUE
+from fleet_server.resolution.decisions import CLOSE_BY_HAND
+from fleet_server.resolution.escalations import escalate, intend_message, person, remind
 from fleet_server.resolution.jobs import defer_triage
+from fleet_server.resolution.metrics import FAILURES
 from fleet_server.resolution.records import SYSTEM, CaseFile, load_case, lock_case, wake
 from fleet_server.resolution.refreshing import REFRESH, refresh_due
 from fleet_server.resolution.requests import MessageRequest, read_request
-from fleet_server.resolution.rows import FindingRevision, Moment, Timer, TimerRef
+from fleet_server.resolution.rows import EscalationRef, FindingRevision, Moment, Timer, TimerRef
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.triage import LOOK_AGAIN
@@ -26,33 +31,70 @@ from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
+log = logging.getLogger(__name__)
 _sql = queries("resolution")
+AFTER_FAILURE_S = 600.0
+"""Real seconds until what failed for good is tried again: someone has to mend it first."""
 
 
 async def run_due(rt: Runtime, most: int = 64) -> int:
-    """Handle due timers and overdue escalations, at most ``most`` of each. Returns how many there were."""
+    """Handle due timers and overdue escalations, at most ``most`` of each. Returns how many there were.
+
+    One that fails for good (a case that cannot be read, say) is put off, logged and counted: the others go on.
+    """
     handled = 0
-    for one in (_timer, _reminder):
+    for next_due in (_timer, _reminder):
         for _ in range(most):
             async with rt.pool.connection() as conn:
-                if not await one(rt, conn):
+                if not await next_due(rt, conn):
                     break
             handled += 1
     return handled
 
 
 async def _reminder(rt: Runtime, conn: Connection) -> bool:
-    return await remind_one(conn, rt.clock, rt.notifiers)
+    """Remind of one overdue escalation. Returns whether there was one."""
+    due = await fetch_one(conn, EscalationRef, _sql.overdue_escalation, {"now": rt.clock.now()})
+    if due is None:
+        return False
+    try:
+        async with conn.transaction():
+            await remind(conn, rt.clock, rt.notifiers, due)
+    except Permanent as error:
+        _log_put_off("reminder", due.case_id, error)
+        await conn.execute(_sql.postpone_escalation, {"escalation_id": due.escalation_id, "due_at": _later(rt)})
+    return True
 
 
 async def _timer(rt: Runtime, conn: Connection) -> bool:
+    """Handle one due timer. Returns whether there was one."""
     due = await fetch_one(conn, TimerRef, _sql.due_timer, {"now": rt.clock.now()})
     if due is None:
         return False
+    try:
+        async with conn.transaction():
+            await _ring(rt, conn, due)
+    except Permanent as error:
+        _log_put_off("timer", due.case_id, error)
+        await conn.execute(_sql.postpone_timer, {"timer_id": due.timer_id, "due_at": _later(rt)})
+    return True
+
+
+def _later(rt: Runtime) -> datetime:
+    return rt.clock.now() + timedelta(seconds=AFTER_FAILURE_S * rt.clock.scale)
+
+
+def _log_put_off(what: str, case_id: UUID, error: Permanent) -> None:
+    FAILURES.labels(what).inc()
+    log.error("the %s of case %s is put off by %g s: %s", what, case_id, AFTER_FAILURE_S, error)
+
+
+async def _ring(rt: Runtime, conn: Connection, due: TimerRef) -> None:
+    """End a due timer and do what it stands for."""
     case = await lock_case(conn, due.case_id)  # the case first, as every writer does, then the timer if still due
     timer = await fetch_one(conn, Timer, _sql.end_timer, {"timer_id": due.timer_id, "now": rt.clock.now()})
     if timer is None:
-        return True
+        return
     file = await load_case(conn, timer.case_id)
     if timer.kind == VERIFY:
         await verification_due(rt, conn, file, case)
@@ -67,7 +109,6 @@ async def _timer(rt: Runtime, conn: Connection) -> bool:
     elif timer.kind == OVERDUE and case.state in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
         summary = f"The repair window ended {file.policy.overdue_h:g} h ago and the work is not reported as done"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "work_overdue", summary, {"step": "work"})
-    return True
 
 
 async def _look_again(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:

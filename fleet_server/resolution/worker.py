@@ -29,11 +29,13 @@ from fleet_server.prognosis.warming import warm_shelf
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
 from fleet_server.resolution.maintenance import end_maintenance
 from fleet_server.resolution.metrics import FAILURES
+from fleet_server.resolution.rows import CaseRef
 from fleet_server.resolution.runner import Runner
 from fleet_server.resolution.runtime import Runtime, build_runtime
 from fleet_server.resolution.timers import run_due
 from fleet_server.resolution.triage import triage_finding
 from fleet_server.settings import Settings, clock_of
+from fleet_server.store.fetch import fetch_all
 from fleet_server.store.pool import AWAY, open_pool
 from fleet_server.store.sql import queries
 
@@ -103,9 +105,8 @@ class Sweep:
             raise self._fault
         await run_due(self._rt)
         async with self._rt.pool.connection() as conn:
-            due = await (await conn.execute(_sql.due_cases, {"now": self._rt.clock.now()})).fetchall()
-        for row in due:
-            case_id = row["case_id"]
+            due = await fetch_all(conn, CaseRef, _sql.due_cases, {"now": self._rt.clock.now()})
+        for case_id in (row.case_id for row in due):
             if case_id not in self._running:
                 task = asyncio.create_task(self._runner.advance(case_id), name=f"advance {case_id}")
                 self._running[case_id] = task

@@ -9,6 +9,7 @@ from support.resolution import BASELINE_G, SIGMA_G, finding_at
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.telemetry import from_us
+from fleet_server.resolution.decisions import CHOICES
 from fleet_server.resolution.messages import span_text
 from fleet_server.resolution.playbooks import playbook
 from fleet_server.resolution.questions import OPTIONS, REASONS, options_for
@@ -53,6 +54,7 @@ def test_a_window_is_told_in_both_times() -> None:
 
 
 def test_every_question_can_be_answered() -> None:
+    assert set(CHOICES) == set(OPTIONS)
     for reason, asked in REASONS.items():
         assert asked.label and set(asked.options) <= set(OPTIONS) and "take_over" in asked.options
         assert all(option["label"] and option["effect"] for option in options_for(reason))

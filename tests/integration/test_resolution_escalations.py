@@ -14,6 +14,7 @@ from support.resolution import Servers, Stage, certain, finding_at, instant, sta
 from demo.processes import Keeper
 from fleet_core.telemetry import DetectionState
 from fleet_server.resolution import commands
+from fleet_server.resolution.decisions import decide_escalation
 from fleet_server.resolution.triage import triage_finding
 
 pytestmark = pytest.mark.integration
@@ -75,7 +76,7 @@ async def test_no_warranty(dsn: str, servers: Servers) -> None:
             " VALUES ('test', 'nina', 'operator', '', now()) RETURNING 1"
         )
         case_id, raised = await _escalated(ready, "no_warranty")
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_out_of_warranty", "charge it")
+        await ready.command(decide_escalation, raised["escalation_id"], "accept_out_of_warranty", "charge it")
         case = await ready.case(case_id)
         assert (case["state"], case["escalated"]) == ("committed", False)
         assert "arranged after a decision by Nina Hale and takes place" in await _announced(ready, case_id)
@@ -86,7 +87,7 @@ async def test_no_part_in_time(dsn: str, servers: Servers) -> None:
     async with stage(dsn, servers, prognose=certain(20.0), stock=0) as ready:
         case_id, raised = await _escalated(ready, "no_part_in_time")
         assert raised["context"]["offers"]
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_late_part", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "accept_late_part", "")
         case = await ready.case(case_id)
         assert (case["state"], case["plan"]["part"]["centre_id"]) == ("committed", "lyon")
         assert case["plan"]["window"]["before_deadline"] is False
@@ -97,7 +98,7 @@ async def test_a_part_that_comes_after_weeks_is_waited_for_once_that_was_accepte
     async with stage(dsn, servers, policy=policy) as ready:
         await ready.rows("UPDATE fulfilment_centre SET handling_h = 456 RETURNING 1")  # 19 days
         case_id, raised = await _escalated(ready, "no_part_in_time")
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_late_part", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "accept_late_part", "")
         case = await ready.case(case_id)
         assert (case["state"], len(await ready.escalations(case_id))) == ("committed", 1), case["waits_for"]
         arrives_at, start = (instant(case["plan"][a][b]) for a, b in (("part", "arrives_at"), ("window", "start")))
@@ -127,7 +128,7 @@ async def test_lateness_accepted_once_is_not_asked_again(dsn: str, servers: Serv
             )  # fmt: skip
         case_id, raised = await _escalated(ready, "no_window_in_time")
         assert "before the deadline" in raised["summary"] and "drive-mechanics" in raised["summary"]
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_late_window", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "accept_late_window", "")
         _, again = await ready.escalations(case_id)
         assert again["reason"] == "no_window_in_time" and "before the deadline" not in again["summary"]
         assert "accept_late_window" not in [option["code"] for option in again["options"]]
@@ -145,7 +146,7 @@ async def test_no_window_in_time_releases_the_part(dsn: str, servers: Servers) -
         case_id, raised = await _escalated(ready, "no_window_in_time")
         assert raised["context"]["excluded"]["no_engineer"] > 0
         await _nothing_held(ready)
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_late_window", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "accept_late_window", "")
         case = await ready.case(case_id)
         assert case["state"] == "committed"
         assert instant(case["plan"]["window"]["start"]) >= taken[1]
@@ -164,7 +165,7 @@ async def test_connector_down(dsn: str, servers: Servers) -> None:
         case_id, raised = await _escalated(ready, "connector_down")
         await _nothing_held(ready)
         servers.wms("DELETE", "/_faults")
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "retry", "it is back")
+        await ready.command(decide_escalation, raised["escalation_id"], "retry", "it is back")
         assert (await ready.case(case_id))["state"] == "committed"
 
 
@@ -238,7 +239,7 @@ async def test_abstained_and_watched(dsn: str, servers: Servers) -> None:
     none = {"abstained": True, "abstain_code": "no_comparison", "reason": "too little history", "rul_p10_h": None}
     async with stage(dsn, servers, prognose=certain(**none)) as ready:
         case_id, raised = await _escalated(ready, "abstained")
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "watch", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "watch", "")
         case = await ready.case(case_id)
         assert (case["state"], case["escalated"]) == ("open", False)
         again = finding_at(ready.clock)
@@ -253,14 +254,14 @@ async def test_conflicting_evidence(dsn: str, servers: Servers) -> None:
     other = {"failure_mode": "motor_overheating", "mode_share": Jsonb({"motor_overheating": 0.9})}
     async with stage(dsn, servers, prognose=certain(**other)) as ready:
         case_id, raised = await _escalated(ready, "conflicting_evidence")
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "act_anyway", "looked at it")
+        await ready.command(decide_escalation, raised["escalation_id"], "act_anyway", "looked at it")
         assert (await ready.case(case_id))["state"] == "committed"
 
 
 async def test_policy_limit(dsn: str, servers: Servers) -> None:
     async with stage(dsn, servers, policy={"cost_limit_eur": 50}) as ready:
         case_id, raised = await _escalated(ready, "policy_limit")
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "accept_cost", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "accept_cost", "")
         assert (await ready.case(case_id))["state"] == "committed"
 
 
@@ -269,7 +270,7 @@ async def test_a_medical_device_always_asks(dsn: str, servers: Servers) -> None:
     async with stage(dsn, servers, asset_class="infusion_pump", component_type="battery", policy=policy) as ready:
         case_id, raised = await _escalated(ready, "approval_required")
         await _nothing_held(ready)
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "approve", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "approve", "")
         assert (await ready.case(case_id))["state"] == "committed"
 
 
@@ -303,11 +304,11 @@ async def test_a_decision_is_taken_once(dsn: str, servers: Servers) -> None:
     async with stage(dsn, servers, warranty=False) as ready:
         case_id, raised = await _escalated(ready, "no_warranty")
         with pytest.raises(commands.BadInput):
-            await ready.command(commands.decide_escalation, raised["escalation_id"], "approve", "")
-        await ready.command(commands.decide_escalation, raised["escalation_id"], "false_alarm", "")
+            await ready.command(decide_escalation, raised["escalation_id"], "approve", "")
+        await ready.command(decide_escalation, raised["escalation_id"], "false_alarm", "")
         assert (await ready.case(case_id))["state"] == "false_alarm"
         with pytest.raises(commands.ForbiddenTransition):
-            await ready.command(commands.decide_escalation, raised["escalation_id"], "retry", "")
+            await ready.command(decide_escalation, raised["escalation_id"], "retry", "")
 
 
 async def test_work_that_is_not_reported_is_asked_about(dsn: str, servers: Servers) -> None:
@@ -316,7 +317,7 @@ async def test_work_that_is_not_reported_is_asked_about(dsn: str, servers: Serve
         await ready.later(24 * 8)
         raised = await ready.escalations(case_id)
         assert [e["reason"] for e in raised] == ["work_overdue"]
-        await ready.command(commands.decide_escalation, raised[0]["escalation_id"], "take_over", "")
+        await ready.command(decide_escalation, raised[0]["escalation_id"], "take_over", "")
         case = await ready.case(case_id)
         assert case["plan"]["manual"] == "user:test" and not case["escalated"]
 

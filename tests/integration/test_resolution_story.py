@@ -27,6 +27,7 @@ from demo.processes import Keeper
 from fleet_core.assets import COMPONENT_TYPES
 from fleet_server.resolution import commands, cover_and_part
 from fleet_server.resolution.commands import WorkReport
+from fleet_server.resolution.decisions import decide_escalation
 from fleet_server.resolution.maintenance import end_maintenance
 
 pytestmark = pytest.mark.integration
@@ -130,7 +131,7 @@ async def test_a_repair_that_does_not_help_is_handed_over(story: Stage) -> None:
     assert (case["state"], case["escalated"]) == ("verifying", True)
     (raised,) = await story.escalations(case_id)
     assert raised["reason"] == "verification_failed"
-    await story.command(commands.decide_escalation, raised["escalation_id"], "plan_again", "again")
+    await story.command(decide_escalation, raised["escalation_id"], "plan_again", "again")
     case = await story.case(case_id)
     assert case["state"] == "committed"
     assert len(story.servers.mails_of(case_id, "announcement")) == 1
@@ -218,7 +219,7 @@ async def test_an_announcement_is_taken_back_also_after_its_plan_was_given_up(st
     (raised,) = await story.escalations(case_id)
     story.rt.prognose = certain(1.0)
     story.servers.fault(kind="error_500", target="load", count=50)
-    await story.command(commands.decide_escalation, raised["escalation_id"], "plan_again", "again")
+    await story.command(decide_escalation, raised["escalation_id"], "plan_again", "again")
     assert "window" not in (await story.case(case_id))["plan"]
     await story.command(commands.cancel_case, case_id, "sold", False)
     (cancelled,) = story.servers.mails_of(case_id, "cancellation")
@@ -281,3 +282,18 @@ async def test_a_case_whose_fault_cannot_be_kept_with_it_ends_the_sweep(
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="the runner is broken"):
         await story.sweep.once()
+
+
+async def test_a_case_whose_plan_cannot_be_read_waits_for_its_mending_and_stops_nothing(story: Stage) -> None:
+    case_id = await story.finding()
+    odd = "UPDATE repair_case SET plan = plan || '{\"windov\": 1}', next_at = %s RETURNING 1"
+    await story.rows(odd, story.clock.now())
+    await story.later(24 * 8)
+    case = await story.case(case_id)
+    assert "unknown key 'windov'" in case["waits_for"] and case["next_at"] > story.clock.now()
+    waiting = "SELECT due_at FROM timer WHERE kind = 'work_overdue' AND done_at IS NULL"
+    (timer,) = await story.rows(waiting)
+    assert timer["due_at"] > story.clock.now()
+    await story.rows("UPDATE repair_case SET plan = plan - 'windov' RETURNING 1")
+    await story.later(1)
+    assert [raised["reason"] for raised in await story.escalations(case_id)] == ["work_overdue"]

@@ -25,6 +25,7 @@ from fleet_server.api.models.cases import (
 from fleet_server.api.reads import cases
 from fleet_server.api.services import Services
 from fleet_server.resolution import commands
+from fleet_server.resolution.decisions import decide_escalation
 from fleet_server.sovereignty.directives import view
 from fleet_server.sovereignty.roles import Permission, allowed
 from fleet_server.sovereignty.users import User
@@ -99,7 +100,7 @@ async def decide(escalation_id: UUID, body: DecisionRequest, user: SignedIn, app
         codes = ", ".join(option.code for option in escalation.options)
         raise BadInput("decision", f"{body.decision!r} is not one of {codes}")
     async with app.worker() as conn:
-        await commands.decide_escalation(conn, app.clock, user.actor, escalation_id, body.decision, body.note)
+        await decide_escalation(conn, app.clock, user.actor, escalation_id, body.decision, body.note)
     return Done(detail=f"Decided: {chosen.label}")
 
 

@@ -233,6 +233,9 @@ SELECT escalation_id, case_id FROM escalation
 UPDATE escalation SET reminded_at = %(now)s, to_person = %(to_person)s, due_at = %(due_at)s
  WHERE escalation_id = %(escalation_id)s
 
+-- name: postpone_escalation
+UPDATE escalation SET due_at = %(due_at)s WHERE escalation_id = %(escalation_id)s
+
 -- name: due_cases
 SELECT case_id FROM repair_case WHERE next_at <= %(now)s ORDER BY next_at LIMIT 64
 
@@ -254,6 +257,9 @@ RETURNING case_id, kind
 
 -- name: case_of_work_order
 SELECT case_id FROM work_order WHERE work_order_id = %(work_order_id)s
+
+-- name: postpone_timer
+UPDATE timer SET due_at = %(due_at)s WHERE timer_id = %(timer_id)s AND done_at IS NULL
 
 -- name: lock_work_order
 SELECT work_order_id, case_id, number, state FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE

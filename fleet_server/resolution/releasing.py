@@ -1,0 +1,86 @@
+"""What a plan no longer needs is released, and what the repair needed is used up.
+
+A held window, part, order or engineer is an act that is ``held``. When a case ends or its plan is given up, ``steps``
+hands these acts here one by one, last done first: the other system is told until it agrees, and the act becomes
+``released``. When nothing is held any more ``do_unwound`` lets the plan forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
+from fleet_server.resolution.acts import put_off
+from fleet_server.resolution.records import (
+    CaseFile,
+    change_case,
+    lock_case,
+    note,
+    settle,
+)
+from fleet_server.resolution.rows import Act
+from fleet_server.resolution.runtime import Runtime
+from fleet_server.resolution.states import ActEvent, CaseState, MoveEvent, Undoing, UndoingEvent
+from fleet_server.store.pool import Connection
+
+
+async def do_release(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> None:
+    """Give up what an act holds, or may hold; repeated until the other system agrees."""
+    try:
+        await _releaser(rt, file, act.kind)(act.idempotency_key)
+    except (Retryable, OutcomeUnknown, Permanent) as error:
+        await put_off(rt, conn, file, act, error, gives_up=False)
+        return
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        await settle(conn, rt.clock, act, ActEvent.RELEASE, error=act.error)
+        await change_case(conn, case)
+        await note(conn, rt.clock, case, "released", f"{act.kind.replace('_', ' ')} released", {"kind": act.kind})
+
+
+async def do_unwound(rt: Runtime, conn: Connection, file: CaseFile) -> None:
+    """What was to be released is: the plan forgets it, and the undoing is over."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        if case.version != file.case.version:
+            return
+        undoing = case.plan.undoing
+        case = case.after(UndoingEvent.RELEASED)
+        if undoing is Undoing.EVERYTHING:
+            plan = case.plan.unbooked()
+        elif case.state is CaseState.COMMITTED:
+            case = case.after(MoveEvent.NEXT_DROPPED)
+            plan = case.plan.unmoved()
+        else:
+            plan = case.plan.without_window()
+        await change_case(conn, replace(case, plan=plan))
+
+
+async def do_consume(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> None:
+    """The work is done: what was held for it is used up."""
+    if act.kind == "reservation":
+        try:
+            await rt.parts.consume(act.idempotency_key)
+        except (Retryable, OutcomeUnknown, Permanent) as error:
+            await put_off(rt, conn, file, act, error, gives_up=False)
+            return
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        await settle(conn, rt.clock, act, ActEvent.CONSUME)
+        await change_case(conn, case)
+        if act.kind == "reservation":
+            part = file.plan.booking.part
+            text = f"{part.label} used up" if part else "Part used up"
+            await note(conn, rt.clock, case, "part_consumed", text, {"reservation": act.external_ref})
+
+
+def _releaser(rt: Runtime, file: CaseFile, kind: str) -> Callable[[str], Awaitable[None]]:
+    """How the other system is told. Raises BadConfig when the site's WMS is configured wrongly."""
+    if kind == "window":
+        return rt.wms_of(file.site).release
+    return {
+        "reservation": rt.parts.release,
+        "work_order": rt.field_service.cancel_order,
+        "dispatch": rt.field_service.release_dispatch,
+    }[kind]
