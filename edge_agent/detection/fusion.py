@@ -12,18 +12,14 @@ from typing import overload
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
-
-EVIDENCE_LIMIT = 16.0
-"""Evidence is bounded, so that recovery takes ticks and not days."""
-
-AGREEING = 3
+from edge_agent.detection.tuning import AGREEING, MOST_EVIDENCE
 
 
 def within(ratios: FloatArray, starts: IntArray) -> FloatArray:
     """Ratios (n, outputs) joined into one per detector (n, detectors), bounded; ``starts``: first output of each."""
     squares = ratios * ratios
     fourths = np.add.reduceat(squares * squares, starts, axis=1)
-    return np.minimum(EVIDENCE_LIMIT, np.sqrt(np.sqrt(fourths)))
+    return np.minimum(MOST_EVIDENCE, np.sqrt(np.sqrt(fourths)))
 
 
 def between(ratios: FloatArray, alone: float, first: IntArray | None = None) -> FloatArray:
@@ -46,4 +42,4 @@ def score(evidence: float | FloatArray) -> float | FloatArray:
 
 def severity(evidence: float) -> float:
     """0 at the calibrated limit, 1 at the bound, by doublings."""
-    return min(1.0, max(0.0, float(np.log2(max(evidence, 1e-9)) / np.log2(EVIDENCE_LIMIT))))
+    return min(1.0, max(0.0, float(np.log2(max(evidence, 1e-9)) / np.log2(MOST_EVIDENCE))))

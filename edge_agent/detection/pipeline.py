@@ -21,15 +21,15 @@ import numpy as np
 
 from edge_agent.detection import snapshot
 from edge_agent.detection.api import AssetDetection, Block, ComponentView, Event, Outcome, Verdicts
+from edge_agent.detection.block_rows import BlockRows
 from edge_agent.detection.healthy.model import absent_detectors, build_detectors
 from edge_agent.detection.input.maintenance import Declared
 from edge_agent.detection.input.regimes import choose_regimes
 from edge_agent.detection.input.waves import Waves
-from edge_agent.detection.seen import Seen
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.slot import Slot
 from edge_agent.detection.subject import Subject
-from edge_agent.detection.trace.keeper import Tracer
+from edge_agent.detection.trace.keeper import TraceKeeper
 from fleet_core.assets import AssetClass, may_stand_still
 from fleet_core.errors import BadConfig, BadInput
 from fleet_core.plugins import parse_config
@@ -39,8 +39,6 @@ if TYPE_CHECKING:  # the description only; detection itself stays free of clocks
     from edge_agent.acquisition.api import AssetDescription
 
 WHOLE_ASSET = "asset"
-SNAPSHOT_VERSION = 2
-KEPT_WAVEFORMS = 3
 NEWS = 0.8
 """Novelty at and above this is worth a flag of its own."""
 
@@ -56,7 +54,7 @@ def build_detection(
     return _AssetDetection(description, settings)
 
 
-def retrace(detection: AssetDetection, spans: int) -> dict[str, Tracer]:
+def retrace(detection: AssetDetection, spans: int) -> dict[str, TraceKeeper]:
     """Trace every component of a detection anew, in so many spans: a picture may want more than a device can afford."""
     assert isinstance(detection, _AssetDetection)
     return detection.retrace(spans)
@@ -125,13 +123,13 @@ class _AssetDetection:
                 if name in column:
                     table[:, place] = values[:, column[name]]
             table[np.isinf(table)] = np.nan
-            seen = Seen(list(slot.channel_of), slot.view(), slot.top_channel(slot.judge.fast), len(times_us))
-            events.extend(slot.run(times_us, table, regimes, seen))
-            seen.fill(len(times_us))
-            score = _below_news(seen.evidence_score)
+            shown = BlockRows(list(slot.channel_of), slot.view(), slot.top_channel(slot.judge.fast), len(times_us))
+            events.extend(slot.run(times_us, table, regimes, shown))
+            shown.fill(len(times_us))
+            score = _below_news(shown.evidence_score)
             if slot.novelty is not None:
                 score = np.maximum(score, slot.novelty.run(times_us, slot.passing.without(table)))
-            verdicts[slot_name] = Verdicts(score, seen.states, seen.tops)
+            verdicts[slot_name] = Verdicts(score, shown.states, shown.tops)
         return Block(tuple(events), verdicts)
 
     def on_waveform(self, waveform: Waveform) -> Outcome:
@@ -146,15 +144,12 @@ class _AssetDetection:
         )
         events: list[Event] = []
         for slot in {id(each): each for each in (self._slot_of[sample.metric] for sample in derived)}.values():
-            slot.tracer.note_waveform(waveform, slot.judge)
+            slot.note_waveform(waveform)
         for sample in derived:
-            course = self._slot_of[sample.metric].course
-            if not course.waveforms_us or course.waveforms_us[-1] != waveform.time_us:
-                course.waveforms_us = [*course.waveforms_us[-KEPT_WAVEFORMS + 1 :], waveform.time_us]
             events.extend(self._take(sample))
         return Outcome(tuple(events), derived)
 
-    def retrace(self, spans: int) -> dict[str, Tracer]:
+    def retrace(self, spans: int) -> dict[str, TraceKeeper]:
         return {name: slot.retrace(spans) for name, slot in self._slots.items()}
 
     def component_replaced(self, component: str, serial: str, time_us: int) -> Outcome:
@@ -177,22 +172,27 @@ class _AssetDetection:
 
     def snapshot(self) -> bytes:
         slots = {name: slot.state() for name, slot in self._slots.items()}
-        tree = {"version": SNAPSHOT_VERSION, "identity": self._identity, "regime": self._regime, "slots": slots}
-        if speeds := self.waves.state():
-            tree["speeds"] = speeds
-        return snapshot.dump({**tree, "counts": dict(self.counts), "settings": _told_settings(self._settings)})
+        return snapshot.dump({
+            "version": snapshot.VERSION,
+            "identity": self._identity,
+            "regime": self._regime,
+            "slots": slots,
+            "speeds": self.waves.state(),
+            "counts": dict(self.counts),
+            "settings": _told_settings(self._settings),
+        })  # fmt: skip
 
     def restore(self, snapshot: bytes) -> None:
         tree = _load_snapshot(snapshot, self._identity)
         try:
             for name, slot in self._slots.items():
                 slot.load(tree["slots"][name])
-            self.waves.load(tree.get("speeds", {}))
+            self.waves.load(tree["speeds"])
             self._regime = tree["regime"]
             self.counts = Counter(tree["counts"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, BadConfig):
             for slot in self._slots.values():
-                slot.forget()
+                slot.start_over()
             raise BadInput("snapshot", "its content does not fit this version") from None
 
     def _count(self, what: str, rows: int) -> None:
@@ -247,7 +247,7 @@ def _told_settings(settings: DetectionSettings) -> dict[str, Any]:
 
 
 def _load_snapshot(data: bytes, identity: str) -> dict[str, Any]:
-    tree = snapshot.load(data)
-    if tree.get("version") != SNAPSHOT_VERSION or tree.get("identity") != identity:
+    tree = snapshot.read(data)
+    if tree.get("identity") != identity:
         raise BadInput("snapshot", "it belongs to another version, asset or configuration")
     return tree

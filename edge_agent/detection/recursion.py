@@ -11,8 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from edge_agent.arrays import FloatArray
+from edge_agent.detection.tuning import FEW_STRETCHES
 
-FEW_STRETCHES = 1.0
 CHUNK = 64
 """Rows handled at once: small enough that no power of a decay over- or underflows, large enough to be cheap."""
 KEPT_COUNTS = 16

@@ -1,7 +1,7 @@
 """Detector state as bytes and back, exactly: JSON, arrays as base64 of their float64s, zlib around it.
 
-No pickle: a snapshot is a file, and a file may be damaged or planted. ``unpack`` and ``load`` bound what they read
-and raise BadInput only.
+State is kept by name. No pickle: a snapshot is a file, and a file may be damaged or planted. ``unpack``, ``load`` and
+``read`` bound what they read and raise BadInput only.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent.detection import snapshot_v2
 from fleet_core.errors import BadInput
 
+VERSION = 3
 MAX_BYTES = 32 * 1024 * 1024
 _ARRAY = "__array__"
 
@@ -64,3 +66,28 @@ def load(data: bytes) -> dict[str, Any]:
         raise BadInput("snapshot", "not a snapshot, or larger than allowed")
     result: dict[str, Any] = unpack(tree)
     return result
+
+
+def read(data: bytes) -> dict[str, Any]:
+    """A detection's state from the bytes of this version's snapshot, or of the one before. Raises BadInput."""
+    tree = load(data)
+    if tree.get("version") == VERSION:
+        return tree
+    if tree.get("version") == snapshot_v2.VERSION:
+        try:
+            return snapshot_v2.translated(tree, VERSION)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+            raise BadInput("snapshot", "it is damaged") from None
+    raise BadInput("snapshot", "it belongs to another version, asset or configuration")
+
+
+def trace_of(tree: dict[str, Any], slot: Any) -> Any:
+    """What the component of a snapshot's slot went through, of either version. Raises BadInput when it is not kept."""
+    if not isinstance(slot, dict) or "trace" not in slot:
+        raise BadInput("snapshot", "it was written by a version that keeps no trace; update the agent")
+    if tree.get("version") != snapshot_v2.VERSION:
+        return slot["trace"]
+    try:
+        return snapshot_v2.translated_trace(slot["trace"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise BadInput("trace", "it is damaged") from None

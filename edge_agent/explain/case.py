@@ -15,7 +15,8 @@ import numpy as np
 
 from edge_agent.arrays import RealArray
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.trace.memory import Learnt, Marker, Shot, Ticks, Told, Trace
+from edge_agent.detection.trace.memory import Trace
+from edge_agent.detection.trace.records import LearntFrom, Marker, Shot, Ticks, ToldFinding
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import Finding
 
@@ -100,7 +101,7 @@ class Case:
     detected_us: int | None
     finding: Finding | None
     markers: tuple[Marker, ...]
-    learnt: Learnt | None
+    learnt: LearntFrom | None
     waveforms: Pair | None
     window_us: tuple[int, int]
     which: str = ""
@@ -114,7 +115,7 @@ class Case:
 def put_together(
     subject: Subject,
     trace: Trace,
-    told: Told | None,
+    told: ToldFinding | None,
     settings: DetectionSettings,
     waveforms: Sequence[Pair] = (),
     which: str = "",
@@ -177,7 +178,7 @@ def index_at(ticks: Ticks, time_us: int) -> int:
     return max(0, int(np.searchsorted(ticks.first_us, time_us, side="right")) - 1)
 
 
-def _creeping(trace: Trace, told: Told | None, means: Trace) -> bool:
+def _creeping(trace: Trace, told: ToldFinding | None, means: Trace) -> bool:
     """Was it the slow plane that saw it?"""
     if means.learnt is None or not len(means.recent()):
         return False

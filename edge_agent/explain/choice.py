@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edge_agent.detection.trace.memory import Told, Trace
+from edge_agent.detection.trace.memory import Trace
+from edge_agent.detection.trace.records import ToldFinding
 from fleet_core.errors import BadInput
 
 
@@ -15,7 +16,7 @@ class Choice:
 
     slot: str
     trace: Trace
-    told: Told | None
+    told: ToldFinding | None
     which: str = ""
 
 

@@ -92,18 +92,14 @@ def _read(path: Path, table: Mapping[str, Any] | None) -> list[Component]:
     if not isinstance(slots, dict):
         raise BadInput("snapshot", "it holds no components")
     settings = parse_config(DetectionSettings, table if table is not None else _settings(tree), "asset.detection")
-    return [Component(path.stem, name, _kept(slot), settings) for name, slot in slots.items()]
+    return [
+        Component(path.stem, name, load_kept(snapshot.trace_of(tree, slot)), settings) for name, slot in slots.items()
+    ]
 
 
 def _settings(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     settings = tree.get("settings", {})
     return settings if isinstance(settings, dict) else {}
-
-
-def _kept(slot: Any) -> Kept:
-    if not isinstance(slot, dict) or "trace" not in slot:
-        raise BadInput("snapshot", "it was written by a version that keeps no trace; update the agent")
-    return load_kept(slot["trace"])
 
 
 def _wanted(kept: list[Component], component: str) -> list[Component]:

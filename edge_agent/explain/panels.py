@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import RealArray
-from edge_agent.detection.trace.memory import STATES
+from edge_agent.detection.trace.records import STATES, MarkerKind
 from edge_agent.explain import words
 from edge_agent.explain.case import Case, Panel
 
@@ -202,7 +202,9 @@ def votes(axis: Any, case: Case) -> None:
 def lines(axis: Any, case: Case, scale: TimeScale, everywhere: bool = False) -> None:
     """Onset (dotted), detection (solid), and the other state changes and fits of the window (thin)."""
     start, stop = case.window_us
-    changes = [mark.time_us for mark in case.markers if mark.kind != "finding" and start <= mark.time_us <= stop]
+    changes = [
+        mark.time_us for mark in case.markers if mark.kind is not MarkerKind.FINDING and start <= mark.time_us <= stop
+    ]
     if len(changes) <= MAX_CHANGES and not everywhere:
         for time_us in changes:
             axis.axvline(float(scale.place(time_us)), color="#bbbbbb", lw=0.5, zorder=0.5)

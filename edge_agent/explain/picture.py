@@ -87,7 +87,7 @@ def render(case: Case, kind: str) -> bytes:
 
 
 def _compose(figure: Any, case: Case) -> None:
-    from edge_agent.explain import course, panels, waves
+    from edge_agent.explain import evidence_panel, panels, waves
 
     title = textwrap.wrap(words.sentence(case), 100)[:3]
     figure.text(LEFT_TEXT, 0.965, "\n".join(title), fontsize=12.5, fontweight="bold", va="top", linespacing=1.25)
@@ -108,7 +108,7 @@ def _compose(figure: Any, case: Case) -> None:
     panels.states(strip, case, scale)
     for axis, panel in zip(axes, shown, strict=True):
         panels.channel(axis, case, panel, scale, last=axis is axes[-1])
-    course.evidence(figure.add_axes(lowest), case, scale)
+    evidence_panel.evidence(figure.add_axes(lowest), case, scale)
     bars = figure.add_gridspec(2, 1, left=0.812, right=0.962, top=top, bottom=floor, hspace=0.36)
     panels.contributions(figure.add_subplot(bars[0]), case)
     panels.votes(figure.add_subplot(bars[1]), case)

@@ -12,8 +12,9 @@ import numpy as np
 from edge_agent.acquisition._tables import RELATIVE_EPOCH_S, Snapshots, open_snapshots
 from edge_agent.detection.pipeline import retrace
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.trace.keeper import Tracer
-from edge_agent.detection.trace.memory import MAX_SHOT_SAMPLES, Shot
+from edge_agent.detection.trace.keeper import TraceKeeper
+from edge_agent.detection.trace.memory import MAX_SHOT_SAMPLES
+from edge_agent.detection.trace.records import Shot
 from edge_agent.explain.case import Case, Channel, Pair, Subject, put_together
 from edge_agent.explain.choice import Choice, choose
 from edge_agent.recorded import offline
@@ -28,7 +29,7 @@ SPANS = 8192
 class Watched:
     """A recording after the run: its components' traces, its vitals, and since when its times are told."""
 
-    tracers: dict[str, Tracer]
+    tracers: dict[str, TraceKeeper]
     vitals: list[str]
     origin_us: int | None
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import RealArray
-from edge_agent.detection.trace.memory import Shot
+from edge_agent.detection.trace.records import Shot
 from edge_agent.explain import words
 from edge_agent.explain.case import Case, Pair
 from edge_agent.explain.panels import BEYOND, HEALTHY, shortened

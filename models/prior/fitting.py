@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_agent.detection.prior.class_prior import ChannelPrior, ComponentPrior
-from edge_agent.detection.prior.judge import LEVEL_ROWS, levels
+from edge_agent.detection.prior.judge import levels
+from edge_agent.detection.tuning import LEVEL_ROWS
 from fleet_core.errors import BadInput
 
 Floats = npt.NDArray[np.float64]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.detection.findings.evidence import FAMILIES
 from edge_agent.detection.findings.failure_mode import family, likely_mode
+from edge_agent.detection.findings.signature import FAMILIES
 from fleet_core.assets import COMPONENT_TYPES, FAILURE_MODES
 from fleet_core.telemetry import MetricSpec
 

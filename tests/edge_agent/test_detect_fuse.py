@@ -16,7 +16,7 @@ from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState
 
 S = DetectionState
-EVIDENCE = st.floats(0, fusion.EVIDENCE_LIMIT)
+EVIDENCE = st.floats(0, fusion.MOST_EVIDENCE)
 
 
 def tracker() -> states.StateTracker:
@@ -91,7 +91,7 @@ def test_joining_is_monotone(ratios: list[float], more: float, place: int, alone
 def test_rows_are_joined_each_for_itself(table: list[list[float]]) -> None:
     ratios, starts = np.array(table), np.array([0, 1, 4])
     joined = fusion.within(ratios, starts)
-    assert joined.shape == (len(table), 3) and (joined <= fusion.EVIDENCE_LIMIT).all()
+    assert joined.shape == (len(table), 3) and (joined <= fusion.MOST_EVIDENCE).all()
     singles = [fusion.within(row[None], starts) for row in ratios]
     assert np.array_equal(joined, np.concatenate(singles))
     assert np.array_equal(

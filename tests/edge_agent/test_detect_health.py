@@ -18,7 +18,7 @@ def moving(rows: int = 144, channels: int = 2, seed: int = 7) -> FloatArray:
 def watching(rows: FloatArray | None = None) -> ChannelHealth:
     known = moving() if rows is None else rows
     health = ChannelHealth(known.shape[1])
-    health.learnt(*ranges(known))
+    health.learnt(ranges(known))
     return health
 
 

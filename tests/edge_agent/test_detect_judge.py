@@ -16,7 +16,8 @@ import pytest
 
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, Event
-from edge_agent.detection.judging.judge import ComponentJudge, Segment
+from edge_agent.detection.judging.judge import ComponentJudge
+from edge_agent.detection.judging.segment import Segment
 from edge_agent.detection.pipeline import build_detection
 from edge_agent.detection.settings import DetectionSettings
 from fleet_core.assets import AssetClass

@@ -12,7 +12,8 @@ import pytest
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection import snapshot
 from edge_agent.detection.api import AssetDetection, Event, Outcome
-from edge_agent.detection.findings.evidence import SIGNATURE, in_words
+from edge_agent.detection.findings.description import in_words
+from edge_agent.detection.findings.signature import SIGNATURE
 from edge_agent.detection.pipeline import build_detection
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig, BadInput

@@ -10,11 +10,13 @@ import pytest
 
 from edge_agent.arrays import FloatArray
 from edge_agent.detection import snapshot
-from edge_agent.detection.healthy.learner import KEPT_NOTES
-from edge_agent.detection.healthy.plane_settings import Course, PlaneSettings
+from edge_agent.detection.healthy.decisions import Decision, DecisionKind
+from edge_agent.detection.healthy.learner import KEPT_DECISIONS
+from edge_agent.detection.healthy.plane_settings import PlaneEvidence, PlaneSettings, PlaneSetup
 from edge_agent.detection.healthy.rows import growing
-from edge_agent.detection.judging.plane import CLEARLY_BEYOND, Plane
+from edge_agent.detection.judging.plane import Plane, load_plane
 from edge_agent.detection.settings import DetectionSettings
+from edge_agent.detection.tuning import CLEARLY_BEYOND, PlaneTuning
 
 START_US = 1_790_000_000_000_000
 TEN_MINUTES_US = 600_000_000
@@ -23,16 +25,20 @@ A_DAY = 144
 DETECTORS: dict[str, dict[str, Any]] = {"cusum": {}, "ewma": {}, "level": {}, "pca": {}}
 
 
-def plane(learn_rows: int = 60, span_h: float = 24.0, **own: Any) -> Plane:
+def setup(learn_rows: int = 60, span_h: float = 24.0, **levels: Any) -> PlaneSetup:
     settings = DetectionSettings(learn_ticks=learn_rows, learn_span_h=span_h)
-    return Plane(2, (), PlaneSettings(DETECTORS, learn_rows, span_h, 1500, **own), settings)
+    return PlaneSetup(2, (), PlaneSettings(DETECTORS, learn_rows, span_h, 1500, PlaneTuning(**levels)), settings)
+
+
+def plane(**levels: Any) -> Plane:
+    return Plane(setup(**levels))
 
 
 def noise(rows: int, seed: int = 1) -> FloatArray:
     return np.random.default_rng(seed).normal(10, 1, (rows, 2))
 
 
-def parts(judged: Plane, rows: FloatArray, step_us: int, after: int = 0) -> Iterator[Course]:
+def parts(judged: Plane, rows: FloatArray, step_us: int, after: int = 0) -> Iterator[PlaneEvidence]:
     times_us = START_US + (after + np.arange(len(rows), dtype=np.int64)) * step_us
     done = 0
     while done < len(rows):
@@ -49,29 +55,29 @@ def play(judged: Plane, rows: FloatArray, step_us: int, after: int = 0) -> tuple
 
 
 def notes(judged: Plane) -> str:
-    return "; ".join(text for _, text in judged.notes)
+    return "; ".join(decision.text for decision in judged.learner.decisions)
 
 
 def test_a_day_is_learnt_where_it_is_within_reach() -> None:
     judged = plane()
     play(judged, noise(A_DAY - 1), TEN_MINUTES_US)
-    assert judged.model is None and 0.9 < judged.learned_fraction < 1
+    assert judged.model is None and 0.9 < judged.learner.learned_fraction < 1
     play(judged, noise(1), TEN_MINUTES_US, A_DAY - 1)
-    assert judged.learned_fraction == 1 and judged.learnt_rows == A_DAY and judged.young
-    assert judged.learnt_us == (START_US, START_US + (A_DAY - 1) * TEN_MINUTES_US)
+    assert judged.learner.learned_fraction == 1 and judged.learner.learnt_rows == A_DAY and judged.young
+    assert judged.learner.learnt_us == (START_US, START_US + (A_DAY - 1) * TEN_MINUTES_US)
 
 
 def test_where_it_is_not_rows_are_counted() -> None:
     judged = plane()
     play(judged, noise(60), SECOND_US)
-    assert judged.learned_fraction == 1 and judged.learnt_rows == 60 and not judged.young
-    assert judged.notes == [(START_US + 59 * SECOND_US, "learnt from 60 rows")]
+    assert judged.learner.learned_fraction == 1 and judged.learner.learnt_rows == 60 and not judged.young
+    assert judged.learner.decisions == [Decision(DecisionKind.LEARNT, START_US + 59 * SECOND_US, "learnt from 60 rows")]
 
 
 def test_it_is_fitted_again_on_more_rows_while_nothing_stands() -> None:
     judged = plane()
     evidence, believed = play(judged, noise(60 * 15), SECOND_US)
-    assert [text for _, text in judged.notes] == [
+    assert [decision.text for decision in judged.learner.decisions] == [
         "learnt from 60 rows",
         *(f"refitted from {60 * times} rows" for times in (2, 4, 7, 14)),
     ]
@@ -82,10 +88,10 @@ def test_a_digest_names_what_was_fitted() -> None:
     one, two = plane(), plane()
     play(one, noise(60), SECOND_US)
     play(two, noise(60), SECOND_US)
-    first = one.digest
-    assert first and first == two.digest
+    first = one.learner.digest
+    assert first and first == two.learner.digest
     play(one, noise(61, 2), SECOND_US, 60)
-    assert one.digest != first
+    assert one.learner.digest != first
 
 
 def test_suspicious_rows_are_not_learnt_from() -> None:
@@ -94,7 +100,7 @@ def test_suspicious_rows_are_not_learnt_from() -> None:
     rows = noise(300, 3)
     rows[:, 0] += np.linspace(0, 30, 300)
     _, believed = play(judged, rows, SECOND_US, 130)
-    assert believed[-1] > 4 and judged.learnt_rows <= 240
+    assert believed[-1] > 4 and judged.learner.learnt_rows <= 240
     assert "baseline fixed: suspicious rows are not learnt from" in notes(judged)
 
 
@@ -163,11 +169,11 @@ def test_what_grows_beyond_patience_is_believed_and_what_stands_still_becomes_he
 def test_a_grown_baseline_gives_room_once_to_what_came_and_went() -> None:
     judged = plane()
     play(judged, noise(15 * A_DAY), TEN_MINUTES_US)
-    assert not judged.young and judged.room == 1
+    assert not judged.young and judged.episode.room == 1
     rows = noise(A_DAY, 8)
     rows[40:70, 0] += 1.3
     evidence, _ = play(judged, rows, TEN_MINUTES_US, 15 * A_DAY)
-    assert evidence.max() > 0.8 and 1 < judged.room <= 3 and "limits" in notes(judged)
+    assert evidence.max() > 0.8 and 1 < judged.episode.room <= 3 and "limits" in notes(judged)
     again, believed = play(judged, rows, TEN_MINUTES_US, 16 * A_DAY)
     assert believed.max() < 1 and again.max() < evidence.max()
 
@@ -202,23 +208,22 @@ def test_a_state_carries_everything_over_a_restart(stop: int) -> None:
     rows[200:, 1] += np.linspace(0, 40, 60)
     one = plane()
     play(one, rows[:stop], SECOND_US)
-    two = plane()
-    two.load(snapshot.load(snapshot.dump(one.state())))
+    two = load_plane(setup(), snapshot.load(snapshot.dump(one.state())))
     assert play(two, rows[stop:], SECOND_US, stop)[1].tolist() == play(one, rows[stop:], SECOND_US, stop)[1].tolist()
-    assert two.notes == one.notes and two.digest == one.digest and two.learnt_us == one.learnt_us
+    mine, its = one.learner, two.learner
+    assert (its.decisions, its.digest, its.learnt_us) == (mine.decisions, mine.digest, mine.learnt_us)
 
 
-def test_notes_are_bounded_and_carried_over_a_restart() -> None:
+def test_decisions_are_bounded_and_carried_over_a_restart() -> None:
     judged = plane()
     days = noise(13 * A_DAY)
     new_ways = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)])
     for nth, start in enumerate(range(300, len(days) - 60, 60)):  # each goes further than what was learnt from before
         days[start : start + 12] += (2.5 + 0.05 * nth) * new_ways[nth % 8]
     play(judged, days, TEN_MINUTES_US)
-    assert judged.noted > KEPT_NOTES and len(judged.notes) == KEPT_NOTES
-    again = plane()
-    again.load(snapshot.load(snapshot.dump(judged.state())))
-    assert again.notes == judged.notes
+    assert judged.learner.decided > KEPT_DECISIONS and len(judged.learner.decisions) == KEPT_DECISIONS
+    again = load_plane(setup(), snapshot.load(snapshot.dump(judged.state())))
+    assert again.learner.decisions == judged.learner.decisions
 
 
 def test_a_settled_step_is_told_from_a_growing_fault() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, Event
-from edge_agent.detection.findings.evidence import SIGNATURE
+from edge_agent.detection.findings.signature import SIGNATURE
 from edge_agent.detection.pipeline import build_detection
 from edge_agent.detection.prior.class_prior import (
     ChannelPrior,
@@ -21,7 +21,7 @@ from edge_agent.detection.prior.class_prior import (
     prior_to_json,
 )
 from edge_agent.detection.prior.finding import UNLIKE
-from edge_agent.detection.prior.judge import LEVEL_ROWS, RAISE_ROWS
+from edge_agent.detection.tuning import LEVEL_ROWS, PRIOR_RAISE_ROWS
 from edge_agent.prior_file import with_prior
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadConfig
@@ -78,7 +78,7 @@ def test_a_sick_asset_is_found_within_minutes_and_says_on_what_grounds() -> None
     events = play(detection, rows(20, vibration=0.3))
     assert changes(events) == [("learning", "degrading")]
     (finding,) = (each for each in events if isinstance(each, Finding))
-    assert (finding.detected_us - START_US) / TICK_US < LEVEL_ROWS + RAISE_ROWS
+    assert (finding.detected_us - START_US) / TICK_US < LEVEL_ROWS + PRIOR_RAISE_ROWS
     assert finding.channels[0].metric == finding.indicator_metric == "vibration_rms_g"
     assert finding.channels[0].baseline_mean == 0.1 and finding.channels[0].observed == pytest.approx(0.3, rel=0.1)
     assert "humidity" not in {each.metric for each in finding.channels}

@@ -171,7 +171,6 @@ def test_live_samples_are_passed_over_too() -> None:
 
 def test_a_snapshot_of_an_older_version_learns_from_the_rows_to_come() -> None:
     standstill = Standstill(["speed"], 0)
-    standstill.load(None)
     for _ in range(40):
         standstill.take(np.array([1000.0]), np.zeros(0))
     standstill.learnt()

@@ -16,18 +16,17 @@ from edge_agent.detection.trace.memory import (
     MAX_FINDINGS,
     MAX_MARKERS,
     MAX_SHOT_SAMPLES,
-    Learnt,
-    Ticks,
     Trace,
     load_trace,
 )
+from edge_agent.detection.trace.records import LearntFrom, MarkerKind, Ticks
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, Waveform
 
 START_US = 1_790_000_000_000_000
 CHANNELS = 3
 VOTES = ("cusum", "level")
-LEARNT = Learnt(144, START_US, START_US + 144, "ab" * 32, np.full(CHANNELS, 4.0, dtype=np.float32))
+LEARNT = LearntFrom(144, START_US, START_US + 144, "ab" * 32, np.full(CHANNELS, 4.0, dtype=np.float32))
 
 
 def rows(count: int, seed: int = 1) -> tuple[Any, ...]:
@@ -49,7 +48,7 @@ def rows(count: int, seed: int = 1) -> tuple[Any, ...]:
 def fed(table: tuple[Any, ...], sizes: list[int] | int, trace: Trace | None = None, start: int = 0) -> Trace:
     if trace is None:
         trace = Trace(CHANNELS, recent=128, whole=16)
-        trace.note_learnt(START_US, "learnt", LEARNT, VOTES)
+        trace.note_learnt(START_US, MarkerKind.LEARNT, LEARNT, VOTES)
     count, turn = len(table[0]), 0
     while start < count:
         size = sizes if isinstance(sizes, int) else sizes[turn % len(sizes)]
@@ -170,28 +169,34 @@ def test_what_was_noted_survives_a_restart() -> None:
     assert shots["now"].sample_rate_hz == 25_600.0
 
 
+def shaped(channels: int, recent: int, whole: int) -> dict[str, Any]:
+    return {"shape": {"channels": channels, "recent": recent, "whole": whole}}
+
+
 def damaged(state: dict[str, Any], **change: Any) -> dict[str, Any]:
     return {**state, **change}
 
 
-def test_a_damaged_state_is_refused_and_leaves_a_fresh_trace() -> None:
-    state = fed(rows(300), 50).state()
+def test_a_damaged_state_is_refused() -> None:
+    whole = fed(rows(300), 50)
+    state = whole.state()
     spans = state["spans"]
+    assert load_trace(state, like=whole).shape == load_trace(state).shape == whole.shape
     for wrong in (
-        damaged(state, shape=[CHANNELS + 1, 128, 16]),
+        damaged(state, shape={**state["shape"], "channels": CHANNELS + 1}),
         damaged(state, ring=np.zeros((4, 4))),
-        damaged(state, spans={**spans, "numbers": [99, 1, 0]}),
+        damaged(state, spans={**spans, "used": 99}),
         damaged(state, spans={**spans, "means": np.zeros(3)}),
-        damaged(state, findings=[[1, "no finding"]]),
-        damaged(state, learnt=[1]),
+        damaged(state, findings=[{"detected_us": 1, "finding": "no finding", "slow": False}]),
+        damaged(state, learnt={"rows": 1}),
         damaged(state, markers=None),
+        damaged(state, markers=[{"time_us": START_US, "kind": "of no kind", "text": ""}]),
         {},
     ):
-        trace = fed(rows(300), 50)
-        assert not trace.load(wrong)
-        assert not len(trace.recent()) and not len(trace.whole()) and trace.learnt is None
+        with pytest.raises(BadInput):
+            load_trace(wrong, like=whole)
     early = damaged(state, ring_times_us=np.zeros(len(state["ring_times_us"])))
-    for wrong_shape in (early, None, {}, {"shape": [1]}, {"shape": [10**9, 128, 16]}, {"shape": [1, 10**9, 16]}):
+    for wrong_shape in (early, None, {}, {"shape": {"channels": 1}}, shaped(10**9, 128, 16), shaped(1, 10**9, 16)):
         with pytest.raises(BadInput):
             load_trace(wrong_shape)
 
@@ -199,7 +204,7 @@ def test_a_damaged_state_is_refused_and_leaves_a_fresh_trace() -> None:
 def test_lists_are_bounded_and_the_most_severe_revision_counts() -> None:
     trace = Trace(CHANNELS)
     for number in range(2 * MAX_MARKERS):
-        trace.mark(START_US + number, "state", "watch")
+        trace.mark(START_US + number, MarkerKind.STATE, "watch")
     assert len(trace.markers) == MAX_MARKERS and trace.markers[-1].time_us == START_US + 2 * MAX_MARKERS - 1
     for number in range(MAX_FINDINGS + 3):
         trace.note_finding(finding(number))
@@ -214,9 +219,7 @@ def test_lists_are_bounded_and_the_most_severe_revision_counts() -> None:
 def test_a_new_baseline_starts_the_worst_moment_anew_and_a_refit_does_not() -> None:
     trace = fed(rows(200), 50)
     assert trace.whole() and trace.peak is not None
-    trace.note_learnt(START_US + 10**9, "refit", replace(LEARNT, rows=288), VOTES)
+    trace.note_learnt(START_US + 10**9, MarkerKind.REFITTED, replace(LEARNT, rows=288), VOTES)
     assert trace.peak is not None
-    trace.note_learnt(START_US + 10**9, "relearnt", LEARNT, VOTES)
+    trace.note_learnt(START_US + 10**9, MarkerKind.RELEARNT, LEARNT, VOTES)
     assert trace.peak is None
-    trace.forget()
-    assert not len(trace.whole()) and not trace.markers and trace.learnt is None

@@ -12,8 +12,9 @@ from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.pipeline import build_detection, retrace
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.snapshot import dump, load
-from edge_agent.detection.trace.keeper import Kept, Tracer, load_kept
-from edge_agent.detection.trace.memory import STATES, Trace
+from edge_agent.detection.trace.keeper import Kept, TraceKeeper, load_kept
+from edge_agent.detection.trace.memory import Trace
+from edge_agent.detection.trace.records import STATES
 from fleet_core.assets import AssetClass
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState, Finding, MetricSpec
@@ -37,7 +38,7 @@ TIMES_US = START_US + TICK_US * np.arange(ROWS)
 TABLE = course()
 
 
-def traced(sizes: Iterator[int], restart_after: int = ROWS) -> tuple[Tracer, list[Finding]]:
+def traced(sizes: Iterator[int], restart_after: int = ROWS) -> tuple[TraceKeeper, list[Finding]]:
     """The table judged in blocks of these sizes, with a restart in between; the component's tracer, its findings."""
     asset = AssetDescription("a", AssetClass.ROBOT, "m", "s", METRICS)
     settings = DetectionSettings(learn_span_h=0.0, slow_ticks=2)
@@ -53,15 +54,15 @@ def traced(sizes: Iterator[int], restart_after: int = ROWS) -> tuple[Tracer, lis
             restarted.restore(detection.snapshot())
             detection = restarted
         start = stop
-    return detection._slots["asset"].tracer, findings  # type: ignore[attr-defined]  # what it keeps is the subject
+    return detection._slots["asset"].trace, findings  # type: ignore[attr-defined]  # what it keeps is the subject
 
 
 @pytest.fixture(scope="module")
-def whole() -> tuple[Tracer, list[Finding]]:
+def whole() -> tuple[TraceKeeper, list[Finding]]:
     return traced(itertools.repeat(64))
 
 
-def test_ticks_stand_beside_what_was_expected_of_them(whole: tuple[Tracer, list[Finding]]) -> None:
+def test_ticks_stand_beside_what_was_expected_of_them(whole: tuple[TraceKeeper, list[Finding]]) -> None:
     tracer, findings = whole
     recent = tracer.ticks.recent()
     np.testing.assert_array_equal(recent.first_us, TIMES_US[-256:])
@@ -75,7 +76,7 @@ def test_ticks_stand_beside_what_was_expected_of_them(whole: tuple[Tracer, list[
     assert findings and set(tracer.ticks.findings) == {each.finding_id for each in findings}
 
 
-def test_what_was_learnt_and_decided_is_marked(whole: tuple[Tracer, list[Finding]]) -> None:
+def test_what_was_learnt_and_decided_is_marked(whole: tuple[TraceKeeper, list[Finding]]) -> None:
     ticks, means = whole[0].ticks, whole[0].means
     kinds = [mark.kind for mark in ticks.markers]
     assert kinds[0] in ("learnt", "state") and {"learnt", "refit", "state", "finding"} <= set(kinds)
@@ -84,7 +85,7 @@ def test_what_was_learnt_and_decided_is_marked(whole: tuple[Tracer, list[Finding
     assert "aakr" in ticks.detectors and "aakr" in means.detectors and "cusum" not in means.detectors
 
 
-def test_means_are_those_of_the_ticks(whole: tuple[Tracer, list[Finding]]) -> None:
+def test_means_are_those_of_the_ticks(whole: tuple[TraceKeeper, list[Finding]]) -> None:
     means = whole[0].means.recent()
     at = np.searchsorted(TIMES_US, means.first_us)
     np.testing.assert_array_equal(TIMES_US[at], means.first_us)
@@ -94,7 +95,7 @@ def test_means_are_those_of_the_ticks(whole: tuple[Tracer, list[Finding]]) -> No
 
 @pytest.mark.parametrize(("sizes", "restart_after"), [([1], ROWS), ([7, 64, 3], ROWS), ([64], 300), ([64], 500)])
 def test_blocks_and_restarts_change_nothing(
-    whole: tuple[Tracer, list[Finding]], sizes: list[int], restart_after: int
+    whole: tuple[TraceKeeper, list[Finding]], sizes: list[int], restart_after: int
 ) -> None:
     other, findings = traced(itertools.cycle(sizes), restart_after)
     assert [each.finding_id for each in findings] == [each.finding_id for each in whole[1]]
@@ -107,12 +108,17 @@ def test_blocks_and_restarts_change_nothing(
         np.testing.assert_allclose(mine.newest_votes(), its.newest_votes(), rtol=1e-4, atol=1e-5)
 
 
-def test_a_reader_needs_the_snapshot_only(whole: tuple[Tracer, list[Finding]]) -> None:
+def test_a_reader_needs_the_snapshot_only(whole: tuple[TraceKeeper, list[Finding]]) -> None:
     kept = load_kept(load(dump(whole[0].state())))
     assert isinstance(kept, Kept) and kept.channels[1] == ("current", "A")
     assert kept.ticks.findings == whole[0].ticks.findings
     state = whole[0].state()
-    for wrong in (None, {}, {**state, "channels": [["a", "1"]]}, {**state, "means": {"trace": {"shape": [9]}}}):
+    for wrong in (
+        None,
+        {},
+        {**state, "channels": [{"name": "a", "unit": "1"}]},
+        {**state, "means": {"trace": {"shape": {}}}},
+    ):
         with pytest.raises(BadInput):
             load_kept(wrong)
 
@@ -127,7 +133,7 @@ def test_a_damaged_trace_costs_no_verdict() -> None:
     again.restore(dump(tree))
     assert again.views() == detection.views()
     again.on_block(NAMES, TIMES_US[300:], TABLE[300:])
-    tracer = again._slots["asset"].tracer  # type: ignore[attr-defined]  # what it keeps is the subject
+    tracer = again._slots["asset"].trace  # type: ignore[attr-defined]  # what it keeps is the subject
     assert isinstance(tracer.ticks, Trace) and len(tracer.ticks.recent()) == 256
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edge_agent.detection.settings import DetectionSettings
-from edge_agent.detection.trace.memory import Learnt, Told, Trace
+from edge_agent.detection.trace.memory import Trace
+from edge_agent.detection.trace.records import LearntFrom, MarkerKind, ToldFinding
 from edge_agent.explain import words
 from edge_agent.explain.case import Case, Channel, Subject, band, joined, put_together
 from edge_agent.explain.choice import Choice, choose
@@ -59,20 +60,22 @@ def drifting(count: int = 600, onset: int = 400, logged: bool = False) -> Trace:
     states = np.where(evidence < 0.6, 1, np.where(evidence < 1, 2, 3))
     limits = np.array([5.0, 4.0], dtype=np.float32)
     trace.note_learnt(
-        START_US, "learnt", Learnt(144, START_US, START_US + 144 * MINUTE_US, "ab" * 32, limits), ("pca",)
+        START_US, MarkerKind.LEARNT, LearntFrom(144, START_US, START_US + 144 * MINUTE_US, "ab" * 32, limits), ("pca",)
     )
     times = START_US + MINUTE_US * np.arange(count)
     trace.add(times, values, expected, deviation, evidence, states, np.ones((count, 1)))
     return trace
 
 
-def case(told: Told | None = None, subject: Subject = SUBJECT, trace: Trace | None = None, which: str = "") -> Case:
+def case(
+    told: ToldFinding | None = None, subject: Subject = SUBJECT, trace: Trace | None = None, which: str = ""
+) -> Case:
     return put_together(subject, trace or drifting(), told, DetectionSettings(), which=which)
 
 
-def told(number: int = 1, detected: int = 500, onset: int = 400, mode: str = "bearing_seizure") -> Told:
+def told(number: int = 1, detected: int = 500, onset: int = 400, mode: str = "bearing_seizure") -> ToldFinding:
     each = finding(number, detected, onset, mode)
-    return Told(each.detected_us, each)
+    return ToldFinding(each.detected_us, each)
 
 
 def test_the_band_is_read_off_the_trace() -> None:

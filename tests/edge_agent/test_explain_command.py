@@ -16,7 +16,8 @@ import pytest
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection import snapshot
 from edge_agent.detection.pipeline import build_detection
-from edge_agent.detection.trace.memory import Learnt, Trace
+from edge_agent.detection.trace.memory import Trace
+from edge_agent.detection.trace.records import LearntFrom, MarkerKind
 from edge_agent.explain import cli
 from fleet_core.assets import AssetClass
 from fleet_core.telemetry import (
@@ -83,7 +84,9 @@ def state_dir(tmp_path: Path) -> Path:
     deviation = rng.normal(size=(400, 2))
     trace = Trace(2)
     limits = np.array([4.0, 4.0], dtype=np.float32)
-    trace.note_learnt(START_US, "learnt", Learnt(144, START_US, START_US + 144, "cd" * 32, limits), ("cusum", "level"))
+    trace.note_learnt(
+        START_US, MarkerKind.LEARNT, LearntFrom(144, START_US, START_US + 144, "cd" * 32, limits), ("cusum", "level")
+    )
     times = START_US + 60_000_000 * np.arange(400)
     expected = np.full((400, 2), 40.0)
     table = (times, expected + deviation, expected, deviation, np.linspace(0, 0.4, 400), np.ones(400, dtype=int))
@@ -96,14 +99,14 @@ def state_dir(tmp_path: Path) -> Path:
 
     def slot(ticks: Trace) -> dict[str, Any]:
         course = {"lagged": np.zeros(0)}
-        channels = [["vibration_rms", "[g]"], ["temperature", "Cel"]]
+        channels = [{"name": "vibration_rms", "unit": "[g]"}, {"name": "temperature", "unit": "Cel"}]
         courses = {"ticks": {"trace": ticks.state(), **course}, "means": {"trace": Trace(2).state(), **course}}
         return {"trace": {"channels": channels, **courses}}
 
     folder = tmp_path / "state" / "detection"
     folder.mkdir(parents=True)
     tree = {
-        "version": 1,
+        "version": snapshot.VERSION,
         "slots": {"drive_bearing": slot(trace), "motor": slot(calm)},
         "settings": {"alarm": 1.5},
     }
@@ -249,7 +252,8 @@ def test_a_damaged_or_old_snapshot_is_passed_over(state_dir: Path, capsys: pytes
     said = capsys.readouterr()
     assert "a.snapshot" in said.err and "keeps no trace" in said.err and said.out.startswith("robot-17, ")
     tree = snapshot.load((folder / "robot-17.snapshot").read_bytes())
-    for wrong in ({"channels": [["a", "1"]]}, {"channels": [["a", "1"], 7]}, {"ticks": {"trace": {"shape": [2]}}}):
+    named = {"name": "a", "unit": "1"}
+    for wrong in ({"channels": [named]}, {"channels": [named, 7]}, {"ticks": {"trace": {"shape": {"whole": 2}}}}):
         slot = {"trace": {**tree["slots"]["motor"]["trace"], **wrong}}
         (folder / "c.snapshot").write_bytes(snapshot.dump({**tree, "slots": {"motor": slot}}))
         assert explain("--state-dir", state_dir) == 0

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_agent.detection.prior.class_prior import prior_from_json
-from edge_agent.detection.prior.judge import LEVEL_ROWS, levels
+from edge_agent.detection.prior.judge import levels
+from edge_agent.detection.tuning import LEVEL_ROWS
 from fleet_core.errors import BadInput
 from models.cli import app
 from models.prior.fitting import Asset, fit_prior

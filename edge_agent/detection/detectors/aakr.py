@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
+from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import Smoother
+from edge_agent.detection.tuning import WINSORISED_SIGMAS
 from fleet_core.errors import BadConfig
 
 SAMPLE = """\
@@ -50,7 +51,7 @@ class Aakr:
         self._derive(1.0)
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        clipped = np.clip(rows, -Z_LIMIT, Z_LIMIT)
+        clipped = np.clip(rows, -WINSORISED_SIGMAS, WINSORISED_SIGMAS)
         self._states = _spread_out(_smooth(clipped), self._config.states)
         squares = np.square(self._states[:, None, :] - self._states[None, :, :]).sum(axis=2)
         np.fill_diagonal(squares, np.inf)

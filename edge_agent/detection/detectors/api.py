@@ -13,13 +13,14 @@ A plugin is one file beside this one: ``Config`` (a dataclass), ``build(config, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge_agent.arrays import FloatArray
 
-Z_LIMIT = 4.0
-"""Where healthy rows are winsorised (in robust sigmas) before a model is fitted: an outlier must not widen it."""
+Tables = Mapping[str, Mapping[str, Any]]
+"""Detectors by name, each with its own settings."""
 
 
 @dataclass(frozen=True, slots=True)

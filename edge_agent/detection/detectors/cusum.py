@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
+from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import leaking_sums, room_for
+from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
 fast_slack = 1.0
@@ -48,7 +49,7 @@ class Cusum:
         self._reach: FloatArray = np.ones((2, 2, deps.channels))
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        sums = self._next(np.zeros_like(self.memory), np.clip(rows, -Z_LIMIT, Z_LIMIT))
+        sums = self._next(np.zeros_like(self.memory), np.clip(rows, -WINSORISED_SIGMAS, WINSORISED_SIGMAS))
         # a sum that hardly ever left zero has no measurable reach: one sigma is the floor; both sides share
         reach = np.sqrt(np.square(sums).mean(axis=0)).max(axis=1, keepdims=True)
         self._reach = np.maximum(np.broadcast_to(reach, self.memory.shape), 1.0)

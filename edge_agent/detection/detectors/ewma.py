@@ -9,7 +9,8 @@ import numpy as np
 
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors._means import MeasuredMeans
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
+from edge_agent.detection.detectors.api import DetectorDeps
+from edge_agent.detection.tuning import WINSORISED_SIGMAS
 from fleet_core.errors import BadConfig
 
 SAMPLE = """\
@@ -35,7 +36,7 @@ class Ewma(MeasuredMeans):
         super().__init__(tuple(config.weights), deps.channels)
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        self.measure(np.clip(rows, -Z_LIMIT, Z_LIMIT), np.ones(rows.shape[1]))
+        self.measure(np.clip(rows, -WINSORISED_SIGMAS, WINSORISED_SIGMAS), np.ones(rows.shape[1]))
 
     def model(self) -> dict[str, Any]:
         return {"spread": self._spread}

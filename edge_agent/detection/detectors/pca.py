@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
+from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import Smoother
+from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
 explained = 0.9
@@ -43,7 +44,7 @@ class Pca:
         self._weights: FloatArray = np.eye(deps.channels)
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        clipped = np.clip(rows, -Z_LIMIT, Z_LIMIT)
+        clipped = np.clip(rows, -WINSORISED_SIGMAS, WINSORISED_SIGMAS)
         count, channels = clipped.shape
         covariance = clipped.T @ clipped / max(1, count)
         shrink = min(1.0, channels / max(1, count))

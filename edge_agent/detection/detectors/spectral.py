@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
+from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import Smoother
+from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
 memory_ticks = 24.0
@@ -49,7 +50,7 @@ class Spectral:
         self._spread: FloatArray = np.ones((self._bands, deps.channels))
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        clipped = np.clip(rows, -Z_LIMIT, Z_LIMIT)
+        clipped = np.clip(rows, -WINSORISED_SIGMAS, WINSORISED_SIGMAS)
         warm = min(len(clipped) // 4, 48)
         bands = self._split(np.zeros((self._bands, self._channels)), clipped)[1]
         self._healthy = np.maximum(np.square(bands[warm:]).mean(axis=0), 1e-4)

@@ -14,7 +14,8 @@ import numpy as np
 
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors._means import MeasuredMeans
-from edge_agent.detection.detectors.api import Z_LIMIT, DetectorDeps
+from edge_agent.detection.detectors.api import DetectorDeps
+from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
 ridge = 0.1
@@ -42,7 +43,7 @@ class Virtual(MeasuredMeans):
         self._errors_of: FloatArray = np.zeros((deps.channels, deps.channels))
 
     def fit(self, rows: FloatArray, wander: FloatArray) -> None:
-        clipped = np.clip(rows, -Z_LIMIT, Z_LIMIT)
+        clipped = np.clip(rows, -WINSORISED_SIGMAS, WINSORISED_SIGMAS)
         count, channels = clipped.shape
         if channels < 2:
             return

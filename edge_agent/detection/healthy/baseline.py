@@ -22,18 +22,15 @@ import numpy as np
 from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection.healthy import season
 from edge_agent.detection.recursion import Smoother
+from edge_agent.detection.tuning import DEVIATION_LIMIT, RESOLUTION, UNSEEN_MARGIN
 
 SKEW_FOR_LOG = 0.35
 """Of the quantiles: 0 for a symmetric channel, 0.56 for an exponential one."""
 RIDGE = 1e-2
 BACKFITS = 2
 LAG_WEIGHT = 0.15
-DEVIATION_LIMIT = 1e3
 MIN_VALUES_PER_TERM = 16
 """Distinct values a channel must have shown per regression term; a slow channel held over many ticks has few."""
-UNSEEN_MARGIN = 0.1
-RESOLUTION = 1e-4
-"""No channel is trusted to resolve less than this share of its own level."""
 
 
 _LAG = Smoother((LAG_WEIGHT,))

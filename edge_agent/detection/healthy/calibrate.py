@@ -17,25 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
-from edge_agent.detection.detectors.api import Z_LIMIT, Detector
+from edge_agent.detection.alarm_limit import Threshold
+from edge_agent.detection.detectors.api import Detector
 from edge_agent.detection.healthy.baseline import distinct_values, fit_baseline
-
-TAIL_QUANTILE = 0.65
-"""Low enough that one odd stretch (running in, a disturbance) is one cluster among several, not the whole tail."""
-CLUSTER_GAP = 5
-SCARCITY = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """``typical`` is the healthy median of each statistic, ``limit`` where it is met at the stated rate."""
-
-    typical: FloatArray
-    limit: FloatArray
-
-    def ratio(self, statistics: FloatArray) -> FloatArray:
-        """0 at the healthy median or below, 1 at the limit, linear beyond."""
-        return np.maximum(0.0, (statistics - self.typical) / (self.limit - self.typical))
+from edge_agent.detection.tuning import CLUSTER_GAP, SCARCITY, TAIL_QUANTILE, WINSORISED_SIGMAS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +99,7 @@ def wander(judged: FloatArray, horizon: float) -> FloatArray:
     """
     count = len(judged)
     short, long = max(1, count // 12), max(2, count // 3)
-    clipped = np.clip(judged, -Z_LIMIT, Z_LIMIT)
+    clipped = np.clip(judged, -WINSORISED_SIGMAS, WINSORISED_SIGMAS)
     window = max(1, short // 2)
     sums = np.cumsum(np.vstack((np.zeros(clipped.shape[1]), clipped)), axis=0)
     smooth = (sums[window:] - sums[:-window]) / window

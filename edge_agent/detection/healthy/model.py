@@ -1,9 +1,4 @@
-"""Learning what healthy is: rows of the learning period in, a model with calibrated thresholds out.
-
-Three layers are calibrated on the same out-of-sample rehearsal of the learning period (``calibrate``): each
-detector's statistics, given room for channels that wander; and the fused, accumulated evidence, whose own healthy
-tail may tighten the limit (``gain``) where the detectors' separate limits turned out needlessly wide.
-"""
+"""What healthy is for one component: its baseline, its detectors with their limits, and how rows are judged by them."""
 
 from __future__ import annotations
 
@@ -18,20 +13,19 @@ import numpy as np
 from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection import detectors as detector_package
 from edge_agent.detection import fusion
-from edge_agent.detection.detectors.api import Detector, DetectorDeps
+from edge_agent.detection.alarm_limit import Threshold, alarm_limit
+from edge_agent.detection.detectors.api import Detector, DetectorDeps, Tables
 from edge_agent.detection.healthy.baseline import Baseline, load_baseline
-from edge_agent.detection.healthy.calibrate import Threshold
 from edge_agent.detection.snapshot import pack
+from edge_agent.detection.tuning import MOST_EVIDENCE
 from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config
 
-NO_LIMIT = 6.0
-Tables = Mapping[str, Mapping[str, Any]]
-"""Detectors by name with their settings."""
+UNCALIBRATED_SIGMAS = 6.0
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedRows:
     """Rows judged: ``evidence`` (n,), not yet accumulated; ``detectors`` (n, detectors), ``channels`` (n, channels)
     and ``deviation`` (n, channels). Ratios are 1 at the calibrated limit."""
 
@@ -40,29 +34,37 @@ class Judged:
     channels: FloatArray
     deviation: FloatArray
 
-    def first(self, count: int) -> Judged:
+    def first(self, count: int) -> JudgedRows:
         """The first rows of it."""
         if count == len(self.evidence):
             return self
-        return Judged(self.evidence[:count], self.detectors[:count], self.channels[:count], self.deviation[:count])
+        return JudgedRows(self.evidence[:count], self.detectors[:count], self.channels[:count], self.deviation[:count])
+
+    def newest(self) -> dict[str, FloatArray]:
+        """The last row of it, for a snapshot."""
+        return {name: getattr(self, name)[-1:] for name in self.__slots__}
 
 
 class HealthyModel:
-    """What healthy is for one component: baseline, detectors, thresholds. Pure; detectors carry the memory."""
+    """Baseline, detectors and thresholds of one component. Pure; detectors carry the memory.
+
+    ``evidence_limit``: where the fused evidence is at its limit; see ``alarm_limit``. ``raise_ticks``: ticks the
+    evidence must stay up for an alarm. ``alone``: see ``fusion.between``.
+    """
 
     def __init__(
         self,
         baseline: Baseline,
         detectors: dict[str, Detector],
         thresholds: dict[str, Threshold],
-        gain: float,
+        evidence_limit: float,
         raise_ticks: int,
         alone: float,
     ) -> None:
         self.baseline = baseline
         self.detectors = detectors
         self.thresholds = thresholds
-        self.gain = gain
+        self.evidence_limit = evidence_limit
         self.raise_ticks = raise_ticks
         self._alone = alone
         first = first_votes(detectors)
@@ -80,19 +82,19 @@ class HealthyModel:
                 self._by_channel[start : start + size] = np.tile(np.eye(channels), (size // channels, 1))
         self._all_shared = not self._by_channel.any()
 
-    def run(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> Judged:
+    def run(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> JudgedRows:
         """Judge rows (n, channels) in order; missing channels count as healthy."""
         raw = self.baseline.deviation(rows, regimes, lagged, times_us)
         deviation = np.where(np.isnan(raw), 0.0, raw)
         statistics = np.concatenate([detector.run(deviation) for detector in self.detectors.values()], axis=1)
         ratios = (statistics - self._typical) * self._per_unit
-        ratios = np.minimum(np.maximum(ratios, 0.0), fusion.EVIDENCE_LIMIT)
+        ratios = np.minimum(np.maximum(ratios, 0.0), MOST_EVIDENCE)
         joined = fusion.within(ratios, self._starts)
-        evidence = np.minimum(fusion.EVIDENCE_LIMIT, fusion.between(joined, self._alone, self._first) / self.gain)
+        evidence = np.minimum(MOST_EVIDENCE, fusion.between(joined, self._alone, self._first) / self.evidence_limit)
         channels = np.abs(deviation) if self._all_shared else ratios @ self._by_channel
-        return Judged(evidence, joined, channels, deviation)
+        return JudgedRows(evidence, joined, channels, deviation)
 
-    def blame(self, judged: Judged) -> FloatArray:
+    def blame(self, judged: JudgedRows) -> FloatArray:
         """How much each channel (channels,) has to do with the last row, shared statistics included."""
         blame = judged.channels[-1].copy()
         for name, joined in zip(self.names, judged.detectors[-1], strict=True):
@@ -114,26 +116,41 @@ class HealthyModel:
 
     def digest(self) -> str:
         """SHA-256 (hex) over what was fitted, memories left out."""
-        fitted = {key: value for key, value in self.state().items() if key != "memories"}
+        # the layout of its first version: a digest must not change because a name does
+        fitted = {
+            "baseline": self.baseline.state(),
+            "detectors": {name: detector.model() for name, detector in self.detectors.items()},
+            "thresholds": {name: [each.typical, each.limit] for name, each in self.thresholds.items()},
+            "gain": self.evidence_limit,
+            "raise_ticks": self.raise_ticks,
+            "alone": self._alone,
+        }
         return hashlib.sha256(json.dumps(pack(fitted), sort_keys=True).encode()).hexdigest()
 
+    def widen(self, room: float) -> None:
+        """Make the evidence's limit so many times as wide."""
+        self.evidence_limit = alarm_limit(self.evidence_limit, experience=room)
+
     def state(self) -> dict[str, Any]:
+        """For a snapshot."""
         return {
             "baseline": self.baseline.state(),
             "detectors": {name: detector.model() for name, detector in self.detectors.items()},
             "memories": self.memories(),
-            "thresholds": {name: [each.typical, each.limit] for name, each in self.thresholds.items()},
-            "gain": self.gain,
+            "thresholds": {
+                name: {"typical": each.typical, "limit": each.limit} for name, each in self.thresholds.items()
+            },
+            "evidence_limit": self.evidence_limit,
             "raise_ticks": self.raise_ticks,
             "alone": self._alone,
         }
 
 
 def channel_limits(model: HealthyModel) -> FloatArray:
-    """Each channel's own calibrated limit (channels,), in sigmas: the level's, else ``NO_LIMIT``."""
+    """Each channel's own calibrated limit (channels,), in sigmas: the level's, else ``UNCALIBRATED_SIGMAS``."""
     if "level" in model.thresholds:
         return np.maximum(model.thresholds["level"].limit, 1e-9)
-    return np.full(len(model.baseline.centre), NO_LIMIT)
+    return np.full(len(model.baseline.centre), UNCALIBRATED_SIGMAS)
 
 
 def load_model(state: dict[str, Any], tables: Tables, channels: int) -> HealthyModel:
@@ -142,9 +159,9 @@ def load_model(state: dict[str, Any], tables: Tables, channels: int) -> HealthyM
     for name, detector in detectors.items():
         detector.load(state["detectors"][name])
         detector.memory = state["memories"][name]
-    thresholds = {name: Threshold(*state["thresholds"][name]) for name in detectors}
+    thresholds = {name: Threshold(**state["thresholds"][name]) for name in detectors}
     baseline = load_baseline(state["baseline"])
-    return HealthyModel(baseline, detectors, thresholds, state["gain"], state["raise_ticks"], state["alone"])
+    return HealthyModel(baseline, detectors, thresholds, state["evidence_limit"], state["raise_ticks"], state["alone"])
 
 
 def first_votes(detectors: Mapping[str, Detector]) -> IntArray:

@@ -1,24 +1,20 @@
-"""Rows kept for learning, rows on trial, and whether a deviation still grows. Pure."""
+"""Rows kept for learning, and whether a deviation still grows. Pure."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection.tuning import GROWING, STEADILY_GROWING
 
 FIRST_ROOM = 64
-GROWING = 1.3
-STEADILY_GROWING = 1.15
-LEAST_TRIAL = 12
-TRIAL_SHARE = 0.25
-BROKEN_OUT = 2.0
 
 
-class Rows:
+class KeptRows:
     """Rows (n, channels) kept for learning, with their regimes (n, regimes) and times (n,): tables that grow by half,
     so that weeks of rows cost their bytes and no object each."""
 
@@ -44,8 +40,8 @@ class Rows:
             table[self._count : stop] = added
         self._count = stop
 
-    def join(self, other: Rows) -> None:
-        """Take the other's rows over."""
+    def join(self, other: KeptRows) -> None:
+        """Take the other's rows over; it holds none afterwards."""
         if len(other):
             self.extend(*other.tables())
         other._count, other._tables = 0, None
@@ -65,54 +61,18 @@ class Rows:
         rows, regimes, times_us = self._tables
         return rows[: self._count], regimes[: self._count], times_us[: self._count]
 
-    def state(self) -> list[Any]:
+    def state(self) -> dict[str, Any]:
+        """For a snapshot."""
         rows, regimes, times_us = self.tables()
-        return [rows, regimes, times_us.astype(float)]
+        return {"rows": rows, "regimes": regimes, "times_us": times_us.astype(float)}
 
 
-def load_rows(state: list[Any]) -> Rows:
+def load_rows(state: Mapping[str, Any]) -> KeptRows:
     """Rows from their ``state``."""
-    rows = Rows()
-    if len(state[0]):
-        rows.extend(state[0], state[1], state[2].astype(np.int64))
-    return rows
-
-
-@dataclass
-class Trial:
-    """Rows since a suspected step and how far each stood from healthy."""
-
-    rows: Rows = field(default_factory=Rows)
-    norms: list[float] = field(default_factory=list)
-    settled_at: float = 0.0
-
-    def take(
-        self,
-        rows: FloatArray,
-        regimes: FloatArray,
-        times_us: IntArray,
-        deviation: FloatArray,
-        critical: bool,
-        period: int,
-    ) -> bool | None:
-        """Take one row (1, channels) and its ``deviation`` (channels,). Is it a fault? None: not yet known.
-
-        ``critical``: is the evidence? ``period``: rows of the learning period; a trial lasts no longer.
-        """
-        self.rows.extend(rows, regimes, times_us)
-        squares = deviation * deviation
-        norms = self.norms
-        norms.append(float(squares @ squares) ** 0.25)
-        count, verdict_at = len(norms), max(LEAST_TRIAL, int(period * TRIAL_SHARE))
-        if count < verdict_at:
-            run_away = count >= 6 and float(np.median(norms[-3:])) > BROKEN_OUT * float(np.median(norms[:3]))
-            return True if run_away and critical else None
-        if count == verdict_at:
-            self.settled_at = float(np.median(norms[-count // 3 :]))
-            return True if growing(norms) else None
-        if float(np.median(norms[-5:])) > BROKEN_OUT * self.settled_at:
-            return True
-        return False if count >= period else None
+    kept = KeptRows()
+    if len(state["rows"]):
+        kept.extend(state["rows"], state["regimes"], state["times_us"].astype(np.int64))
+    return kept
 
 
 def growing(norms: list[float]) -> bool:

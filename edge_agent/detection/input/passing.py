@@ -5,7 +5,7 @@ What is passed over is neither judged nor learnt, and is counted by its reason; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,16 @@ class Passing:
         self._asset_wide = bool(regimes)
         self._asked = [index for index, name in enumerate(asked) if is_activity(name)] if stands else []
         self._witnesses = [index for index, name in enumerate(names) if is_witness(name)]
-        self._standstill = Standstill([asked[index] for index in self._asked], len(self._witnesses))
+        self._activities = [asked[index] for index in self._asked]
+        self._standstill = Standstill(self._activities, len(self._witnesses))
         self.windows: tuple[Window, ...] = ()
         self._maintained = False
         self._done = 0
         self._rows: np.ndarray = np.zeros(0, dtype=bool)
 
-    def forget(self) -> None:
+    def start_over(self) -> None:
         """Learn anew what standing still is."""
-        self._standstill.forget()
+        self._standstill = Standstill(self._activities, len(self._witnesses))
 
     @property
     def needed(self) -> bool:
@@ -93,14 +94,17 @@ class Passing:
             self._standstill.learnt()
 
     def state(self) -> dict[str, Any]:
-        """Everything, for a snapshot; empty when there is nothing to keep."""
-        tree: dict[str, Any] = {"standstill": self._standstill.state()} if self._standstill.possible else {}
-        return tree | ({"maintained": True} if self._maintained else {})
+        """Everything, for a snapshot."""
+        standstill = self._standstill.state() if self._standstill.possible else None
+        return {"standstill": standstill, "maintained": self._maintained}
 
-    def load(self, tree: dict[str, Any]) -> None:
-        """Continue from a ``state``. Raises ValueError, KeyError."""
-        self._standstill.load(tree.get("standstill"))
-        self._maintained = bool(tree.get("maintained", False))
+    def load(self, tree: Mapping[str, Any]) -> None:
+        """Continue from a ``state``; without a standstill it is learnt from the rows to come. Raises ValueError,
+        KeyError."""
+        self.start_over()
+        if tree["standstill"] is not None:
+            self._standstill.load(tree["standstill"])
+        self._maintained = bool(tree["maintained"])
 
     def _read(self, rows: np.ndarray, regimes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (regimes if self._asset_wide else rows)[:, self._asked], rows[:, self._witnesses]

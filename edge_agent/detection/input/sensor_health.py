@@ -8,19 +8,25 @@ beginning of something, so a true jump is heard one reading late.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray
+from edge_agent.detection.tuning import LEAST_STEPS, SPIKE_FACTOR, STILL_SHARE, STUCK_FACTOR, STUCK_LEAST_TICKS
 
-STUCK_FACTOR = 4
-STUCK_LEAST_TICKS = 12
-STILL_SHARE = 0.25
-SPIKE_FACTOR = 3.0
-LEAST_STEPS = 64
 _NUMBERS = ("_last", "_run", "_limit", "_low", "_high", "_jump", "_raw", "spikes")
 _FLAGS = ("missing", "stuck", "spiking")
+
+
+class ChannelRanges(NamedTuple):
+    """What healthy channels (channels,) did: ticks one may stand ``still`` (infinite if it often does), ``low``est and
+    ``high``est value, and the ``jump`` wider than any but the rarest step (infinite if nothing is known)."""
+
+    still: FloatArray
+    low: FloatArray
+    high: FloatArray
+    jump: FloatArray
 
 
 class ChannelHealth:
@@ -85,9 +91,9 @@ class ChannelHealth:
         self.spikes = self.spikes + spikes.sum(axis=0)  # not in place: a shallow copy must stay as it was
         return np.where(spikes, raw[1:-1], rows)
 
-    def learnt(self, still: FloatArray, low: FloatArray, high: FloatArray, jump: FloatArray) -> None:
-        """Take ``ranges`` of healthy rows."""
-        self._limit, self._low, self._high, self._jump = still, low, high, jump
+    def learnt(self, healthy: ChannelRanges) -> None:
+        """Judge by the ranges of healthy rows from now on."""
+        self._limit, self._low, self._high, self._jump = healthy
 
     def state(self) -> dict[str, Any]:
         return {name: getattr(self, name).astype(float) for name in (*_NUMBERS, *_FLAGS)}
@@ -97,9 +103,8 @@ class ChannelHealth:
             setattr(self, name, value > 0 if name in _FLAGS else value)
 
 
-def ranges(rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """From healthy rows (n, channels), per channel: ticks it may stand still (infinite if it often does), lowest and
-    highest value, and the step that is farther than any but its rarest (infinite if nothing is known)."""
+def ranges(rows: FloatArray) -> ChannelRanges:
+    """The ranges of healthy rows (n, channels)."""
     same = rows[1:] == rows[:-1]
     index = np.arange(len(same))[:, None]
     differed = np.maximum.accumulate(np.where(same, -1, index), axis=0)
@@ -110,4 +115,5 @@ def ranges(rows: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatA
     known = np.isfinite(steps).sum(axis=0) >= LEAST_STEPS
     jump = np.full(rows.shape[1], np.inf)
     jump[known] = SPIKE_FACTOR * np.nanquantile(steps[:, known], 0.995, axis=0)
-    return limit, np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0), np.where(jump > 0, jump, np.inf)
+    low, high = np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0)
+    return ChannelRanges(limit, low, high, np.where(jump > 0, jump, np.inf))

@@ -2,7 +2,7 @@
 
 While the component learns, each *activity* (a vital of the whole asset that by its name is a load or a speed) shows its
 running level. One that stayed clear of nothing all the while tells standstill later: it is near nothing when it shows
-less than ``STILL_SHARE`` of its running level. Where standstill was part of learning no activity stayed clear of
+less than ``STANDSTILL_SHARE`` of its running level. Where standstill was part of learning no activity stayed clear of
 nothing: it is a mode the baseline knows, and is judged as any other.
 
 A row is at standstill when every activity read is near nothing and, where the component has *witnesses* (its current,
@@ -18,12 +18,21 @@ causal; a block gives what its rows one by one would.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection.tuning import (
+    DAY_US,
+    SETTLE_PER_DAY_US,
+    SETTLE_US,
+    STANDSTILL_CLEAR,
+    STANDSTILL_SHARE,
+    US_PER_HOUR,
+    WITNESS_FALLEN,
+)
 
 SPEED_WORDS = frozenset(("speed", "rpm"))
 ACTIVITY_WORDS = SPEED_WORDS | {"load", "duty", "throttle"}
@@ -35,18 +44,10 @@ WITNESS_WORDS = frozenset(("current", "power", "torque", "flow", "vibration", "a
 SHAPES = frozenset(("kurtosis", "crest", "skewness", "factor", "frequency", "temperature"))
 """Of a witness, but not its strength."""
 
-STILL_SHARE = 0.05
-CLEAR = 2.0
-"""An activity told running from standing if it stayed this many times above its limit while learning."""
-FALLEN = 0.5
 LOW, MIDDLE = 0.01, 0.5
 LEAST_ROWS = 24
 KEPT_ROWS = 512
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
-SETTLE_US = 4 * HOUR_US
-SETTLE_PER_DAY_US = 6 * HOUR_US
-TOLD_US = HOUR_US
+TOLD_US = US_PER_HOUR
 """Stops shorter than this are no news."""
 LONG_US = 7 * DAY_US
 
@@ -74,10 +75,6 @@ class Standstill:
         self._witnesses = witnesses
         believable = witnesses or any(_words(name) & SPEED_WORDS for name in activities)
         self.possible = bool(activities) and bool(believable)
-        self.forget()
-
-    def forget(self) -> None:
-        """Learn anew."""
         self._limit: FloatArray | None = None
         self._fallen: FloatArray = np.full(self._witnesses, np.nan)
         self._kept: list[FloatArray] = []
@@ -113,10 +110,10 @@ class Standstill:
         enough = (~np.isnan(table)).sum(axis=0) >= LEAST_ROWS
         low, middle = np.full((2, table.shape[1]), np.nan)
         low[enough], middle[enough] = np.nanquantile(table[:, enough], (LOW, MIDDLE), axis=0)
-        limit = STILL_SHARE * middle[: self._activities]
-        tells = (low[: self._activities] > CLEAR * limit) & (limit > 0)
+        limit = STANDSTILL_SHARE * middle[: self._activities]
+        tells = (low[: self._activities] > STANDSTILL_CLEAR * limit) & (limit > 0)
         self._limit = limit if tells.any() else np.full(self._activities, np.nan)
-        self._fallen = FALLEN * low[self._activities :]
+        self._fallen = WITNESS_FALLEN * low[self._activities :]
         self._kept = []
 
     def run(self, times_us: IntArray, activity: FloatArray, witness: FloatArray) -> tuple[np.ndarray, dict[int, str]]:
@@ -184,21 +181,25 @@ class Standstill:
             "limit": self._limit,
             "fallen": self._fallen,
             "kept": np.stack(self._kept) if self._kept else np.zeros((0, self._activities + self._witnesses)),
-            "numbers": [self._every, self._skipped, self._since_us, self._running_us, self._told_us,
-                        self._settled_day, self._settled_us, self._last_us],
-        }  # fmt: skip
+            "keeps_every": self._every,
+            "skipped": self._skipped,
+            "since_us": self._since_us,
+            "running_us": self._running_us,
+            "told_us": self._told_us,
+            "settled_day": self._settled_day,
+            "settled_us": self._settled_us,
+            "last_us": self._last_us,
+        }
 
-    def load(self, state: dict[str, Any] | None) -> None:
-        """Continue from a ``state``; without one (an older version's) it learns from the rows to come. Raises
-        ValueError when it is of other channels."""
-        self.forget()
-        if state is None:
-            return
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a ``state``, before anything was taken. Raises ValueError when it is of other channels."""
         limit, fallen, kept = state["limit"], state["fallen"], state["kept"]
         if fallen.shape != (self._witnesses,) or kept.shape[1:] != (self._activities + self._witnesses,):
             raise ValueError("standstill of other channels")
         if limit is not None and limit.shape != (self._activities,):
             raise ValueError("standstill of other channels")
         self._limit, self._fallen, self._kept = limit, fallen, list(kept)
-        (self._every, self._skipped, self._since_us, self._running_us, self._told_us,
-         self._settled_day, self._settled_us, self._last_us) = map(int, state["numbers"])  # fmt: skip
+        self._every, self._skipped = int(state["keeps_every"]), int(state["skipped"])
+        self._since_us, self._running_us = int(state["since_us"]), int(state["running_us"])
+        self._told_us, self._last_us = int(state["told_us"]), int(state["last_us"])
+        self._settled_day, self._settled_us = int(state["settled_day"]), int(state["settled_us"])

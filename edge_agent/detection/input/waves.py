@@ -83,13 +83,13 @@ class Waves:
         )
         return {f"{name}.{feature}": value for feature, value in found.items()}
 
-    def state(self) -> dict[str, list[float]]:
+    def state(self) -> dict[str, dict[str, float]]:
         """The speeds last read."""
-        return {name: [time_us, value] for name, (time_us, value) in self._turning.items()}
+        return {name: {"time_us": time_us, "value": value} for name, (time_us, value) in self._turning.items()}
 
-    def load(self, state: Mapping[str, Sequence[float]]) -> None:
+    def load(self, state: Mapping[str, Mapping[str, float]]) -> None:
         """Continue from a ``state``."""
-        self._turning = {str(name): (int(time_us), float(value)) for name, (time_us, value) in state.items()}
+        self._turning = {str(name): (int(read["time_us"]), float(read["value"])) for name, read in state.items()}
 
     def _own(self, name: str) -> WaveformSettings:
         return self._settings.get(name, DEFAULT)

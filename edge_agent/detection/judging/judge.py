@@ -10,62 +10,32 @@ Pure and deterministic; blocks of any size give the same states; ``state``/``loa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
-from edge_agent.detection.healthy.model import HealthyModel, Judged
-from edge_agent.detection.healthy.plane_settings import Course, PlaneSettings
-from edge_agent.detection.input.sensor_health import ChannelHealth
-from edge_agent.detection.judging.plane import Plane
+from edge_agent.detection.healthy.model import HealthyModel
+from edge_agent.detection.healthy.plane_settings import PlaneEvidence, PlaneSettings, PlaneSetup
+from edge_agent.detection.input.sensor_health import ChannelHealth, ChannelRanges
+from edge_agent.detection.judging.plane import Plane, load_plane
+from edge_agent.detection.judging.segment import JudgedMeans, Segment, Standing
 from edge_agent.detection.judging.states import ALARMS, StateTracker
 from edge_agent.detection.recursion import CHUNK
 from edge_agent.detection.settings import DetectionSettings
+from edge_agent.detection.tuning import FAST_PLANE, LEAST_TRIMMED, SLOW_PLANE
 from fleet_core.telemetry import DetectionState
 
-MAX_SLOWLY = 64
-LEAST_TRIMMED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Rows judged together: one state all along, or a single row.
-
-    ``evidence`` (n,) is what the state follows, ``shown`` (n,) what the score tells (on trial the first is held below
-    the alarm); ``channels`` and ``deviation`` (n, channels) where it comes from, None while learning; ``passed`` the
-    states passed through at the last row, in order. ``start``: the first row's place in the block.
-    """
-
-    start: int
-    times_us: IntArray
-    rows: FloatArray
-    evidence: FloatArray
-    shown: FloatArray
-    channels: FloatArray | None
-    deviation: FloatArray | None
-    passed: list[DetectionState]
-
-
-@dataclass(frozen=True, slots=True)
-class Slowly:
-    """Means the slow plane has judged together: ``times_us`` and ``evidence`` (n,), tables (n, columns); ``judged`` is
-    None while it learns."""
-
-    times_us: IntArray
-    rows: FloatArray
-    regimes: FloatArray
-    evidence: FloatArray
-    judged: Judged | None
+MAX_MEANS = 64
 
 
 class ComponentJudge:
     """Judges the ticks of one component.
 
-    ``itself``: the channel each regime is, -1 for one of the whole asset. ``fall_share``: see
-    ``baseline.fit_baseline``.
+    ``itself``: the channel that each regime is, -1 for a regime of the whole asset. ``fall_share`` (channels,): see
+    ``baseline.fit_baseline``. ``tracker``: the state to go on with, a new one when there is none. ``fast`` and ``slow``
+    are the planes, ``evidence`` the higher of theirs; ``means`` what the slow plane saw, for whoever takes it out.
     """
 
     def __init__(
@@ -74,47 +44,30 @@ class ComponentJudge:
         itself: tuple[int, ...],
         settings: DetectionSettings,
         fall_share: FloatArray | None = None,
+        tracker: StateTracker | None = None,
     ) -> None:
         self._settings = settings
-        self._channels = channels
-        self._regimes = len(itself)
         self._context = [channel for channel in itself if channel >= 0]
-        self.tracker = StateTracker(settings)
-        fast = PlaneSettings(
-            settings.detectors, settings.learn_ticks, settings.learn_span_h, settings.learn_ticks_at_most
-        )
-        slow = PlaneSettings(
-            settings.slow_detectors,
-            settings.learn_ticks,
-            0.0,
-            settings.learn_ticks,
-            young_days=23.0,  # by then it has been fitted to three weeks
-            far_beyond=8.0,
-            beyond_seen=1.05,
-            alone=1.0,
-            probation=False,
-            stand_h=16.0,
-        )
-        self.fast = Plane(channels, itself, fast, settings, fall_share)
-        self.slow = Plane(channels, itself, slow, settings, fall_share)
-        self.slowly: deque[Slowly] = deque(maxlen=MAX_SLOWLY)
-        """What the slow plane saw, for whoever takes it out."""
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop everything learnt; the state becomes ``learning`` (the tracker's part is the caller's event)."""
-        self.health = ChannelHealth(self._channels)
-        self.fast.forget()
-        self.slow.forget()
+        learn = settings.learn_ticks
+        fast = PlaneSettings(settings.detectors, learn, settings.learn_span_h, settings.learn_ticks_at_most, FAST_PLANE)
+        slow = PlaneSettings(settings.slow_detectors, learn, 0.0, learn, SLOW_PLANE)
+        self._fast_setup = PlaneSetup(channels, itself, fast, settings, fall_share)
+        self._slow_setup = PlaneSetup(channels, itself, slow, settings, fall_share)
+        self.tracker = StateTracker(settings) if tracker is None else tracker
+        self.health = ChannelHealth(channels)
+        self.fast = Plane(self._fast_setup)
+        self.slow = Plane(self._slow_setup)
+        self.means: deque[JudgedMeans] = deque(maxlen=MAX_MEANS)
         self.evidence = 0.0
         self._pending: list[tuple[FloatArray, FloatArray, IntArray]] = []
         self._pending_rows = 0
         self._crept = np.zeros(2)
+        """The slow plane's evidence of the last complete mean, and what of it is believed."""
 
     @property
     def learned_fraction(self) -> float:
         """0..1 of the learning period; 1 when learnt."""
-        return self.fast.learned_fraction
+        return self.fast.learner.learned_fraction
 
     @property
     def model(self) -> HealthyModel | None:
@@ -125,6 +78,23 @@ class ComponentJudge:
     def leading(self) -> Plane:
         """The plane whose evidence is the higher."""
         return self.slow if self.slow.evidence > self.fast.evidence else self.fast
+
+    def standing(self) -> Standing | None:
+        """How the component stands; None before a row was judged by an own baseline."""
+        plane = self.leading
+        if self.model is None or plane.model is None or plane.judged is None:
+            return None
+        return Standing(
+            state=self.tracker.state,
+            evidence=self.evidence,
+            ticks=self.model,
+            model=plane.model,
+            judged=plane.judged,
+            digest=plane.learner.digest,
+            creeps=plane is self.slow,
+            missing=self.health.missing,
+            stuck=self.health.stuck,
+        )
 
     def run(self, times_us: IntArray, rows: FloatArray, regimes: FloatArray) -> Iterator[Segment]:
         """Judge rows (n, channels) under regimes (n, regimes), in segments. Rows without any value are passed over."""
@@ -149,7 +119,7 @@ class ComponentJudge:
                     # what is stuck or wild in the rows to come is for the new fit to say
                     stop = start + int(places[done])
                     health.check(rows[start:stop])
-                    health.learnt(*self.fast.range)
+                    health.learnt(self._ranges())
                     self.health = health
                     break
             start = stop
@@ -161,7 +131,7 @@ class ComponentJudge:
         count = len(fast.evidence)
         times_us, rows, regimes = times_us[:count], rows[:count], regimes[:count]
         if self.fast.model is not None and self.fast.model is not before:
-            self.health.learnt(*self.fast.range)
+            self.health.learnt(self._ranges())
         passed: list[DetectionState] = []
         if before is None:
             if self.fast.model is not None:
@@ -197,7 +167,13 @@ class ComponentJudge:
             row = stop
 
     def _one_by_one(
-        self, start: int, times_us: IntArray, rows: FloatArray, regimes: FloatArray, fast: Course, raise_ticks: int
+        self,
+        start: int,
+        times_us: IntArray,
+        rows: FloatArray,
+        regimes: FloatArray,
+        fast: PlaneEvidence,
+        raise_ticks: int,
     ) -> Iterator[Segment]:
         """Judge rows whose state decides, row by row, what the slow plane learns."""
         assert self.fast.judged is not None and self.fast.model is not None
@@ -236,7 +212,7 @@ class ComponentJudge:
                 slow = self.slow.run(means[done:], mean_regimes[done:], ends[done:])
                 seen = slice(done, done + len(slow.evidence))
                 judged = self.slow.judged if learnt else None
-                self.slowly.append(Slowly(ends[seen], means[seen], mean_regimes[seen], slow.evidence, judged))
+                self.means.append(JudgedMeans(ends[seen], means[seen], mean_regimes[seen], slow.evidence, judged))
                 for value in zip(slow.evidence, slow.believed, strict=True):
                     done += 1
                     course[:, done * width - 1 - pending :] = np.array(value)[:, None]
@@ -245,28 +221,37 @@ class ComponentJudge:
         self._pending_rows -= cut
         return course
 
+    def _ranges(self) -> ChannelRanges:
+        assert self.fast.learner.ranges is not None
+        return self.fast.learner.ranges
+
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
+        parts = (np.concatenate(parts) for parts in zip(*self._pending, strict=True)) if self._pending else None
+        rows, regimes, times_us = parts if parts is not None else (None, None, None)
         return {
-            "tracker": [str(self.tracker.state), self.tracker.counters(), self.tracker.raise_ticks],
+            "tracker": self.tracker.memory(),
             "health": self.health.state(),
             "fast": self.fast.state(),
             "slow": self.slow.state(),
             "evidence": self.evidence,
-            "crept": self._crept,
-            "pending": [list(part) for part in self._pending],
+            "crept": {"evidence": float(self._crept[0]), "believed": float(self._crept[1])},
+            "pending": {"rows": rows, "regimes": regimes, "times_us": times_us},
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Continue from a ``state``."""
-        tracked, counters, self.tracker.raise_ticks = state["tracker"]
-        self.tracker.load(tracked, counters)
+        self.tracker.load(state["tracker"])
         self.health.load(state["health"])
-        self.fast.load(state["fast"])
-        self.slow.load(state["slow"])
-        self.evidence, self._crept = state["evidence"], state["crept"]
-        self._pending = [(rows, regimes, times.astype(np.int64)) for rows, regimes, times in state["pending"]]
-        self._pending_rows = sum(len(rows) for rows, _, _ in self._pending)
+        self.fast = load_plane(self._fast_setup, state["fast"])
+        self.slow = load_plane(self._slow_setup, state["slow"])
+        self.evidence = state["evidence"]
+        self._crept = np.array([state["crept"]["evidence"], state["crept"]["believed"]])
+        pending = state["pending"]
+        self._pending, self._pending_rows = [], 0
+        if pending["rows"] is not None:
+            self._pending = [(pending["rows"], pending["regimes"], pending["times_us"].astype(np.int64))]
+            self._pending_rows = len(pending["rows"])
 
 
 def _means(rows: FloatArray, width: int) -> FloatArray:

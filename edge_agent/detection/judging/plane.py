@@ -1,8 +1,9 @@
 """One plane of a component: the same learning and judging at one resolution of time.
 
-A component is judged on two planes: tick by tick, and on means over many ticks (``judge``). Each plane learns its own
-healthy model, follows healthy drift while nothing is suspicious (``experience``), and accumulates its own evidence (1
-at the limit). While a baseline is young, only evidence far beyond the limit, or what stands and grows, is believed.
+A component is judged on two planes: tick by tick, and on means over many ticks (``judge``). Each plane has a learner,
+which keeps its healthy model; an episode tracker, which says what may be learnt from; and a probation for steps soon
+after learning. It accumulates its own evidence (1 at the limit) and says which part of it is believed: while a baseline
+is young, only what lies far beyond the limit, or stands and grows; on the slow plane, what has stood for hours.
 
 A block is judged at once and remembered stretch by stretch, each of rows that are all quiet or all suspicious; where
 something changes how rows are judged (a fit, more room, a trial) it ends. So blocks of any size give the same states.
@@ -10,107 +11,156 @@ something changes how rows are judged (a fit, more room, a trial) it ends. So bl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection.healthy.baseline import lag
-from edge_agent.detection.healthy.experience import PATIENCE_US, SPOILED_BY, SUBSIDED_ROWS, Experience
-from edge_agent.detection.healthy.learner import DAY_US, US_PER_HOUR
-from edge_agent.detection.healthy.model import Judged, load_model
-from edge_agent.detection.healthy.plane_settings import Course
-from edge_agent.detection.healthy.rows import Trial, load_rows
-from edge_agent.detection.recursion import CHUNK
+from edge_agent.detection.healthy.decisions import DecisionKind
+from edge_agent.detection.healthy.experience import EpisodeTracker, load_episodes
+from edge_agent.detection.healthy.learner import Learner, load_learner
+from edge_agent.detection.healthy.model import HealthyModel, JudgedRows
+from edge_agent.detection.healthy.plane_settings import PlaneEvidence, PlaneSetup
+from edge_agent.detection.healthy.probation import Probation, Trial, TrialResult, load_probation
+from edge_agent.detection.healthy.rows import growing
+from edge_agent.detection.recursion import CHUNK, Smoother
+from edge_agent.detection.tuning import (
+    CLEARLY_BEYOND,
+    DAY_US,
+    HELD_BELOW,
+    LEAST_EPISODE_ROWS,
+    MAX_RELEARNS,
+    ROOM_FROM,
+    SPOILED_BY,
+    SUBSIDED_ROWS,
+    US_PER_HOUR,
+)
 
-CLEARLY_BEYOND = 1.35
 
+class Plane:
+    """Judges the rows of one component at one resolution.
 
-class Plane(Experience):
-    """Judges the rows of one component at one resolution. Arguments: see ``Learner``."""
+    ``evidence`` is the accumulated one of the newest row; ``judged`` what was judged last, None before.
+    """
 
-    def forget(self) -> None:
-        """Drop everything learnt."""
-        super().forget()
-        self.judged: Judged | None = None
-        self._alarm_us = 0
+    def __init__(self, setup: PlaneSetup) -> None:
+        self._setup = setup
+        self._tuning = setup.own.tuning
+        self._settings = setup.settings
+        self._smoother = Smoother((setup.settings.smoothing,))
+        self.learner = Learner(setup)
+        self.episode = EpisodeTracker()
+        self.probation = Probation()
+        self.evidence = 0.0
+        self.judged: JudgedRows | None = None
+        self._now_us = 0
+        self._below_alarm_us = 0
+        """The newest row whose evidence was below the alarm level."""
 
-    def run(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> Course:
+    @property
+    def model(self) -> HealthyModel | None:
+        """What healthy is; None while it is learnt for the first time."""
+        return self.learner.model
+
+    @property
+    def young(self) -> bool:
+        """Has it still to see what weeks are like?"""
+        seen_us = self._now_us - self.learner.first_us
+        return self.learner.daily and seen_us < self._tuning.young_days * DAY_US
+
+    def run(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> PlaneEvidence:
         """Judge rows (n, channels), or as many of the first of them as go together (fewer rows out than in)."""
-        if self.model is None:
-            return self._learn(rows, regimes, times_us)
-        count = min(len(rows), CHUNK, self._rows_to_refit())
+        learner = self.learner
+        model = learner.model
+        if model is None:
+            taken = learner.learn(rows, regimes, times_us)
+            return PlaneEvidence(np.zeros(taken), np.zeros(taken), np.zeros((taken, self._setup.channels)))
+        count = min(len(rows), CHUNK, learner.rows_to_refit())
         if self.young:
-            grown_us = self._first_us + int(self._own.young_days * DAY_US)
+            grown_us = learner.first_us + int(self._tuning.young_days * DAY_US)
             count = max(1, min(count, int(np.searchsorted(times_us, grown_us))))
         rows, regimes, times_us = rows[:count], regimes[:count], times_us[:count]
-        lagged = lag(regimes, self._lagged) if self._regimes else regimes
+        lagged = lag(regimes, learner.lagged) if self._setup.regimes else regimes
         if self._alone:
             return self._single(rows[:1], regimes[:1], lagged[:1], times_us[:1])
-        model, memories = self.model, self.model.memories()
+        memories = model.memories()
         judged = model.run(rows, regimes, lagged, times_us)
         course = self._accumulate(judged)
         believed = self._stretches(course, rows, regimes, times_us)
         done = len(believed)
-        if done < count and model is self.model:
+        if done < count and model is learner.model:
             model.take_memories(memories)
             if not done:
                 return self._single(rows[:1], regimes[:1], lagged[:1], times_us[:1])
             model.run(rows[:done], regimes[:done], lagged[:done], times_us[:done])  # for its memories
-        return self._judged(judged, course, believed, lagged)
+        return self._answer(judged, course, believed, lagged)
 
     @property
     def _alone(self) -> bool:
         """Must rows be judged one by one?"""
-        return self._trial is not None or (self.evidence >= SPOILED_BY and self._on_probation())
+        return self.probation.trial is not None or (self.evidence >= SPOILED_BY and self._on_probation())
+
+    def _on_probation(self) -> bool:
+        learner = self.learner
+        soon = learner.since_learnt_rows < learner.period_rows
+        return self._tuning.probation and soon and learner.relearns < MAX_RELEARNS
+
+    @property
+    def _suspicion(self) -> float:
+        """From which evidence on rows are an episode: sooner while they may be learnt from."""
+        return SPOILED_BY if len(self.learner.kept) or self._on_probation() else ROOM_FROM
 
     def _stretches(self, course: FloatArray, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> FloatArray:
         """Take what was judged by one model, stretch by stretch, until something changes how rows are judged; what of
         the evidence of these rows is believed (fewer rows out than in)."""
-        assert self.model is not None
-        model, gain, believed, start = self.model, self.model.gain, [course[:0]], 0
-        while start < len(course) and not self._alone and self.model is model and model.gain == gain:
-            most = min(len(course), start + self._rows_to_refit())
+        learner, model = self.learner, self.learner.model
+        assert model is not None
+        limit, believed, start = model.evidence_limit, [course[:0]], 0
+        while start < len(course) and not self._alone and learner.model is model and model.evidence_limit == limit:
+            most = min(len(course), start + learner.rows_to_refit())
             together = self._alike(course[start:most], times_us[start:most])
             if not together:
                 break
             each = slice(start, start + together)
-            self._since_fit += together
+            learner.since_learnt_rows += together
             believed.append(self._take(course[each], rows[each], regimes[each], times_us[each]))
             start += together
         return np.concatenate(believed)
 
-    def _single(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> Course:
+    def _single(self, rows: FloatArray, regimes: FloatArray, lagged: FloatArray, times_us: IntArray) -> PlaneEvidence:
         """Judge a row that must be judged alone."""
-        assert self.model is not None
-        judged = self.model.run(rows, regimes, lagged, times_us)
+        learner = self.learner
+        assert learner.model is not None
+        judged = learner.model.run(rows, regimes, lagged, times_us)
         course = self._accumulate(judged)
-        self._since_fit += 1
+        learner.since_learnt_rows += 1
         self.evidence = float(course[-1])
-        self._probation(rows, regimes, times_us, judged)
-        if not self._since_fit:  # learnt anew
+        self._try(rows, regimes, times_us, judged)
+        if not learner.since_learnt_rows:  # learnt anew
             course = np.array([0.0])
         believed = self._take(course, rows, regimes, times_us)
-        return self._judged(judged, course, believed, lagged)
+        return self._answer(judged, course, believed, lagged)
 
     def _alike(self, course: FloatArray, times_us: IntArray) -> int:
         """How many of the rows from the first on can be judged together: all quiet, or all suspicious and no longer on
         probation; 0 when the first must be judged alone."""
+        episode = self.episode
         suspicious = course >= self._suspicion
         if suspicious[0] and self._on_probation():
             return 0
         changes = np.flatnonzero(suspicious != suspicious[0])
         alike = int(changes[0]) if changes.size else len(course)
-        if self._episode_us and not suspicious[0]:
-            alike = min(alike, SUBSIDED_ROWS - self._calm_rows)
-        elif suspicious[0] and not self._episode_us:
+        if episode.stands and not suspicious[0]:
+            alike = min(alike, SUBSIDED_ROWS - episode.calm_rows)
+        elif suspicious[0] and not episode.stands:
             alike = 1  # when it began is kept to the row
-        elif suspicious[0] and len(self._episode):
-            patient = int(np.searchsorted(times_us, self._episode_us + PATIENCE_US, side="right"))
-            alike = max(1, min(alike, patient))
+        elif suspicious[0] and len(episode.rows):
+            alike = max(1, min(alike, int(np.searchsorted(times_us, episode.patient_until_us, side="right"))))
         return alike
 
-    def _accumulate(self, judged: Judged) -> FloatArray:
+    def _accumulate(self, judged: JudgedRows) -> FloatArray:
         course: FloatArray = self._smoother.run(np.array([[self.evidence]]), judged.evidence[:, None])[:, 0, 0]
         return course
 
@@ -118,91 +168,147 @@ class Plane(Experience):
         """Remember rows that go together; what of their evidence is believed (n,)."""
         self.evidence = float(course[-1])
         self._now_us = int(times_us[-1])
-        in_episode = bool(self._episode_us)
-        if self._trial is None:
-            self._collect(rows, regimes, times_us, float(course.max()))
-        in_episode |= bool(self._episode_us)
+        in_episode = self.episode.stands
+        if self.probation.trial is None:
+            self._learn_from(rows, regimes, times_us, float(course.max()))
+        in_episode |= self.episode.stands
         return self._believed(course, times_us, in_episode)
 
-    def _judged(self, judged: Judged, course: FloatArray, believed: FloatArray, lagged: FloatArray) -> Course:
+    def _answer(
+        self, judged: JudgedRows, course: FloatArray, believed: FloatArray, lagged: FloatArray
+    ) -> PlaneEvidence:
         """The answer for the first rows of what was judged, those whose evidence is believed or not."""
         count = len(believed)
         self.judged = judged.first(count)
-        if self._regimes:
-            self._lagged = lagged[count - 1]
-        return Course(course[:count], believed, self.judged.channels)
+        if self._setup.regimes:
+            self.learner.lagged = lagged[count - 1]
+        return PlaneEvidence(course[:count], believed, self.judged.channels)
 
     def _believed(self, course: FloatArray, times_us: IntArray, in_episode: bool) -> FloatArray:
-        """The evidence (n,) that may raise an alarm: all of it, but for what is on trial or still to prove itself."""
+        """The evidence (n,) that may raise an alarm: all of it, but for what is on trial or still to prove itself.
+
+        In the first weeks an episode must lie far beyond the limit, or have outlasted patience. Later, and outside of
+        episodes, evidence at the limit must stand for ``stand_h`` hours; the further beyond, the shorter.
+        """
         alarm = self._settings.alarm
         below = course < alarm
         if below.all():
-            self._alarm_us = int(times_us[-1])
+            self._below_alarm_us = int(times_us[-1])
             return course
-        since_us = np.maximum.accumulate(np.where(below, times_us, self._alarm_us))
-        self._alarm_us = int(since_us[-1])
-        if self._trial is not None:
+        since_us = np.maximum.accumulate(np.where(below, times_us, self._below_alarm_us))
+        self._below_alarm_us = int(since_us[-1])
+        if self.probation.trial is not None:
             held = ~below
-        elif self.young and in_episode and not self._convicted:
-            held = course < self._own.far_beyond * alarm
+        elif self.young and in_episode and not self.episode.convicted:
+            held = course < self._tuning.far_beyond * alarm
         else:
             short = (CLEARLY_BEYOND * alarm - course) / ((CLEARLY_BEYOND - 1) * alarm)
-            held = times_us - since_us < self._own.stand_h * US_PER_HOUR * short
-        return np.where(held, np.minimum(course, 0.99 * alarm), course)
+            held = times_us - since_us < self._tuning.stand_h * US_PER_HOUR * short
+        return np.where(held, np.minimum(course, HELD_BELOW * alarm), course)
+
+    # -- what is learnt from judged rows
+
+    def _learn_from(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray, highest: float) -> None:
+        """Follow episodes, and hand the learner what is healthy as long as nothing suspicious stands."""
+        now_us = int(times_us[-1])
+        learner, episode = self.learner, self.episode
+        if episode.see(self.evidence >= self._suspicion, highest, len(rows), now_us):
+            self._make_room(now_us)
+            if len(learner.kept) and len(episode.rows):
+                learner.learn_experience(episode.rows, now_us)
+        if not len(learner.kept):
+            return
+        if episode.stands:
+            self._weigh(rows, regimes, times_us)
+        else:
+            learner.learn_more(rows, regimes, times_us)
+
+    def _make_room(self, now_us: int) -> None:
+        """A grown baseline has met something new that went as it came: give it room, so that it alarms once at most."""
+        learner = self.learner
+        if not learner.daily or self.young or learner.model is None:
+            return
+        room = self.episode.room_asked(self._tuning.far_beyond)
+        if room > 1.0:
+            self.episode.room *= room
+            learner.model.widen(room)
+            self.evidence /= room
+            text = f"what rose and subsided by itself is experience: limits {room:.2f} times as wide"
+            learner.decide(DecisionKind.WIDENED, now_us, text)
+
+    def _weigh(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray) -> None:
+        """What stands longer than patience lasts is a fault if it grows, and the new normal if it stands still."""
+        now_us = int(times_us[-1])
+        learner, episode = self.learner, self.episode
+        if self.young and now_us <= episode.patient_until_us:
+            episode.rows.extend(rows, regimes, times_us)
+            return
+        believed = episode.peak >= self._tuning.far_beyond * self._settings.alarm
+        if (
+            self.young
+            and not believed
+            and learner.relearns < MAX_RELEARNS
+            and len(episode.rows) >= LEAST_EPISODE_ROWS
+            and not growing(self._episode_norms())
+        ):
+            episode.began_us, self.evidence = 0, 0.0
+            learner.learn_standing(episode.rows)
+            return
+        episode.convicted = self.young
+        learner.stop(now_us)
+        episode.drop_rows()
+
+    def _episode_norms(self) -> list[float]:
+        """How far each row of the episode stands from healthy, as one number."""
+        assert self.learner.model is not None
+        rows, regimes, times_us = self.episode.rows.tables()
+        deviation = np.nan_to_num(self.learner.model.baseline.deviation(rows, regimes, lag(regimes), times_us))
+        norms: list[float] = np.sqrt(np.sqrt(np.square(deviation).sum(axis=1))).tolist()
+        return norms
+
+    def _try(self, rows: FloatArray, regimes: FloatArray, times_us: IntArray, judged: JudgedRows) -> None:
+        """Put a step soon after learning on trial, and do as the trial finds."""
+        learner, probation = self.learner, self.probation
+        assert learner.model is not None
+        if probation.trial is None:
+            soon = learner.since_learnt_rows <= learner.period_rows and learner.relearns < MAX_RELEARNS
+            probation.alarm_rows = probation.alarm_rows + 1 if self.evidence >= self._settings.alarm else 0
+            if not (self._tuning.probation and soon) or probation.alarm_rows < learner.model.raise_ticks:
+                return
+            probation.trial = Trial()
+        critical = self.evidence >= self._settings.critical
+        result = probation.trial.take(rows, regimes, times_us, judged.deviation[-1], critical, learner.period_rows)
+        if result is TrialResult.FAULT:
+            learner.convict(int(times_us[-1]))
+            probation.trial = None
+        elif result is TrialResult.SETTLED:
+            settled = probation.trial.rows
+            self.probation = Probation()
+            self.episode.end()
+            self.evidence = 0.0
+            learner.learn_anew(settled)
 
     def state(self) -> dict[str, Any]:
-        """Everything, for a snapshot."""
-        trial, judged = self._trial, self.judged
+        """For a snapshot."""
+        judged = self.judged
         return {
-            "model": None if self.model is None else self.model.state(),
-            "digest": self.digest,
-            "judged": None
-            if judged is None
-            else [each[-1:] for each in (judged.evidence, judged.detectors, judged.channels, judged.deviation)],
-            "lagged": self._lagged,
-            "rows": self._rows.state(),
-            "numbers": [self._period, self._since_fit, self._relearns, self._alarm_rows, self.learnt_rows],
-            "learnt_us": list(self.learnt_us),
-            "notes": [list(each) for each in self.notes],
+            "learner": self.learner.state(),
+            "episode": self.episode.state(),
+            "probation": self.probation.state(),
             "evidence": self.evidence,
-            "ages": [
-                self._first_us,
-                self._now_us,
-                self._alarm_us,
-                self._episode_us,
-                self._calm_rows,
-                int(self._daily),
-                int(self._convicted),
-                self._peak,
-                self.room,
-            ],
-            "episode": self._episode.state(),
-            "trial": None if trial is None else [trial.rows.state(), trial.norms, trial.settled_at],
+            "now_us": self._now_us,
+            "below_alarm_us": self._below_alarm_us,
+            "judged": None if judged is None else judged.newest(),
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state``."""
-        self.model = None if state["model"] is None else load_model(state["model"], self._own.detectors, self._channels)
-        self.digest = state["digest"]
-        self.judged = None if state["judged"] is None else Judged(*state["judged"])
-        self._lagged = state["lagged"]
-        self._rows = load_rows(state["rows"])
-        self._period, self._since_fit, self._relearns, self._alarm_rows, self.learnt_rows = state["numbers"]
-        self.learnt_us = (int(state["learnt_us"][0]), int(state["learnt_us"][1]))
-        self.notes = [(int(when), str(what)) for when, what in state["notes"]]
-        self.evidence = state["evidence"]
-        (
-            self._first_us,
-            self._now_us,
-            self._alarm_us,
-            self._episode_us,
-            self._calm_rows,
-            daily,
-            convicted,
-            self._peak,
-            self.room,
-        ) = state["ages"]
-        self._daily, self._convicted = bool(daily), bool(convicted)
-        self._episode = load_rows(state["episode"])
-        trial = state["trial"]
-        self._trial = None if trial is None else Trial(load_rows(trial[0]), trial[1], trial[2])
+
+def load_plane(setup: PlaneSetup, state: Mapping[str, Any]) -> Plane:
+    """A plane from its ``state``."""
+    plane = Plane(setup)
+    plane.learner = load_learner(setup, state["learner"])
+    plane.episode = load_episodes(state["episode"])
+    plane.probation = load_probation(state["probation"])
+    plane.evidence = state["evidence"]
+    plane._now_us, plane._below_alarm_us = state["now_us"], state["below_alarm_us"]
+    plane.judged = None if state["judged"] is None else JudgedRows(**state["judged"])
+    return plane

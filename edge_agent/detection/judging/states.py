@@ -7,7 +7,9 @@ flicker, hysteresis against chatter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from fleet_core.telemetry import DetectionState
 
 UNALARMED = (DetectionState.HEALTHY, DetectionState.WATCH)
 ALARMS = (DetectionState.DEGRADING, DetectionState.CRITICAL)
+LEVELS = ("watch", "alarm", "critical")
+"""Levels of the evidence, as the settings name them."""
 
 
 class Signal(StrEnum):
@@ -66,7 +70,7 @@ class StateTracker:
         self._releases = self._levels * settings.release
         self._release_ticks = settings.release_ticks
         self.raise_ticks = settings.raise_ticks
-        self.calm()
+        self._counters = [0] * 2 * len(self._levels)
 
     def learned(self) -> None:
         self.state = advance(self.state, Signal.LEARNED)
@@ -113,8 +117,20 @@ class StateTracker:
         """Ticks since the evidence was last below each level, then since it was last above what releases each."""
         return list(self._counters)
 
-    def load(self, state: str, counters: list[int]) -> None:
-        self.state, self._counters = DetectionState(state), [int(each) for each in counters]
+    def memory(self) -> dict[str, Any]:
+        """For a snapshot: the counters by level, ``above`` what raises and ``below`` what releases."""
+        count = len(self._levels)
+        return {
+            "state": self.state.value,
+            "raise_ticks": self.raise_ticks,
+            "above": dict(zip(LEVELS, self._counters[:count], strict=True)),
+            "below": dict(zip(LEVELS, self._counters[count:], strict=True)),
+        }
+
+    def load(self, memory: Mapping[str, Any]) -> None:
+        """Continue from a ``memory``."""
+        self.state, self.raise_ticks = DetectionState(memory["state"]), memory["raise_ticks"]
+        self._counters = [int(memory[side][level]) for side in ("above", "below") for level in LEVELS]
 
     def _counted(self, evidence: FloatArray) -> IntArray:
         """The counters (n, 2 * levels) after each tick (n,), were the state to stay."""

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_agent.detection import fusion
-from edge_agent.detection.findings.evidence import (
-    FAMILIES,
+from edge_agent.detection.findings.description import (
     FINDING_NAMESPACE,
     MAX_EVIDENCE_CHANNELS,
     MAX_REASON,
-    SIGNATURE,
-    compressed,
     in_words,
     indicator_index,
 )
-from edge_agent.detection.findings.failure_mode import family, likely_mode
+from edge_agent.detection.findings.failure_mode import likely_mode
+from edge_agent.detection.findings.signature import signature
 from edge_agent.detection.prior.judge import PriorJudge
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.subject import Subject
@@ -31,7 +29,7 @@ GROWN = 1.5
 
 
 @dataclass
-class Told:
+class PriorFindingMemory:
     """What was said last of a component's standing by its class."""
 
     finding_id: str = ""
@@ -56,19 +54,24 @@ def worst_in_words(subject: Subject, judge: PriorJudge) -> str:
 
 
 def prior_finding(
-    subject: Subject, judge: PriorJudge, told: Told, learned_fraction: float, time_us: int, settings: DetectionSettings
+    subject: Subject,
+    judge: PriorJudge,
+    memory: PriorFindingMemory,
+    learned_fraction: float,
+    time_us: int,
+    settings: DetectionSettings,
 ) -> Finding | None:
     """The finding, or its next revision, when there is something new to say."""
     if not judge.alarm:
-        told.finding_id = ""
+        memory.finding_id = ""
         return None
-    new = judge.unlike != told.unlike or judge.evidence >= GROWN * told.evidence
-    if told.finding_id and not new:
+    new = judge.unlike != memory.unlike or judge.evidence >= GROWN * memory.evidence
+    if memory.finding_id and not new:
         return None
-    if not told.finding_id:
+    if not memory.finding_id:
         identity = f"{subject.device_id}|{subject.slot}|{subject.serial}|{judge.since_us}|{VOTE}"
-        told.finding_id, told.revision = str(uuid.uuid5(FINDING_NAMESPACE, identity)), 0
-    told.revision, told.evidence, told.unlike = told.revision + 1, judge.evidence, judge.unlike
+        memory.finding_id, memory.revision = str(uuid.uuid5(FINDING_NAMESPACE, identity)), 0
+    memory.revision, memory.evidence, memory.unlike = memory.revision + 1, judge.evidence, judge.unlike
     ratios = judge.ratios
     blame = np.abs(ratios)
     indicator = indicator_index(subject, blame, settings)
@@ -76,8 +79,8 @@ def prior_finding(
     likely = likely_mode(subject.type, subject.channels, ratios)
     grounds = judged_by(judge, learned_fraction)
     return Finding(
-        finding_id=told.finding_id,
-        revision=told.revision,
+        finding_id=memory.finding_id,
+        revision=memory.revision,
         component=subject.slot,
         state=DetectionState.DEGRADING,
         score=fusion.score(judge.evidence),
@@ -85,7 +88,7 @@ def prior_finding(
         detected_us=time_us,
         onset_us=min(judge.since_us or time_us, time_us),
         channels=_channels(subject, judge, blame),
-        signature=_signature(subject, judge, ratios),
+        signature=_signature(subject, judge),
         detectors={VOTE: judge.evidence},
         indicator_metric=subject.channels[indicator].name,
         indicator_baseline=own.centre,
@@ -93,7 +96,7 @@ def prior_finding(
         failure_mode=likely.mode,
         mode_confidence=likely.confidence,
         model_digest=judge.digest,
-        trace_id=told.finding_id.replace("-", ""),
+        trace_id=memory.finding_id.replace("-", ""),
         extra={"judged_by": grounds, "mode_reasons": [grounds, *(each[:MAX_REASON] for each in likely.reasons)]},
     )
 
@@ -114,15 +117,8 @@ def _channels(subject: Subject, judge: PriorJudge, blame: np.ndarray) -> tuple[C
     )
 
 
-def _signature(subject: Subject, judge: PriorJudge, ratios: np.ndarray) -> tuple[float, ...]:
-    """As ``evidence.signature``: deviations in the class's sigmas, no trends and no statistics."""
+def _signature(subject: Subject, judge: PriorJudge) -> tuple[float, ...]:
+    """The finding's signature: deviations in the class's sigmas, no trends and no statistics."""
     sigmas = np.array([max(np.hypot(own.between, own.within), 1e-300) for own in judge.of_channel])
     away = np.where(judge.known, np.nan_to_num(judge.level - judge.centre) / sigmas, 0.0)
-    deviation = compressed(np.clip(away, -1e9, 1e9))
-    signature = dict.fromkeys(SIGNATURE, 0.0)
-    for name in FAMILIES:
-        members = [index for index, channel in enumerate(subject.channels) if family(channel) == name]
-        if members:
-            signature[f"{name}.deviation"] = float(deviation[max(members, key=lambda index: abs(deviation[index]))])
-    signature["evidence"] = fusion.score(judge.evidence)
-    return tuple(signature.values())
+    return signature(subject.channels, np.clip(away, -1e9, 1e9), np.zeros(len(away)), {}, judge.evidence)

@@ -6,7 +6,7 @@ assets stand (``centre``, and how far they stand ``between`` each other and move
 that one more healthy asset of the class goes beyond the room its limits are made from (see ``models.prior.fitting``).
 
 * While a component learns, levels (medians of ``LEVEL_ROWS`` rows, so that no single reading counts) are compared with
-  the limits; what stands beyond one for ``RAISE_ROWS`` rows is an alarm.
+  the limits; what stands beyond one for ``PRIOR_RAISE_ROWS`` rows is an alarm.
 * When its own baseline stands, the prior asks once whether that normal is like the class's: where a vital's median lies
   beyond what any healthy asset reached, or an alarm stands still, the baseline was learnt on a sick asset, and the
   component keeps the alarm until it learns anew. Otherwise the prior is silent from then on.
@@ -16,20 +16,23 @@ Vitals are matched by name, and by unit where both are known. Pure; a block give
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.prior.class_prior import ChannelPrior, ClassPrior, ComponentPrior
+from edge_agent.detection.tuning import (
+    LEAST_LEVEL_ROWS,
+    LEVEL_ROWS,
+    MOST_EVIDENCE,
+    PRIOR_RAISE_ROWS,
+    PRIOR_RELEASE,
+    PRIOR_RELEASE_ROWS,
+)
 from fleet_core.telemetry import MetricSpec
 
-LEVEL_ROWS = 5
-LEAST_LEVEL_ROWS = 3
-"""Readings among the last ``LEVEL_ROWS`` from which there is a level."""
-RAISE_ROWS, RELEASE_ROWS, RELEASE = 3, 5, 0.8
-MOST_EVIDENCE = 16.0
 KEPT_LEVELS = 512
 """Levels kept for the median of the learning period: every second one is dropped when so many are there."""
 ANY_UNIT = ("", "1")
@@ -64,10 +67,6 @@ class PriorJudge:
             np.array([getattr(own, name) for own in chosen])
             for name in ("centre", "low", "high", "low_limit", "high_limit")
         )
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew."""
         self.evidence, self.alarm, self.unlike = 0.0, False, False
         self.level: FloatArray = np.full(len(self.known), np.nan)
         self.since_us = 0
@@ -87,13 +86,13 @@ class PriorJudge:
         self._last = np.concatenate((self._last[1:], row[None]))
         self._keep(self.level)
         self.evidence = min(MOST_EVIDENCE, float(np.abs(self.ratios).max(initial=0.0)))
-        above, below = self.evidence >= 1.0, self.evidence < RELEASE
+        above, below = self.evidence >= 1.0, self.evidence < PRIOR_RELEASE
         if above and not self._above and not self.alarm:
             self.since_us = time_us
         self._above, self._below = (self._above + 1) * above, (self._below + 1) * below
-        if self._above >= RAISE_ROWS:
+        if self._above >= PRIOR_RAISE_ROWS:
             self.alarm = True
-        elif self._below >= RELEASE_ROWS:
+        elif self._below >= PRIOR_RELEASE_ROWS:
             self.alarm = False
 
     def learnt(self, time_us: int) -> None:
@@ -113,27 +112,31 @@ class PriorJudge:
 
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot."""
-        numbers = [self.evidence, self.alarm, self.unlike, self.since_us, self._above, self._below]
         return {
             "digest": self.digest,
-            "numbers": [float(each) for each in numbers],
+            "evidence": self.evidence,
+            "alarm": self.alarm,
+            "unlike": self.unlike,
+            "since_us": self.since_us,
+            "above_rows": self._above,
+            "below_rows": self._below,
             "level": self.level,
             "last": self._last,
             "kept": np.stack(self._kept) if self._kept else np.zeros((0, len(self.known))),
-            "every": [self._every, self._skipped],
+            "keeps_every": self._every,
+            "skipped": self._skipped,
         }
 
-    def load(self, state: dict[str, Any] | None) -> None:
-        """Continue from a ``state``; begins anew when there is none, or it was judged by another prior."""
-        self.forget()
-        if state is None or state["digest"] != self.digest:
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a ``state``, before anything was taken; one that was judged by another prior is left out."""
+        if state["digest"] != self.digest:
             return
-        self.evidence, alarm, unlike, since_us, above, below = state["numbers"]
-        self.alarm, self.unlike, self.since_us = bool(alarm), bool(unlike), int(since_us)
-        self._above, self._below = int(above), int(below)
+        self.evidence, self.since_us = float(state["evidence"]), int(state["since_us"])
+        self.alarm, self.unlike = bool(state["alarm"]), bool(state["unlike"])
+        self._above, self._below = int(state["above_rows"]), int(state["below_rows"])
         self.level, self._last = state["level"], state["last"]
         self._kept = list(state["kept"])
-        self._every, self._skipped = (int(each) for each in state["every"])
+        self._every, self._skipped = int(state["keeps_every"]), int(state["skipped"])
 
     def _keep(self, level: FloatArray) -> None:
         """Keep levels evenly over the learning period, however long it is."""

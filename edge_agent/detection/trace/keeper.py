@@ -7,8 +7,8 @@ baseline it was judged by. Pure; nothing here changes a verdict, and nothing rai
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,18 +16,25 @@ import numpy as np
 from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection.api import Event
 from edge_agent.detection.healthy.baseline import lag
-from edge_agent.detection.healthy.model import HealthyModel, Judged, channel_limits
-from edge_agent.detection.judging.judge import ComponentJudge, Segment
+from edge_agent.detection.healthy.decisions import FITS
+from edge_agent.detection.healthy.model import HealthyModel, JudgedRows, channel_limits
 from edge_agent.detection.judging.plane import Plane
-from edge_agent.detection.trace.memory import STATES, Learnt, Trace, load_trace
+from edge_agent.detection.judging.segment import JudgedMeans, Segment
+from edge_agent.detection.trace.memory import Trace, load_trace
+from edge_agent.detection.trace.records import STATES, LearntFrom, MarkerKind
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState, Finding, MetricSpec, Waveform, check_name
 
 FLUSH_ROWS = 256
 RECENT, WHOLE = 256, 384
-FITTED = re.compile(r" from \d+ rows$")
-"""How a plane's note of a fit ends."""
 CODES = {state: code for code, state in enumerate(STATES)}
+
+
+class Planes(NamedTuple):
+    """Both planes of a component."""
+
+    fast: Plane
+    slow: Plane
 
 
 class _Aside(NamedTuple):
@@ -42,7 +49,7 @@ class _Aside(NamedTuple):
     votes: FloatArray | None
 
 
-class _Course:
+class _PlaneTrace:
     """One plane's trace and what is put aside for it."""
 
     def __init__(self, channels: int, regimes: int, recent: int, whole: int) -> None:
@@ -51,33 +58,34 @@ class _Course:
         self._count = 0
         self._model: HealthyModel | None = None
         self._lagged = np.full(regimes, np.nan)
-        self._noted = 0
+        self._decided = 0
 
     def take(self, aside: _Aside, plane: Plane) -> None:
         self._aside.append(aside)
         self._count += len(aside.times_us)
         # a fit ends its segment, so what was put aside was judged by the model before it
-        if self._count >= FLUSH_ROWS or plane.model is not self._model or plane.noted != self._noted:
+        if self._count >= FLUSH_ROWS or plane.model is not self._model or plane.learner.decided != self._decided:
             self.flush()
             self.follow(plane)
 
     def follow(self, plane: Plane) -> None:
-        """Note what the plane decided since: fits, trials, experience."""
-        unread, self._noted = plane.noted - self._noted, plane.noted
-        news = plane.notes[-unread:] if unread > 0 else []
+        """Mark what the plane decided since: fits, trials, experience."""
+        learner = plane.learner
+        unread, self._decided = learner.decided - self._decided, learner.decided
+        news = learner.decisions[-unread:] if unread > 0 else []
         fitted, self._model = plane.model is not self._model, plane.model
-        for time_us, text in news:
-            if plane.model is not None and fitted and FITTED.search(text):
-                kind = "refit" if text.startswith("refitted") else "relearnt" if "anew" in text else "learnt"
+        for decision in news:
+            kind = MarkerKind(decision.kind.value)
+            if plane.model is not None and fitted and decision.kind in FITS:
                 limits = channel_limits(plane.model).astype(np.float32)
-                learnt = Learnt(plane.learnt_rows, *plane.learnt_us, plane.digest, limits)
-                self.trace.note_learnt(time_us, kind, learnt, plane.model.names, text)
+                learnt = LearntFrom(learner.learnt_rows, *learner.learnt_us, learner.digest, limits)
+                self.trace.note_learnt(decision.at_us, kind, learnt, plane.model.names, decision.text)
             else:
-                self.trace.mark(time_us, "note", text)
+                self.trace.mark(decision.at_us, kind, decision.text)
 
     def resume(self, plane: Plane) -> None:
         """Go on beside a plane that was loaded."""
-        self._model, self._noted = plane.model, plane.noted
+        self._model, self._decided = plane.model, plane.learner.decided
 
     def flush(self) -> None:
         """Add to the trace what was put aside."""
@@ -102,20 +110,20 @@ class _Course:
     def state(self) -> dict[str, Any]:
         return {"trace": self.trace.state(), "lagged": self._lagged}
 
-    def load(self, state: dict[str, Any], plane: Plane) -> None:
-        self.trace.load(state["trace"])
-        self._lagged = np.asarray(state["lagged"], dtype=np.float64).reshape(self._lagged.shape)
+    def load(self, state: Mapping[str, Any], plane: Plane) -> None:
+        lagged = np.asarray(state["lagged"], dtype=np.float64).reshape(self._lagged.shape)
+        self.trace, self._lagged = load_trace(state["trace"], like=self.trace), lagged
         self.resume(plane)
 
 
-class Tracer:
+class TraceKeeper:
     """See the module. ``ticks`` is the trace of the ticks, ``means`` that of the slow plane's means."""
 
     def __init__(self, channels: Sequence[MetricSpec], regimes: int, recent: int = RECENT, whole: int = WHOLE) -> None:
         self.channels = tuple(channels)
-        self._ticks = _Course(len(channels), regimes, recent, whole)
-        self._means = _Course(len(channels), regimes, recent, whole)
-        self._judged: Judged | None = None
+        self._ticks = _PlaneTrace(len(channels), regimes, recent, whole)
+        self._means = _PlaneTrace(len(channels), regimes, recent, whole)
+        self._judged: JudgedRows | None = None
         self._place = 0
 
     @property
@@ -129,10 +137,19 @@ class Tracer:
         return self._means.trace
 
     def take(
-        self, segment: Segment, judge: ComponentJudge, times_us: IntArray, regimes: FloatArray, state: DetectionState
+        self,
+        segment: Segment,
+        planes: Planes,
+        means: deque[JudgedMeans],
+        times_us: IntArray,
+        regimes: FloatArray,
+        state: DetectionState,
     ) -> None:
-        """Put a segment aside; ``times_us`` (n,) and ``regimes`` (n, regimes) are its whole block's."""
-        code, votes, judged = CODES[state], None, judge.fast.judged
+        """Put a segment aside, and the ``means`` judged until then, which are taken out.
+
+        ``times_us`` (n,) and ``regimes`` (n, regimes) are those of the segment's whole block.
+        """
+        code, votes, judged = CODES[state], None, planes.fast.judged
         if segment.deviation is not None and judged is not None:
             # the segments of a block come one by one, what was judged of it stands there from the first on
             place = self._place if judged is self._judged else 0
@@ -143,41 +160,44 @@ class Tracer:
         else:
             regimes = regimes[np.searchsorted(times_us, segment.times_us).clip(max=len(regimes) - 1)]
         aside = _Aside(segment.times_us, segment.rows, regimes, segment.shown, code, segment.deviation, votes)
-        self._ticks.take(aside, judge.fast)
-        while judge.slowly:
-            slow = judge.slowly.popleft()
+        self._ticks.take(aside, planes.fast)
+        while means:
+            slow = means.popleft()
             seen = (None, None) if slow.judged is None else (slow.judged.deviation, slow.judged.detectors)
             aside = _Aside(slow.times_us, slow.rows, slow.regimes, slow.evidence, code, *seen)
-            self._means.take(aside, judge.slow)
+            self._means.take(aside, planes.slow)
 
-    def tell(self, events: Iterable[Event], judge: ComponentJudge) -> None:
-        """Note what happened."""
+    def tell(self, events: Iterable[Event], creeps: bool) -> None:
+        """Mark what happened; ``creeps``: does the slow plane lead?"""
         for event in events:
             if isinstance(event, Finding):
                 self._ticks.flush()
-                self._ticks.trace.note_finding(event, slow=judge.leading is judge.slow)
+                self._ticks.trace.note_finding(event, slow=creeps)
             else:
-                self._ticks.trace.mark(event.time_us, "state", f"{event.state.value}: {event.reason}".rstrip(": "))
+                self._ticks.trace.mark(
+                    event.time_us, MarkerKind.STATE, f"{event.state.value}: {event.reason}".rstrip(": ")
+                )
 
-    def note_waveform(self, waveform: Waveform, judge: ComponentJudge) -> None:
+    def note_waveform(self, waveform: Waveform, learning: bool) -> None:
         """Keep a burst, and the last one of the learning period."""
-        self._ticks.trace.note_waveform(waveform, learning=judge.fast.model is None)
+        self._ticks.trace.note_waveform(waveform, learning)
 
     def state(self) -> dict[str, Any]:
         """Everything, for a snapshot, with the channels' names and units."""
         self._ticks.flush()
         self._means.flush()
-        channels = [[each.name, each.unit] for each in self.channels]
+        channels = [{"name": each.name, "unit": each.unit} for each in self.channels]
         return {"channels": channels, "ticks": self._ticks.state(), "means": self._means.state()}
 
-    def load(self, state: Any, judge: ComponentJudge) -> None:
-        """Continue from a ``state``, beside a judge that was loaded. A damaged one is forgotten: it is a picture's."""
-        for course, plane, name in ((self._ticks, judge.fast, "ticks"), (self._means, judge.slow, "means")):
+    def load(self, state: Any, planes: Planes) -> None:
+        """Continue from a ``state``, beside planes that were loaded, before anything was taken. What is damaged is
+        left out: it is a picture's."""
+        for trace, plane, name in ((self._ticks, planes.fast, "ticks"), (self._means, planes.slow, "means")):
+            trace.resume(plane)
             try:
-                course.load(state[name], plane)
-            except (KeyError, TypeError, ValueError):
-                course.trace.forget()
-                course.resume(plane)
+                trace.load(state[name], plane)
+            except (KeyError, TypeError, ValueError, BadInput):
+                continue
 
 
 class Kept(NamedTuple):
@@ -189,9 +209,12 @@ class Kept(NamedTuple):
 
 
 def load_kept(state: Any) -> Kept:
-    """What a ``Tracer.state`` holds, for a reader that knows nothing of the asset. Raises BadInput."""
+    """What a ``TraceKeeper.state`` holds, for a reader that knows nothing of the asset. Raises BadInput."""
     try:
-        channels = tuple((check_name(name), str(unit)[:32]) for name, unit in state["channels"])
+        channels = tuple(
+            (check_name(name), str(unit)[:32])
+            for name, unit in ((each["name"], each["unit"]) for each in state["channels"])
+        )
         ticks, means = (load_trace(state[name]["trace"]) for name in ("ticks", "means"))
     except (KeyError, TypeError, ValueError):
         raise BadInput("trace", "it is damaged") from None

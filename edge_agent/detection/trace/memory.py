@@ -12,19 +12,17 @@ NaN and left out of the means. Nothing here raises on odd numbers: a picture mus
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_agent.arrays import RealArray
-from edge_agent.detection.trace.records import STATES, Learnt, Marker, Peak, Shot, Ticks, Told
+from edge_agent.detection.trace.records import LearntFrom, Marker, MarkerKind, Peak, Shot, Ticks, ToldFinding
 from edge_agent.detection.trace.spans import Spans
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import EARLIEST_US, LATEST_US, MAX_CHANNELS, Finding, Waveform
-
-__all__ = ["STATES", "Learnt", "Marker", "Peak", "RealArray", "Shot", "Ticks", "Told", "Trace", "load_trace"]
 
 FOLD_TICKS = 128
 MAX_LENGTH = 65_536
@@ -44,16 +42,12 @@ class Trace:
         self.channels = channels
         self._recent = -(-recent // FOLD_TICKS) * FOLD_TICKS
         self._whole = whole + whole % 2
+        columns = 3 * channels + 1
         self.detectors: tuple[str, ...] = ()
-        self.forget()
-
-    def forget(self) -> None:
-        """Start anew: another component stands in this place."""
-        channels, columns = self.channels, 3 * self.channels + 1
-        self.learnt: Learnt | None = None
+        self.learnt: LearntFrom | None = None
         self.peak: Peak | None = None
         self.markers: deque[Marker] = deque(maxlen=MAX_MARKERS)
-        self.findings: dict[str, Told] = {}
+        self.findings: dict[str, ToldFinding] = {}
         self.waveforms: dict[str, dict[str, Shot]] = {}
         self._ring = np.full((self._recent, columns), np.nan, dtype=np.float32)
         self._ring_times = np.zeros(self._recent, dtype=np.int64)
@@ -62,6 +56,11 @@ class Trace:
         self._count = 0
         self._pending = 0
         self._spans = Spans(self._whole, columns, channels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, newest ticks kept, spans."""
+        return self.channels, self._recent, self._whole
 
     # -- what the engine calls
 
@@ -98,19 +97,19 @@ class Trace:
             start = stop
 
     def note_learnt(
-        self, time_us: int, kind: str, learnt: Learnt, detectors: Sequence[str] = (), text: str = ""
+        self, time_us: int, kind: MarkerKind, learnt: LearntFrom, detectors: Sequence[str] = (), text: str = ""
     ) -> None:
-        """A baseline was fitted (``kind``: learnt, refit, relearnt); ``detectors`` names the votes from now on."""
+        """A baseline was fitted (``kind`` says which fit it was); ``detectors`` names the votes from now on."""
         self._fold()
         self.learnt = learnt
-        if kind != "refit":
+        if kind is not MarkerKind.REFITTED:
             self.peak = None
         if tuple(detectors) != self.detectors:
             self.detectors = tuple(detectors)
             self._votes = np.zeros((self._recent, len(self.detectors)), dtype=np.float32)
         self.mark(time_us, kind, text or f"from {learnt.rows} rows")
 
-    def mark(self, time_us: int, kind: str, text: str) -> None:
+    def mark(self, time_us: int, kind: MarkerKind, text: str) -> None:
         """Remember that something happened; the oldest of ``MAX_MARKERS`` is dropped."""
         self.markers.append(Marker(int(time_us), kind, text[:MAX_TEXT]))
 
@@ -118,12 +117,12 @@ class Trace:
         """Remember a finding's revision: the most severe one counts, the oldest of ``MAX_FINDINGS`` is dropped."""
         told = self.findings.get(finding.finding_id)
         if told is None:
-            self.mark(finding.detected_us, "finding", finding.finding_id)
-            self.findings[finding.finding_id] = Told(finding.detected_us, finding, slow)
+            self.mark(finding.detected_us, MarkerKind.FINDING, finding.finding_id)
+            self.findings[finding.finding_id] = ToldFinding(finding.detected_us, finding, slow)
             while len(self.findings) > MAX_FINDINGS:
                 del self.findings[next(iter(self.findings))]
         elif finding.severity >= told.finding.severity:
-            self.findings[finding.finding_id] = Told(told.detected_us, finding, slow)
+            self.findings[finding.finding_id] = ToldFinding(told.detected_us, finding, slow)
 
     def note_waveform(self, waveform: Waveform, learning: bool) -> None:
         """Remember a burst: the last one of the learning period is the healthy one, the newest one is ``now``."""
@@ -188,39 +187,25 @@ class Trace:
     def state(self) -> dict[str, Any]:
         """Everything, as arrays, numbers, texts, and lists and dicts of them."""
         self._fold()
-        learnt, peak = self.learnt, self.peak
         known = min(self._count, self._recent)
         places = (self._count - known + np.arange(known)) % self._recent
         return {
-            "shape": [self.channels, self._recent, self._whole],
+            "shape": {"channels": self.channels, "recent": self._recent, "whole": self._whole},
             "detectors": list(self.detectors),
             "ring": self._ring[places],
             "ring_times_us": self._ring_times[places],
             "ring_states": self._ring_states[places],
             "votes": self._votes[places],
             "spans": self._spans.dump(),
-            "learnt": None if learnt is None else [getattr(learnt, name) for name in Learnt.__slots__],
-            "peak": None if peak is None else [getattr(peak, name) for name in Peak.__slots__],
-            "markers": [[each.time_us, each.kind, each.text] for each in self.markers],
-            "findings": [[told.detected_us, told.finding.to_json(), told.slow] for told in self.findings.values()],
+            "learnt": None if self.learnt is None else _by_name(self.learnt),
+            "peak": None if self.peak is None else _by_name(self.peak),
+            "markers": [{**_by_name(marker), "kind": marker.kind.value} for marker in self.markers],
+            "findings": [{**_by_name(told), "finding": told.finding.to_json()} for told in self.findings.values()],
             "waveforms": {
-                metric: {when: [getattr(shot, name) for name in Shot.__slots__] for when, shot in shots.items()}
+                metric: {when: _by_name(shot) for when, shot in shots.items()}
                 for metric, shots in self.waveforms.items()
             },
         }
-
-    def load(self, state: dict[str, Any]) -> bool:
-        """Continue from a ``state``; False, and all is forgotten, when it is damaged or of another shape.
-
-        It is a picture's memory: losing it must not cost what detection has learnt, so nothing is raised.
-        """
-        self.forget()
-        try:
-            self._load(state)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, BadInput):
-            self.forget()
-            return False
-        return True
 
     # -- inside
 
@@ -261,9 +246,7 @@ class Trace:
             deviation, votes = rows[worst, 2 * c : 3 * c].copy(), self._votes[places[worst]].copy()
             self.peak = Peak(int(times[worst]), float(evidence[worst]), deviation, votes)
 
-    def _load(self, state: dict[str, Any]) -> None:
-        if [int(each) for each in state["shape"]] != [self.channels, self._recent, self._whole]:
-            raise ValueError("of another shape")
+    def _load(self, state: Mapping[str, Any]) -> None:
         self.detectors = tuple(str(name) for name in state["detectors"])
         known = len(state["ring_times_us"])
         self._votes = np.zeros((self._recent, len(self.detectors)), dtype=np.float32)
@@ -276,36 +259,62 @@ class Trace:
             array[:known] = np.asarray(state[name]).reshape(known, *array.shape[1:])
         self._count = known
         self._spans.load(state["spans"])
-        if state["learnt"] is not None:
-            rows, first_us, last_us, digest, limits = state["learnt"]
-            self.learnt = Learnt(int(rows), int(first_us), int(last_us), str(digest), _vector(limits, self.channels))
-        if state["peak"] is not None:
-            time_us, evidence, deviation, votes = state["peak"]
-            votes = _vector(votes, len(self.detectors))
-            self.peak = Peak(int(time_us), float(evidence), _vector(deviation, self.channels), votes)
-        self.markers.extend(Marker(int(time_us), str(kind), str(text)) for time_us, kind, text in state["markers"])
-        for detected_us, text, slow in state["findings"][-MAX_FINDINGS:]:
-            finding = Finding.from_json(text)
-            self.findings[finding.finding_id] = Told(int(detected_us), finding, bool(slow))
+        if (learnt := state["learnt"]) is not None:
+            self.learnt = LearntFrom(
+                rows=int(learnt["rows"]),
+                first_us=int(learnt["first_us"]),
+                last_us=int(learnt["last_us"]),
+                digest=str(learnt["digest"]),
+                limits=_vector(learnt["limits"], self.channels),
+            )
+        if (peak := state["peak"]) is not None:
+            self.peak = Peak(
+                time_us=int(peak["time_us"]),
+                evidence=float(peak["evidence"]),
+                deviation=_vector(peak["deviation"], self.channels),
+                votes=_vector(peak["votes"], len(self.detectors)),
+            )
+        self.markers.extend(
+            Marker(int(mark["time_us"]), MarkerKind(mark["kind"]), str(mark["text"])) for mark in state["markers"]
+        )
+        for told in state["findings"][-MAX_FINDINGS:]:
+            finding = Finding.from_json(told["finding"])
+            self.findings[finding.finding_id] = ToldFinding(int(told["detected_us"]), finding, bool(told["slow"]))
         for metric, shots in list(state["waveforms"].items())[:MAX_WAVEFORM_VITALS]:
-            self.waveforms[metric] = {
-                when: Shot(int(time_us), float(rate_hz), str(unit), np.asarray(values, dtype=np.float32).ravel())
-                for when, (time_us, rate_hz, unit, values) in shots.items()
-            }
+            self.waveforms[metric] = {when: _shot(shot) for when, shot in shots.items()}
 
 
-def load_trace(state: Any) -> Trace:
-    """A trace from its ``state`` alone, for a reader that does not know its shape. Raises BadInput."""
+def load_trace(state: Any, like: Trace | None = None) -> Trace:
+    """A trace from its ``state`` alone, for a reader that does not know its shape. Raises BadInput.
+
+    ``like``: a trace whose shape the state must have; it is then the reader's own, and its times are not doubted.
+    """
     try:
-        channels, recent, whole = (int(each) for each in state["shape"])
+        channels, recent, whole = (int(state["shape"][name]) for name in ("channels", "recent", "whole"))
     except (KeyError, TypeError, ValueError):
         raise BadInput("trace", "it is damaged") from None
     if not (1 <= channels <= MAX_CHANNELS and 1 <= recent <= MAX_LENGTH and 4 <= whole <= MAX_LENGTH):
         raise BadInput("trace", "its shape is out of bounds")
     trace = Trace(channels, recent, whole)
-    if not trace.load(state) or not all(EARLIEST_US <= time_us <= LATEST_US for time_us in trace.times_us()):
-        raise BadInput("trace", "it is damaged")
+    if trace.shape != (channels, recent, whole) or (like is not None and trace.shape != like.shape):
+        raise BadInput("trace", "it is of another shape")
+    try:
+        trace._load(state)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, BadInput):
+        raise BadInput("trace", "it is damaged") from None
+    if like is None and not all(EARLIEST_US <= time_us <= LATEST_US for time_us in trace.times_us()):
+        raise BadInput("trace", "its times are out of range")
     return trace
+
+
+def _by_name(record: Any) -> dict[str, Any]:
+    """A record's fields."""
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+def _shot(state: Mapping[str, Any]) -> Shot:
+    values = np.asarray(state["values"], dtype=np.float32).ravel()
+    return Shot(int(state["time_us"]), float(state["sample_rate_hz"]), str(state["unit"]), values)
 
 
 def _known(rows: RealArray) -> RealArray:

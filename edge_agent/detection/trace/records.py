@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +15,31 @@ STATES = tuple(DetectionState)
 """A state's code is its place here: 0 learning .. 4 critical."""
 
 
+class MarkerKind(StrEnum):
+    """What happened: a decision of the plane (``DecisionKind``), a change of state, a finding."""
+
+    LEARNT = "learnt"
+    REFITTED = "refit"
+    RELEARNT = "relearnt"
+    EXPERIENCE = "experience"
+    WIDENED = "widened"
+    FIXED = "fixed"
+    FAULT = "fault"
+    STATE = "state"
+    FINDING = "finding"
+
+
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Something that happened. ``kind``: learnt, refit, relearnt, note, state, finding."""
+    """Something that happened; ``text`` is for people only."""
 
     time_us: int
-    kind: str
+    kind: MarkerKind
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class LearntFrom:
     """What the present baseline was learnt from. ``limits`` (channels,): each channel's calibrated limit in sigmas."""
 
     rows: int
@@ -45,7 +60,7 @@ class Peak:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ToldFinding:
     """One finding: when it was first detected, its most severe revision, and whether the slow plane raised that one."""
 
     detected_us: int

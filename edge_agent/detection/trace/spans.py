@@ -88,26 +88,30 @@ class Spans:
         """Everything, as arrays and numbers."""
         tree: dict[str, Any] = {name: array[: self._used].copy() for name, array in self._closed.items()}
         opened = self._open
-        tree["open"] = None if opened is None else [getattr(opened, name) for name in _Sums.__slots__]
-        return {**tree, "numbers": [self._used, self.stride, self._filled]}
+        tree["open"] = None if opened is None else {name: getattr(opened, name) for name in _Sums.__slots__}
+        return {**tree, "used": self._used, "stride": self.stride, "filled": self._filled}
 
     def load(self, tree: dict[str, Any]) -> None:
         """Continue from a ``dump``. Raises KeyError, TypeError or ValueError when it does not fit."""
-        used, stride, filled = (int(each) for each in tree["numbers"])
+        used, stride, filled = (int(tree[name]) for name in ("used", "stride", "filled"))
         if not (0 <= used < self._capacity and 0 <= filled < stride and (tree["open"] is None) == (filled == 0)):
             raise ValueError("spans out of bounds")
         for name, array in self._closed.items():
             array[:used] = np.asarray(tree[name]).reshape(used, *array.shape[1:])
         self._used, self.stride, self._filled, self._open = used, stride, filled, None
         if tree["open"] is not None:
-            columns = self._closed["means"].shape[1]
-            shapes = ((1, columns), (1, columns), *((1, self._channels),) * 2, *((1,),) * 4)
-            kinds = (*(np.float64,) * 5, np.uint8, np.int64, np.int64)
+            columns = (1, self._closed["means"].shape[1])
+            channels = (1, self._channels)
+            opened = tree["open"]
             self._open = _Sums(
-                *(
-                    np.array(array, dtype=kind).reshape(shape)
-                    for array, kind, shape in zip(tree["open"], kinds, shapes, strict=True)
-                )
+                sums=np.array(opened["sums"], dtype=np.float64).reshape(columns),
+                known=np.array(opened["known"], dtype=np.float64).reshape(columns),
+                low=np.array(opened["low"], dtype=np.float64).reshape(channels),
+                high=np.array(opened["high"], dtype=np.float64).reshape(channels),
+                peak=np.array(opened["peak"], dtype=np.float64).reshape(1),
+                state=np.array(opened["state"], dtype=np.uint8).reshape(1),
+                first_us=np.array(opened["first_us"], dtype=np.int64).reshape(1),
+                last_us=np.array(opened["last_us"], dtype=np.int64).reshape(1),
             )
 
     def _take(self, times_us: NDArray[np.int64], table: NDArray[np.float64], states: NDArray[np.uint8]) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 
 from edge_agent.detection import fusion
 from edge_agent.detection.api import ComponentView
-from edge_agent.detection.judging.judge import Segment
+from edge_agent.detection.judging.segment import Segment
 from fleet_core.telemetry import DetectionState
 
 
-class Seen:
+class BlockRows:
     """What each row of a block showed of one component, the rows passed over showing what stood before."""
 
     def __init__(self, names: Sequence[str], view: ComponentView, top: str, rows: int) -> None:

@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection.trace.memory import STATES
+from edge_agent.detection.trace.records import STATES, MarkerKind
 from edge_agent.explain import panels
 from edge_agent.explain.case import Case
 from fleet_core.telemetry import DetectionState
 
 LEVEL_COLOURS = {"watch": "#b8a800", "alarm": "#D07E00", "critical": "#a8325a"}
-FITS = {"learnt": "learnt", "relearnt": "learnt anew"}
-NOTES = {"as experience": "experience", "a fault, not settling": "a fault"}
-"""What is written at a marker of this kind, and at a note with these words in it."""
+WORDS = {
+    MarkerKind.LEARNT: "learnt",
+    MarkerKind.RELEARNT: "learnt anew",
+    MarkerKind.EXPERIENCE: "experience",
+    MarkerKind.FAULT: "a fault",
+}
+"""What is written at a marker of this kind; at others nothing."""
 
 
 def evidence(axis: Any, case: Case, scale: panels.TimeScale) -> None:
@@ -82,9 +86,7 @@ def _decisions(axis: Any, case: Case, scale: panels.TimeScale) -> None:
     free = low
     taken = [float(scale.place(each)) for each in (case.onset_us, case.detected_us) if each is not None]
     for mark in case.markers:
-        word = FITS.get(mark.kind, "")
-        if mark.kind == "note":
-            word = next((word for key, word in NOTES.items() if key in mark.text), "")
+        word = WORDS.get(mark.kind, "")
         place = float(scale.place(mark.time_us))
         if not word or not low <= place <= high:
             continue
