@@ -48,7 +48,7 @@ check: setup-dev ## Style, types, import rules, dependencies, generated code, th
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry .
 	$(BIN)/python deploy/proto.py --check
-	$(BIN)/python deploy/check_house.py circles names rows
+	$(BIN)/python deploy/check_house.py
 
 mutate: setup-dev ## Small faults in the cores, noticed or not; ARGS="--module fleet_core.batches --sample 150 --seed 1"
 	@$(BIN)/python -m tests.mutation $(ARGS)

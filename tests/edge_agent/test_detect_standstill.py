@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from edge_agent.acquisition.api import AssetDescription
 from edge_agent.detection.api import AssetDetection, Event
 from edge_agent.detection.input.standstill import (
-    HOUR_US,
-    SETTLE_PER_DAY_US,
-    SETTLE_US,
     Standstill,
     is_activity,
     is_witness,
 )
 from edge_agent.detection.pipeline import build_detection
+from edge_agent.detection.tuning import SETTLE_PER_DAY_US, SETTLE_US, US_PER_HOUR
 from fleet_core.assets import AssetClass
 from fleet_core.telemetry import ComponentSpec, DetectionState, Finding, MetricSpec, Sample, StateChange
 
@@ -82,7 +80,7 @@ def test_a_stop_never_met_before_is_no_alarm_and_is_noted_once() -> None:
     ]
     assert alarms(events) == [] and all(each.state is each.previous is DetectionState.HEALTHY for each in notes)
     stood_us = notes[0].time_us - (START_US + 200 * TICK_US)
-    assert stood_us == HOUR_US
+    assert stood_us == US_PER_HOUR
     assert notes[1].time_us == START_US + (200 + 36) * TICK_US + SETTLE_US
     assert detection.counts["standstill_rows"] == 36 + SETTLE_US // TICK_US
     assert detection.views()[0].standstill_since_us == 0
@@ -114,7 +112,7 @@ def test_a_fault_that_shows_when_it_runs_again_is_found() -> None:
     hot = np.concatenate((rows(36, STANDING, 2), rows(120, (1500.0, 6.0, 60.0), 3)))
     found = alarms(play(learnt(), hot, 200))
     assert found and isinstance(found[0], Finding)
-    assert found[0].detected_us - (START_US + 236 * TICK_US) <= SETTLE_US + HOUR_US
+    assert found[0].detected_us - (START_US + 236 * TICK_US) <= SETTLE_US + US_PER_HOUR
 
 
 def test_a_stop_that_does_not_end_is_said_and_stands_in_the_view() -> None:
@@ -143,7 +141,7 @@ def test_however_often_it_stops_it_is_judged_for_most_of_the_time_it_runs() -> N
     play(detection, cycles, 200)
     running_us, days = 96 * 3 * TICK_US, 5
     passed_us = detection.counts["standstill_rows"] * TICK_US - 96 * 3 * TICK_US
-    assert passed_us <= days * (SETTLE_PER_DAY_US + HOUR_US) and passed_us < 0.75 * running_us
+    assert passed_us <= days * (SETTLE_PER_DAY_US + US_PER_HOUR) and passed_us < 0.75 * running_us
 
 
 @pytest.mark.parametrize("cut", [10, 230, 240])

@@ -13,8 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 CORES: dict[str, tuple[str, ...]] = {
-    "edge_agent.detection.fusion": ("tests/edge_agent/test_detect_fuse.py",),
-    "edge_agent.detection.judging.states": ("tests/edge_agent/test_detect_fuse.py",),
+    "edge_agent.detection.fusion": ("tests/edge_agent/test_detect_states.py",),
+    "edge_agent.detection.judging.states": ("tests/edge_agent/test_detect_states.py",),
     "edge_agent.outbox": ("tests/edge_agent/test_agent_outbox.py",),
     "edge_agent.uplink.session": ("tests/edge_agent/test_agent_session.py",),
     "firmware_bridge.session": ("tests/firmware_bridge/test_bridge_session.py",),

@@ -111,7 +111,7 @@ def test_a_tracker_restored_goes_on_as_the_other(course: list[float]) -> None:
     one, two = tracker(), tracker()
     for evidence in course:
         passed = one.take(evidence)
-        two.load(str(two.state), two.counters())
+        two.load(two.memory())
         assert two.take(evidence) == passed
     assert one.state is two.state and one.counters() == two.counters()
 
@@ -180,7 +180,8 @@ SETTINGS = DetectionSettings(watch=1.0, alarm=2.0, critical=4.0, release=0.5, ra
 def set_up(state: DetectionState = S.HEALTHY) -> states.StateTracker:
     """A tracker in a state, its counters at nought."""
     made = states.StateTracker(SETTINGS)
-    made.load(state, [0] * 6)
+    nought = dict.fromkeys(states.LEVELS, 0)
+    made.load({"state": state.value, "raise_ticks": SETTINGS.raise_ticks, "above": nought, "below": nought})
     return made
 
 
