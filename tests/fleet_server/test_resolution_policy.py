@@ -12,6 +12,7 @@ from support.case_files import prognosis
 
 from fleet_core.errors import BadConfig
 from fleet_server.resolution.policy import (
+    Judgement,
     Policy,
     Verdict,
     deadline,
@@ -136,3 +137,180 @@ def test_a_plan_is_only_moved_for_a_deadline_that_moved_far_enough() -> None:
 def test_an_old_case_is_looked_at_less_often(age_h: float, hours: float) -> None:
     assert look_again_after_h(POLICY, age_h) == hours
     assert look_again_after_h(policy_for({"look_again_h": 48}), age_h) == 48
+
+
+# by hand: value unless a tenant says otherwise, values that are allowed, values that are not
+FIELDS: dict[str, tuple[Any, list[Any], list[Any]]] = {
+    "act_probability": (0.5, [0, 1], [-0.001, 1.001]),
+    "act_horizon_h": (168.0, [0.001, 8760], [0, 8760.001]),
+    "cost_limit_eur": (5000.0, [0, 1e9], [-0.001]),
+    "require_approval": (False, [True, False], ["perhaps"]),
+    "approval_classes": ((), [["robot"]], ["robot"]),
+    "mode_confidence": (0.6, [0, 1], [-0.001, 1.001]),
+    "notice_h": (2.0, [0, 336], [-0.001, 336.001]),
+    "work_h": (2.0, [0.001, 72], [0, 72.001]),
+    "planning_horizon_h": (336.0, [0.001, 2160], [0, 2160.001]),
+    "late_window_h": (72.0, [0.001, 2160], [0, 2160.001]),
+    "verify_h": (6.0, [0.001, 720], [0, 720.001]),
+    "overdue_h": (24.0, [0.001, 720], [0, 720.001]),
+    "replan_threshold_h": (6.0, [0, 720], [-0.001, 720.001]),
+    "look_again_h": (2.0, [0.001, 168], [0, 168.001]),
+    "patience_h": (48.0, [0.001, 2160], [0, 2160.001]),
+    "vitals_wait_h": (4.0, [0, 168], [-0.001, 168.001]),
+    "escalation_due_h": ({"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}, [{"low": 1.0}], [{"low": "x"}]),
+    "retry_attempts": (8, [1, 50], [0, 51]),
+    "retry_first_s": (0.5, [0.001, 3600], [0, 3600.001]),
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_limit_has_its_value_and_its_bounds(name: str) -> None:
+    value, allowed, refused = FIELDS[name]
+    assert getattr(POLICY, name) == value
+    for one in allowed:
+        assert policy_for({name: one})
+    for one in refused:
+        with pytest.raises(BadConfig, match=f"policy: {name}"):
+            policy_for({name: one})
+
+
+def test_there_are_no_other_limits_and_none_changes_after_it_was_read() -> None:
+    assert set(Policy.model_fields) == set(FIELDS)
+    for frozen, field, value in ((POLICY, "work_h", 3.0), (judge(POLICY, prognosis(), "unknown", 0.0), "reason", "x")):
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(frozen, field, value)
+
+
+def test_what_is_wrong_with_a_policy_is_named_where_it_stands() -> None:
+    with pytest.raises(BadConfig, match=r"policy: escalation_due_h\.low: "):
+        policy_for({"escalation_due_h": {"low": "soon"}})
+    cautious, problem = safe_policy({"work_h": 0, "act_probability": 0.1})
+    assert cautious == Policy(require_approval=True) and problem.startswith("policy: work_h: ")
+    assert safe_policy({"work_h": 5}) == (Policy(work_h=5), "")
+
+
+def test_a_person_is_asked_for_each_reason_alone() -> None:
+    assert policy_for({"require_approval": True}).asks_a_person("robot")
+    assert POLICY.asks_a_person("infusion_pump")
+    only_robots = policy_for({"approval_classes": ["robot"]})
+    assert only_robots.asks_a_person("robot") and not only_robots.asks_a_person("conveyor")
+
+
+def test_pauses_between_calls_double_from_the_first_to_ten_minutes() -> None:
+    first = policy_for({"retry_first_s": 0.001})
+    assert [first.backoff_s(n) for n in (1, 2, 5, 20)] == [0.001, 0.002, 0.016, pytest.approx(524.288)]
+    assert first.backoff_s(21) == first.backoff_s(100_000) == 600.0  # and no number becomes too large for it
+
+
+CASE_OF_ITS_OWN = "No forecast: it is so."
+
+
+@pytest.mark.parametrize(
+    ("code", "watched_h", "related", "reason", "text"),
+    [
+        ("healthy_level", 47.9, "", "too_early",
+         "No forecast: it is so. The device saw it early; it is judged again as its vitals arrive"),
+        ("healthy_level", 48.0, "", "abstained", "No prognosis was made: No forecast: it is so."),
+        ("stale", 3.9, "", "vitals_awaited",
+         "No forecast: it is so. What the device has since stored is on its way; it is judged again as it arrives"),
+        ("stale", 4.0, "", "abstained", "No prognosis was made: No forecast: it is so."),
+        ("stale", 1.0, "FS-000007", "related_case",
+         "No forecast: it is so. It may be the trouble that FS-000007 repairs; it is judged again meanwhile"),
+        ("no_comparison", 48.0, "FS-000007", "abstained", "No prognosis was made: No forecast: it is so."),
+    ],
+)  # fmt: skip
+def test_waiting_ends_at_its_hour_and_is_explained(
+    code: str, watched_h: float, related: str, reason: str, text: str
+) -> None:
+    silent = prognosis(abstained=True, abstain_code=code, reason=CASE_OF_ITS_OWN)
+    judged = judge(POLICY, silent, "unknown", 0.0, watched_h=watched_h, related=related)
+    verdict = Verdict.ASK if reason == "abstained" else Verdict.WATCH
+    assert judged == Judgement(verdict=verdict, reason=reason, text=text, probability=None)
+
+
+def test_waiting_is_for_those_without_a_forecast_only() -> None:
+    """Also when the forecast's row still names why another one was not made."""
+    for code in ("healthy_level", "stale"):
+        judged = judge(POLICY, prognosis(abstain_code=code), "unknown", 0.0, related="FS-000007")
+        assert judged.verdict is Verdict.ACT
+
+
+def test_conflicting_evidence_is_shown_to_a_person_as_it_is() -> None:
+    said = judge(POLICY, prognosis(conflicting=True, reason="They differ"), "unknown", 0.0)
+    assert (said.verdict, said.reason, said.text) == (Verdict.ASK, "conflicting_evidence", "They differ")
+    shares = {"bearing_spalling": 0.6, "lubrication": 0.4}
+    judged = judge(POLICY, prognosis(mode_share=shares), "motor_overheating", 0.6)  # both just sure enough
+    assert judged.reason == "conflicting_evidence"
+    assert judged.text == (
+        "The device sees motor_overheating (confidence 60%), similar past cases were bearing_spalling (share 60%)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "likely", "confidence", "share"),
+    [
+        ("motor_overheating", "bearing_spalling", 0.59, 0.9),
+        ("motor_overheating", "bearing_spalling", 0.9, 0.59),
+        ("unknown", "bearing_spalling", 0.9, 0.9),
+        ("motor_overheating", "unknown", 0.9, 0.9),
+        ("bearing_spalling", "bearing_spalling", 0.9, 0.9),
+    ],
+)
+def test_modes_conflict_only_when_both_are_sure_of_known_and_different_ones(
+    seen: str, likely: str, confidence: float, share: float
+) -> None:
+    row = prognosis(failure_mode=likely, mode_share={likely: share, "other": 0.1})
+    assert judge(POLICY, row, seen, confidence).verdict is Verdict.ACT
+    assert judge(POLICY, prognosis(mode_share={}), "motor_overheating", 0.9).verdict is Verdict.ACT
+
+
+def test_an_act_is_explained_with_its_probability_and_its_time() -> None:
+    likely = judge(POLICY, prognosis(rul_p50_h=52.0, rul_p90_h=133.4), "unknown", 0.0)
+    assert likely == Judgement(
+        verdict=Verdict.ACT, reason="likely_failure", probability=0.8,
+        text="Probability of failure within 168 h is 80%; time to failure 52 h, in 80 of 100 such cases 40 to 133 h",
+    )  # fmt: skip
+    unlikely = judge(POLICY, prognosis(p_fail={"168": 0.2}), "unknown", 0.0)
+    assert unlikely == Judgement(
+        verdict=Verdict.WATCH, reason="below_policy", probability=0.2,
+        text="Probability of failure within 168 h is 20%, below 50%",
+    )  # fmt: skip
+    silent = judge(POLICY, prognosis(p_fail={}), "unknown", 0.0)
+    assert (silent.reason, silent.text) == ("abstained", "The prognosis says nothing about 168 h")
+
+
+@pytest.mark.parametrize("missing", ["rul_p10_h", "rul_p50_h", "rul_p90_h"])
+def test_a_time_is_told_only_with_its_interval(missing: str) -> None:
+    row = prognosis(**{"rul_p10_h": 1.0, "rul_p50_h": 2.0, "rul_p90_h": 3.0, missing: None})
+    assert judge(POLICY, row, "unknown", 0.0).text == "Probability of failure within 168 h is 80%"
+
+
+def test_a_curve_is_read_between_its_points_and_holds_beyond_its_end() -> None:
+    curve = [[0, 0.5], [10, 0.8], [20, 0.4]]  # at hour 0 everything is alive, whatever a row says
+    read = {hours: probability_within({"99": 0.1}, curve, hours) for hours in (5.0, 10.0, 15.0, 20.0, 21.0)}
+    assert read == pytest.approx({5.0: 0.1, 10.0: 0.2, 15.0: 0.4, 20.0: 0.6, 21.0: 0.6})
+    assert probability_within({}, [[10, 0.8]], 5.0) == pytest.approx(0.1)
+    assert probability_within({}, [[0, 1.0]], 5.0) is None
+
+
+def test_a_forecast_without_an_early_end_has_no_deadline() -> None:
+    assert deadline(prognosis(rul_p10_h=None)) is None
+    assert deadline(prognosis(abstained=True, rul_p10_h=None)) is None
+    assert deadline(prognosis(rul_p10_h=0.5)) == NOW + timedelta(minutes=30)
+
+
+def test_urgency_changes_at_one_three_and_fourteen_days() -> None:
+    levels = {h: urgency(NOW + timedelta(hours=h), NOW, 2) for h in (-5, 23.9, 24, 71.9, 72, 335.9, 336)}
+    assert list(levels.values()) == ["immediate", "immediate", "high", "high", "normal", "normal", "low"]
+    critical = [urgency(NOW + timedelta(hours=h), NOW, 1) for h in (1, 30, 100, 400)]
+    assert critical == ["immediate", "immediate", "high", "normal"]
+    assert (urgency(None, NOW, 1), urgency(None, NOW, 2)) == ("high", "normal")
+
+
+def test_a_window_that_ends_in_time_stays_and_a_late_one_is_moved_when_it_pays() -> None:
+    end, planned = NOW + timedelta(hours=50), NOW + timedelta(hours=60)
+    assert not needs_replan(POLICY, end, planned, end)  # it ends just in time
+    assert not needs_replan(POLICY, end, NOW + timedelta(hours=55), NOW + timedelta(hours=49))  # six hours: not enough
+    assert needs_replan(POLICY, end, NOW + timedelta(hours=55, seconds=1), NOW + timedelta(hours=49))
+    assert needs_replan(POLICY, end, None, NOW + timedelta(hours=49))
+    assert not needs_replan(POLICY, end, None, None)

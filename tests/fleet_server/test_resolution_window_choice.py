@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from fleet_core.errors import BadConfig
 from fleet_server.resolution.window_choice import (
     HOUR,
+    MAX_ALTERNATIVES,
     Engineer,
     Shift,
     Span,
     WindowRequest,
+    full_hour,
     load_by_shift,
     rank_windows,
     shift_at,
@@ -150,3 +152,150 @@ def test_why_nothing_fits_is_said_in_words(changes: dict[str, object], why: str)
     plan = rank_windows(asked)
     assert plan.best is None
     assert why_none(plan, asked, "welding", "north").endswith(why)
+
+
+def test_spans_that_only_touch_do_not_overlap() -> None:
+    span = Span(START + 2 * HOUR, START + 4 * HOUR)
+    overlapping = [Span(START + a * HOUR, START + b * HOUR) for a, b in ((0, 3), (3, 9), (2, 4), (0, 9), (3, 3.5))]
+    apart = [Span(START + a * HOUR, START + b * HOUR) for a, b in ((0, 2), (4, 5), (0, 1))]
+    assert all(span.overlaps(other) and other.overlaps(span) for other in overlapping)
+    assert not any(span.overlaps(other) or other.overlaps(span) for other in apart)
+
+
+@pytest.mark.parametrize(
+    ("shift", "inside", "outside"),
+    [
+        (Shift("day", time(6), time(14)), [time(6), time(13, 59)], [time(5, 59), time(14), time(0)]),
+        (Shift("night", time(22), time(6)), [time(22), time(0), time(5, 59)], [time(6), time(21, 59)]),
+        (Shift("always", time(6), time(6)), [time(6), time(5, 59), time(0)], []),
+    ],
+)
+def test_a_shift_has_its_start_and_not_its_end_also_over_midnight(
+    shift: Shift, inside: list[time], outside: list[time]
+) -> None:
+    assert [shift.covers(local) for local in inside + outside] == [True] * len(inside) + [False] * len(outside)
+
+
+def test_between_shifts_there_is_none() -> None:
+    zone, only = zone_info("Europe/Berlin"), (Shift("early", time(6), time(14)),)
+    assert shift_at(only, START + 4 * HOUR, zone) == ""
+    assert shift_at(only, START + 5 * HOUR, zone) == "early"  # 06:00 in Berlin
+    night = WindowRequest(START, START + 9 * HOUR, HOUR, "Europe/Berlin", {START: 1.0}, only, (), (ANNA,))
+    best = rank_windows(night).best
+    assert best is not None and (best.shift, best.engineer_name, best.end) == ("", "Anna", START + HOUR)
+
+
+def test_part_hours_count_as_part_of_their_load() -> None:
+    loads = [4.0, 8.0, 16.0, 32.0]
+    half_hour = rank_windows(request(loads, duration=timedelta(minutes=30)))
+    assert [window.load for window in half_hour.windows] == [2.0, 4.0, 8.0, 16.0]
+    longer = rank_windows(request(loads, duration=timedelta(minutes=90)))
+    assert [window.load for window in longer.windows] == [8.0, 16.0, 32.0]  # 4 + 8/2, 8 + 16/2, 16 + 32/2
+    asked = request(loads, duration=HOUR)
+    asked.load[START + HOUR / 2] = 1.0  # one more start, in the middle of an hour
+    loads_by_start = {window.start: window.load for window in rank_windows(asked).windows}
+    assert loads_by_start[START + HOUR / 2] == 6.0  # half of 4 and half of 8
+    fine = rank_windows(request([1.0, 2.0], duration=timedelta(minutes=1, seconds=1)))
+    assert [window.load for window in fine.windows] == [0.017, 0.034]
+
+
+def test_hours_of_equal_load_come_in_order_of_time() -> None:
+    plan = rank_windows(request([5, 5, 3, 3, 5], duration=HOUR))
+    assert [w.start for w in plan.windows] == [START + n * HOUR for n in (2, 3, 0, 1, 4)]
+    assert not plan.first_counts and plan.excluded == {}
+
+
+def test_what_begins_at_the_last_moment_is_soon_enough() -> None:
+    loads = [9, 8, 7, 6, 5]
+    soon = rank_windows(request(loads, duration=HOUR, soon_until=START + 2 * HOUR))
+    assert [w.start for w in soon.windows] == [START + n * HOUR for n in (2, 1, 0)]
+    assert soon.excluded == {"later_than_needed": 2} and not soon.first_counts
+    all_soon = rank_windows(request(loads, duration=HOUR, soon_until=START + 4 * HOUR))
+    assert len(all_soon.windows) == 5 and "later_than_needed" not in all_soon.excluded
+
+
+def test_where_nothing_is_soon_enough_the_first_comes_first_and_keeps_its_rank_by_load() -> None:
+    late = rank_windows(request([9, 8, 7], duration=HOUR, soon_until=START - HOUR))
+    assert late.first_counts and late.excluded == {}
+    assert [(w.start, w.load_rank) for w in late.windows] == [(START + n * HOUR, 3 - n) for n in range(3)]
+    nothing = rank_windows(request([9, 8], duration=HOUR, soon_until=START - HOUR, engineers=()))
+    assert not nothing.first_counts and nothing.best is None
+
+
+def test_a_window_may_begin_and_end_at_the_very_limits() -> None:
+    plan = rank_windows(request([1, 1, 1, 1], earliest=START + HOUR, latest_end=START + 3 * HOUR))
+    assert [w.start for w in plan.windows] == [START + HOUR]
+    assert list(plan.excluded.items()) == [("after_deadline", 2), ("before_part_or_notice", 1)]
+
+
+def test_an_engineer_who_refused_one_start_is_asked_for_others() -> None:
+    asked = request([1, 1, 1], duration=HOUR, engineers=(ANNA,), refused_pairs=frozenset({(START, "anna")}))
+    plan = rank_windows(asked)
+    assert [w.start for w in plan.windows] == [START + HOUR, START + 2 * HOUR]
+    assert plan.excluded == {"no_engineer": 1} and plan.considered == 3
+
+
+def test_an_engineer_is_free_before_and_after_what_he_does() -> None:
+    busy = Engineer("anna", "Anna", (Span(START, START + HOUR), Span(START + 3 * HOUR, START + 4 * HOUR)))
+    assert busy.free(Span(START + HOUR, START + 3 * HOUR))
+    assert not busy.free(Span(START + 2 * HOUR, START + 3.5 * HOUR))
+    assert not busy.free(Span(START, START + 2 * HOUR))
+
+
+def test_the_load_of_a_shift_is_that_of_the_day_it_began() -> None:
+    day = datetime(2026, 5, 4, 18, tzinfo=UTC)  # 20:00 in Berlin
+    load = {day + n * HOUR: 1.0 + n for n in range(12)}
+    totals = load_by_shift(
+        load, (Shift("late", time(14), time(22)), Shift("night", time(23), time(5))), "Europe/Berlin"
+    )
+    assert list(totals.items()) == [
+        ("2026-05-04 late", 1.0 + 2.0),
+        ("2026-05-04 night", 4.0 + 5.0 + 6.0 + 7.0 + 8.0 + 9.0),  # none of the hours between the shifts
+    ]
+    backwards = dict(reversed(load.items()))
+    assert list(load_by_shift(backwards, SHIFTS, "Europe/Berlin")) == ["2026-05-04 late", "2026-05-04 night",
+                                                                     "2026-05-05 early"]  # fmt: skip
+
+
+def test_an_hour_is_full_in_utc_wherever_it_is_told() -> None:
+    told = datetime(2026, 5, 4, 20, 59, 59, 999_999, tzinfo=zone_info("Asia/Kathmandu"))  # 15:14:59 UTC
+    assert full_hour(told) == datetime(2026, 5, 4, 15, tzinfo=UTC)
+    assert full_hour(told).tzinfo is UTC
+
+
+def test_a_folder_of_time_zones_is_none() -> None:
+    with pytest.raises(BadConfig, match="time zone 'Europe' is not an IANA name"):
+        zone_info("Europe")
+
+
+def test_eight_other_windows_are_offered_at_most() -> None:
+    assert MAX_ALTERNATIVES == 8
+
+
+def test_why_nothing_fits_is_what_keeps_most_of_the_starts_away() -> None:
+    taken = (Span(START, START + HOUR),)
+    asked = request([1, 1, math.nan, math.nan, math.nan, 1], duration=HOUR, taken=taken, engineers=(BEN,),
+                    refused=frozenset({START + HOUR, START + 5 * HOUR}))  # fmt: skip
+    plan = rank_windows(asked)
+    assert plan.excluded == {"equipment_taken": 1, "load_unknown": 3, "refused_before": 2}
+    assert why_none(plan, asked, "", "") == (
+        "3 of the 6 starts in time do not fit because the WMS gives no load for them"
+    )
+    refused = replace(asked, refused=frozenset({START + n * HOUR for n in range(6)}))
+    assert why_none(rank_windows(refused), refused, "", "") == (
+        "6 of the 6 starts in time do not fit because they were turned down before"
+    )
+
+
+def test_why_nothing_fits_names_the_engineer_who_is_missing() -> None:
+    nobody = request(engineers=())
+    assert why_none(rank_windows(nobody), nobody, "", "north") == (
+        "no engineer with skill of any kind is registered for region north"
+    )
+
+
+def test_why_nothing_fits_names_the_hours_it_would_have_to_fit_between() -> None:
+    late = request(earliest=START + 11 * HOUR, duration=timedelta(minutes=90))
+    assert why_none(rank_windows(late), late, "welding", "north") == (
+        "from 2026-03-28 11:00 UTC, when part and notice allow it, 1.5 h would end after 2026-03-28 12:00 UTC"
+    )

@@ -11,6 +11,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from tests.mutation.cores import CORES, ROOT, equivalents, sources
@@ -55,8 +56,8 @@ class Report:
         )
 
 
-def measure(core: str, sample: int, seed: int, jobs: int) -> Report:
-    """Mutate one core. ``sample`` 0: every mutant. Raises CannotMeasure."""
+def measure(core: str, sample: int, seed: int, jobs: int, survivor: Callable[[str], object]) -> Report:
+    """Mutate one core; ``survivor`` is called with each one found. ``sample`` 0: every mutant. Raises CannotMeasure."""
     files = list(sources(core))
     known = equivalents()
     every = [mutant for module, path in files for mutant in mutants_of(module, path)]
@@ -67,6 +68,8 @@ def measure(core: str, sample: int, seed: int, jobs: int) -> Report:
     clean = prepare([module for module, _ in files], CORES[core])
     for outcome in outcomes(chosen, CORES[core], clean, jobs):
         report.count(outcome)
+        if not outcome.killed:
+            survivor(report.survived[-1])
         if time.monotonic() - said_s >= PROGRESS_S:
             said_s = time.monotonic()
             print(f"  {core}: {report.mutants} of {len(chosen)}, {report.killed} killed", file=sys.stderr, flush=True)
@@ -86,10 +89,11 @@ def main() -> int:
     parser.add_argument("--floor", type=float, default=0.9, help="the share to be killed")
     parser.add_argument("--json", action="store_true", help="one JSON line for each core")
     options = parser.parse_args()
+    survivor = str if options.json else lambda words: print(f"  survived {words}", flush=True)
     below = False
     for core in options.module or CORES:
         try:
-            report = measure(core, options.sample, options.seed, options.jobs)
+            report = measure(core, options.sample, options.seed, options.jobs, survivor)
         except CannotMeasure as error:
             print(f"{core}: {error}", file=sys.stderr)
             return 2
@@ -97,7 +101,7 @@ def main() -> int:
         if options.json:
             print(json.dumps({**asdict(report), "share": round(report.share, 4)}), flush=True)
         else:
-            print("\n".join([*(f"  survived {words}" for words in report.survived), report.line()]), flush=True)
+            print(report.line(), flush=True)
     return int(below)
 
 

@@ -19,7 +19,11 @@ CORES: dict[str, tuple[str, ...]] = {
     "edge_agent.uplink.session": ("tests/edge_agent/test_agent_session.py",),
     "firmware_bridge.session": ("tests/firmware_bridge/test_bridge_session.py",),
     "fleet_core.batches": ("tests/fleet_core/test_wire_batches.py",),
-    "fleet_core.sparkplug.payload": ("tests/fleet_core/test_wire_sparkplug.py",),
+    "fleet_core.sparkplug.payload": (
+        "tests/fleet_core/test_wire_payload.py",
+        "tests/fleet_core/test_wire_sparkplug.py",
+    ),
+    "fleet_server.audit.verify": ("tests/fleet_server/test_audit_verify.py",),
     "fleet_server.ingest.session": ("tests/fleet_server/test_ingest_session.py",),
     "fleet_server.resolution.window_choice": ("tests/fleet_server/test_resolution_window_choice.py",),
     "fleet_server.resolution.policy": ("tests/fleet_server/test_resolution_policy.py",),

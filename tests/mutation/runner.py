@@ -149,10 +149,8 @@ def _start(mutant: Mutant | None, tests: Sequence[str], folder: Path, cpu_limit_
         os.chdir(ROOT)
         if mutant is not None:
             sys.meta_path.insert(0, _Instead(mutant.module, mutant.compiled()))
-        plugins = [
-            f"-pno:{name}" for name in ("cacheprovider", "randomly", "xdist", "faulthandler", "unraisableexception")
-        ]
-        options = ["-x", "-q", "--hypothesis-profile=mutation", f"--basetemp={folder / 'tmp'}"]
+        plugins = [f"-pno:{name}" for name in ("cacheprovider", "randomly", "faulthandler", "unraisableexception")]
+        options = ["-x", "-q", "-n0", "--hypothesis-profile=mutation", f"--basetemp={folder / 'tmp'}"]
         ignored = "-Wignore::pytest.PytestAssertRewriteWarning"  # plugins are imported already: that is the point
         status = int(pytest.main([*plugins, *options, ignored, *tests]))
         if mutant is None:
