@@ -35,6 +35,7 @@ from typing import IO
 
 from fleet_core.clock import CLOCK_VARIABLE, Clock
 from fleet_core.errors import BadConfig, Retryable
+from fleet_core.files import write_atomic
 from fleet_core.service import EXIT_FAILED, Backoff, Outage
 from fleet_server.app import EXIT_BAD_CONFIG, SUPERVISOR_VARIABLE
 from fleet_server.settings import Settings
@@ -218,9 +219,7 @@ class Supervisor:
         }
         status = {"pid": os.getpid(), "state": self._state, "children": children}
         status["postgres"] = self._embedded.pid if self._embedded else None
-        aside = self._status_file.with_name(self._status_file.name + ".new")
-        aside.write_text(json.dumps(status) + "\n")
-        aside.replace(self._status_file)
+        write_atomic(self._status_file, (json.dumps(status) + "\n").encode(), durable=False)
 
 
 def _relay(name: str, source: IO[bytes]) -> None:

@@ -26,6 +26,7 @@ from psycopg import AsyncConnection
 
 from fleet_core.errors import Retryable
 from fleet_core.service import Backoff, Outage, Sleep, every, keep_running, run_together
+from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ async def when_elected(
 
 
 async def _take(connection: AsyncConnection, office: Office) -> bool:
-    row = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", (office.value,))).fetchone()
+    row = await (await connection.execute(queries("store").elect, {"lock": office.value})).fetchone()
     return bool(row and row[0])
 
 

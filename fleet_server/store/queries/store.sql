@@ -1,7 +1,11 @@
--- Statements of fleet_server/store: what a connection may see, partitions of the telemetry, the embedded server.
+-- Statements of fleet_server/store: what a connection may see, elections, partitions of the telemetry, the embedded server.
 
 -- name: as_reader
 SELECT set_config('forestall.tenant', %(tenant)s, true), set_config('forestall.all_tenants', %(all_tenants)s, true)
+
+-- name: elect
+-- Held by the connection until it ends.
+SELECT pg_try_advisory_lock(%(lock)s)
 
 -- name: lock_partitions
 SELECT pg_advisory_xact_lock(%(lock)s)
