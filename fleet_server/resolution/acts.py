@@ -45,9 +45,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Doing(Generic[T]):
-    """How an act is done. ``on_held`` and ``on_refused`` run in the settling transaction, the case's row held.
+    """How an act is done: the calls to the other system, by the act's key, and what their answers mean for the case.
 
-    ``lookup`` is None where the act may simply be repeated. ``gives_up`` False: retried for ever without a person.
+    ``on_held`` and ``on_refused`` run in the transaction that settles the act, the case's row held. ``lookup`` is None
+    where the act may simply be repeated. ``gives_up`` False: it is retried for ever, and no person is asked.
     """
 
     call: Callable[[str], Awaitable[T]]
@@ -106,7 +107,11 @@ async def put_off(
     gives_up: bool = True,
     unknown: bool = False,
 ) -> None:
-    """Try later with back-off; a permanent error, or the last allowed attempt, becomes a question to a person."""
+    """Have an act tried again later, with back-off.
+
+    A permanent error, or the last attempt the policy allows, becomes a question to a person instead. ``unknown``: the
+    call may have worked, so the act is looked up before it is tried again.
+    """
     policy, attempts = file.policy, act.attempts + 1
     state = next_act_state(act.state, ActEvent.LOSE) if unknown else act.state
     async with conn.transaction():
@@ -127,7 +132,7 @@ async def put_off(
 
 
 async def put_off_step(rt: Runtime, conn: Connection, file: CaseFile, step: str, error: Exception) -> None:
-    """The same for a step that only reads and so has no act: its attempts are counted in the plan."""
+    """Have a step tried again later that only reads another system: it has no act, so the plan counts its attempts."""
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
         attempts = case.plan.retrying.tries.get(step, 0) + 1
@@ -144,7 +149,7 @@ async def put_off_step(rt: Runtime, conn: Connection, file: CaseFile, step: str,
 async def give_up(
     rt: Runtime, conn: Connection, file: CaseFile, case: Case, what: str, error: Exception, attempts: int
 ) -> None:
-    """Release what the plan holds and ask the owner."""
+    """Ask the owner, once. What an uncommitted plan holds is released; a committed plan stands until it is replaced."""
     if case.escalated:
         return
     summary = f"{what.replace('_', ' ')}: {error} (tried {attempts} times)"[:400]

@@ -105,8 +105,11 @@ async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None
 
 
 def latest_end(file: CaseFile, now: datetime) -> datetime:
-    """No window may end after this: the deadline, the planning horizon where there is none, and the horizon counted
-    from the part's arrival where a person accepted a late repair."""
+    """The domain time after which no window may end.
+
+    That is the deadline, or the policy's planning horizon where that is nearer or there is no deadline. Where a person
+    accepted a late repair it is the horizon counted from the part's arrival.
+    """
     horizon = timedelta(hours=file.policy.planning_horizon_h)
     if late_accepted(file):
         part = file.plan.booking.part

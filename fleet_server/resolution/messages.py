@@ -37,8 +37,11 @@ def component_label(file: CaseFile) -> str:
 
 
 def announcement(file: CaseFile, owner_name: str, now: datetime, sequence: int = 0, decided_by: str = "") -> Composed:
-    """The one announcement (``sequence`` 0), or an amendment of it when the plan changed. ``decided_by`` names the
-    person without whose decision nothing would have been arranged, "" when it was automatic."""
+    """The one announcement (``sequence`` 0), or an amendment of it when the plan changed.
+
+    ``decided_by`` names the person without whose decision nothing would have been arranged, "" when it was automatic.
+    Raises PlanIncomplete when window, engineer or part is missing.
+    """
     booking = file.plan.booking
     window, engineer = needed(booking.window, "window"), needed(booking.engineer, "engineer")
     part, cover = needed(booking.part, "part"), booking.entitlement

@@ -35,12 +35,17 @@ STANDING = (CaseState.CONFIRMED, CaseState.PLANNING, CaseState.COMMITTED)
 REFRESHES = Counter("forestall_prognosis_refresh_total", "Standing cases whose prognosis was due again", ["outcome"])
 
 _SHARE = 12.0
+"""A forecast is made anew this many times before the early end it names: the deadline moves in small steps."""
 _SOONEST_H = 0.25
+"""Vitals come in batches of minutes; looking oftener than this would find the same ones."""
 
 
 def refresh_after_h(policy: Policy, prognosis: Prognosis | None) -> float:
-    """Hours until a standing case's prognosis is made anew: a twelfth of what is left until the interval's early end,
-    from a quarter of an hour to ``look_again_h``; the nearer the failure, the oftener."""
+    """Hours until a standing case's prognosis is made anew: the nearer the failure, the oftener.
+
+    A twelfth of the time left until the interval's early end, at least a quarter of an hour and at most
+    ``look_again_h``, which also holds where there is no forecast.
+    """
     early_h = None if prognosis is None or prognosis.abstained else prognosis.rul_p10_h
     if early_h is None:
         return policy.look_again_h

@@ -126,8 +126,10 @@ async def _look_again(rt: Runtime, conn: Connection, file: CaseFile, case: Case)
 
 
 async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
-    """Take back what was announced, if it was, even when its plan was given up meanwhile; a cancelled case that nobody
-    heard of stays silent."""
+    """Tell the customer that the announced repair does not take place.
+
+    This holds also when the plan was given up before the case ended. A case that nobody was told of ends silently.
+    """
     told = [act for act in file.acts if act.kind == "message" and act.purpose in ("announcement", "amendment")]
     if not told or file.plan.booking.announced is None:
         return

@@ -20,6 +20,7 @@ from fleet_core.errors import BadConfig
 
 HOUR = timedelta(hours=1)
 MAX_ALTERNATIVES = 8
+"""Windows that are kept and shown beside the chosen one: as many as a person compares at a glance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Span:
     end: datetime
 
     def overlaps(self, other: Span) -> bool:
+        """Whether the two share any time; spans that only touch do not."""
         return self.start < other.end and other.start < self.end
 
 
@@ -42,6 +44,7 @@ class Shift:
     end: time
 
     def covers(self, local: time) -> bool:
+        """Whether a local wall time lies in the shift, its end excluded."""
         if self.start < self.end:
             return self.start <= local < self.end
         return local >= self.start or local < self.end
@@ -56,12 +59,19 @@ class Engineer:
     busy: tuple[Span, ...] = ()
 
     def free(self, span: Span) -> bool:
+        """Whether nothing the engineer has promised overlaps the span."""
         return not any(span.overlaps(taken) for taken in self.busy)
 
 
 @dataclass(frozen=True, slots=True)
 class WindowRequest:
-    """What is asked. ``load`` maps full UTC hours to the load in them; ``refused`` starts were turned down before."""
+    """What is asked for: a window of ``duration``, from ``earliest`` on and over by ``latest_end`` (UTC instants).
+
+    ``load`` maps full UTC hours to the orders expected in them; only these hours are possible starts. ``taken`` is
+    when the equipment is out of use already. ``engineers`` are the qualified ones, the nearest first. ``refused``
+    (starts) and ``refused_pairs`` (a start and an engineer) were turned down before. ``soon_until`` is set when a late
+    window was accepted: windows that begin by then come before all others.
+    """
 
     earliest: datetime
     latest_end: datetime
@@ -78,7 +88,7 @@ class WindowRequest:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A feasible window. ``load`` is the sum over its hours; ``load_rank`` 1 is the quietest of the plan."""
+    """A window that is possible. ``load``: orders expected in it; ``load_rank`` 1 is the quietest of all."""
 
     start: datetime
     end: datetime
@@ -91,8 +101,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Feasible windows, best first, and how many starts were excluded for which reason. ``first_counts``: none begins
-    soon enough, so they are in order of time."""
+    """The possible windows, best first.
+
+    ``excluded``: why other starts are not possible -> how many; ``considered``: how many starts there were.
+    ``first_counts``: no window begins soon enough, so they stand in order of time instead of load.
+    """
 
     windows: tuple[Candidate, ...]
     excluded: dict[str, int] = field(default_factory=dict)
@@ -101,11 +114,15 @@ class Ranking:
 
     @property
     def best(self) -> Candidate | None:
+        """The window to book; None when none is possible."""
         return self.windows[0] if self.windows else None
 
 
 def rank_windows(request: WindowRequest) -> Ranking:
-    """Rank every possible start. Raises BadConfig for an unknown time zone; never fails on odd loads."""
+    """Rank every possible start. Raises BadConfig for an unknown time zone.
+
+    A load that is missing or not a finite number makes the starts it touches impossible; it is no error.
+    """
     zone = zone_info(request.time_zone)
     excluded: Counter[str] = Counter()
     feasible: list[Candidate] = []
@@ -133,7 +150,7 @@ def rank_windows(request: WindowRequest) -> Ranking:
 
 
 def why_none(ranking: Ranking, request: WindowRequest, skill: str, region: str) -> str:
-    """Why a ranking without windows has none: what excludes most of the starts that lie in time, in plain words."""
+    """Why a ranking has no window, for people: what excludes most of the starts that lie in time."""
     who = f"engineer with skill {skill or 'of any kind'}"
     if "no_qualified_engineer" in ranking.excluded:
         return f"no {who} is registered for region {region}"

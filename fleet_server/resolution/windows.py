@@ -40,8 +40,11 @@ from fleet_server.store.pool import Connection
 
 
 async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None) -> None:
-    """Book the quietest window that fits part, engineer and deadline (an earlier one when replanning, one that begins
-    soon when a person accepted a late one)."""
+    """Book the quietest window that fits part, engineer and deadline.
+
+    While a booked window is being moved this books an earlier one beside it; where a person accepted a late window, one
+    that begins soon. ``act`` is a booking that was begun and is to be finished, None when a window is yet to be chosen.
+    """
     fresh = act is None
     if act is None:
         request = await _choose_window(rt, conn, file)
@@ -101,7 +104,7 @@ async def engineers_for(rt: Runtime, file: CaseFile, start: datetime, end: datet
 
 
 async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> BookingRequest | None:
-    """The window to book with its ranked alternatives; None when a person was asked or it is to be tried later."""
+    """The window to book, with its alternatives. None: a person was asked, or another system is to be tried later."""
     now = rt.clock.now()
     latest = latest_end(file, now)
     if latest <= now:
