@@ -13,7 +13,6 @@ import email
 import email.policy
 import json
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterable
@@ -23,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from fleet_core.service import stop_on_signals
 
 MAX_MAIL_BYTES = 5 * 1024 * 1024
 FILE_NAME = "mails.jsonl"
@@ -116,9 +117,7 @@ async def serve(directory: Path, port: int, trouble: Trouble) -> None:
         return SMTP(handler, enable_SMTPUTF8=True, data_size_limit=MAX_MAIL_BYTES, ident="mail sink", loop=loop)
 
     server = await loop.create_server(session, sock=listener)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_on_signals()
     port = listener.getsockname()[1]
     sys.stdout.write(json.dumps({"ready": True, "host": "127.0.0.1", "port": port, "dir": str(directory)}) + "\n")
     sys.stdout.flush()

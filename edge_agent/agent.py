@@ -3,8 +3,9 @@
     source -> AssetWorker (detection, collector) -> OutboxStore (disk) -> Uplink (MQTT)
 
 Each part fails alone: a source is restarted with growing pauses, the uplink reconnects, a full disk is a declared
-state. The agent stops with an error, for its supervisor to restart, only when a part's own task ends unexpectedly, or
-when no source is left and one needs a person. A source whose settings are refused keeps it from starting at all.
+state. The agent ends with an error, for the system's service manager to restart it, when a part's own task ends
+(``fleet_core/service.py``), or when no source is left and one needs a person. A source whose settings are refused keeps
+it from starting at all.
 SIGTERM and SIGINT: sources stop, what is collected is committed, the uplink gets a moment and says its NDEATH.
 """
 
@@ -16,7 +17,6 @@ import functools
 import json
 import logging
 import random
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -30,7 +30,7 @@ from edge_agent.detection.pipeline import build_detection
 from edge_agent.host import boot_id, time_quality
 from edge_agent.outbox import Outbox
 from edge_agent.uplink.mqtt import Uplink
-from edge_agent.uplink.session import Backoff
+from edge_agent.uplink.session import BACKOFF_FIRST_S, BACKOFF_MOST_S, SETTLED_AFTER_S
 from edge_agent.uplink.store import OutboxStore
 from fleet_core import __version__
 from fleet_core.births import DeviceBirth, HeldReport, NodeBirth
@@ -39,13 +39,23 @@ from fleet_core.errors import BadConfig, Retryable
 from fleet_core.files import remove_left_behind, write_atomic
 from fleet_core.plugins import load_plugin, parse_config
 from fleet_core.schema import MAX_SCHEMA_METRICS
+from fleet_core.service import (
+    Backoff,
+    Outage,
+    end_tasks,
+    every,
+    in_one_line,
+    keep_running,
+    start,
+    stop_on_signals,
+    until_one_ends,
+)
 
 log = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 5.0
 SCALED_SAVE_INTERVAL_S = 5.0
 FAREWELL_S = 1.5
-CANCEL_AGAIN_S = 2.0
 
 MakeSource = Callable[[AssetConfig, SourceDeps], Source]
 
@@ -57,54 +67,44 @@ class SourceTask:
         self, worker: AssetWorker, make: Callable[[], Source], rng: random.Random, first: Source | None = None
     ) -> None:
         """``make`` gives a new source for each try but the ``first``; it raises BadConfig."""
+        self.device_id = worker.device_id
         self.state = "starting"
         self.misconfigured = ""
         self._first = first
         self.failures = 0
         self._worker = worker
         self._make = make
-        self._backoff = Backoff(rng)
-        self._failing = False
-        worker.on_delivery = self._delivered
+        self._backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, settled_after_s=SETTLED_AFTER_S, rng=rng)
+        self._outage = Outage(
+            log,
+            f"source of {worker.device_id} fails, it is tried again",
+            f"source of {worker.device_id} delivers again",
+            known=(Retryable,),  # any other error is the plugin's fault, which stays its own
+            begins_level=logging.WARNING,
+            over_level=logging.INFO,
+        )
+        worker.on_delivery = self._outage.succeeded
 
     async def run(self) -> None:
         """Until the source has no more to give, cannot work without a person, or is cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            started_s = loop.time()
-            try:
-                self.state = "running"
-                source, self._first = self._first or self._make(), None
-                await source.run(self._worker)
-            except BadConfig as error:
-                self.state = f"misconfigured: {error}"
-                self.misconfigured = f"source of {self._worker.device_id}: {error}"
-                log.error("source of %s: %s", self._worker.device_id, error)
-                return
-            except Retryable as error:
-                self._failed(str(error))
-            except Exception as error:
-                # A plugin's fault stays its own: the other assets and the uplink go on.
-                if not self._failing:
-                    log.exception("source of %s failed unexpectedly", self._worker.device_id)
-                self._failed(f"{type(error).__name__}: {error}")
-            else:
-                self.state = "finished"
-                log.info("source of %s has no more to give", self._worker.device_id)
-                return
-            await asyncio.sleep(self._backoff.pause_s(loop.time() - started_s))
+        await keep_running(self._once, self._outage, self._backoff)
 
-    def _failed(self, reason: str) -> None:
-        self.failures += 1
-        self.state = f"failing: {reason}"
-        if not self._failing:
-            log.warning("source of %s: %s; it is tried again", self._worker.device_id, reason)
-        self._failing = True
-
-    def _delivered(self) -> None:
-        if self._failing:
-            self._failing = False
-            log.info("source of %s delivers again", self._worker.device_id)
+    async def _once(self) -> None:
+        self.state = "running"
+        try:
+            source, self._first = self._first or self._make(), None
+            await source.run(self._worker)
+        except BadConfig as error:
+            self.state = f"misconfigured: {error}"
+            self.misconfigured = f"source of {self._worker.device_id}: {error}"
+            log.error("source of %s: %s", self._worker.device_id, error)
+        except Exception as error:
+            self.failures += 1
+            self.state = f"failing: {in_one_line(error)}"
+            raise
+        else:
+            self.state = "finished"
+            log.info("source of %s has no more to give", self._worker.device_id)
 
 
 class Agent:
@@ -167,38 +167,41 @@ class Agent:
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Run until ``stop`` is set or a termination signal arrives. Raises what ended a part that should not end,
         and BadConfig when no source is left and one of them needs a person."""
-        stop = stop or _stop_on_signals()
+        stop = stop or stop_on_signals()
         save_interval_s = SCALED_SAVE_INTERVAL_S if self._clock.scale > 1 else self._config.save_interval_s
-        services = [
-            asyncio.create_task(self._store.run(), name="outbox"),
-            asyncio.create_task(self._uplink.run(), name="uplink"),
-            asyncio.create_task(self._every(self._config.flush_interval_s, self._flush), name="flush"),
-            asyncio.create_task(self._every(STATUS_INTERVAL_S, self._write_status), name="status"),
-            asyncio.create_task(self._every(save_interval_s, self._save), name="save"),
-        ]
-        sources = [asyncio.create_task(source.run(), name="source") for source in self._sources]
-        services.append(asyncio.create_task(self._while_alive(sources), name="sources"))
-        stopping = asyncio.create_task(stop.wait(), name="stop")
+        (outbox,) = start({"outbox": self._store.run()})
+        sources = start({f"source of {source.device_id}": source.run() for source in self._sources})
+        services = start({
+            "uplink": self._uplink.run(),
+            "flush": every(self._config.flush_interval_s, self._flush, wait_first=True),
+            "status": every(STATUS_INTERVAL_S, self._write_status, wait_first=True),
+            "save": every(save_interval_s, self._save, wait_first=True),
+            "sources": self._while_alive(sources),
+        })  # fmt: skip
         try:
-            await asyncio.wait([*services, stopping], return_when=asyncio.FIRST_COMPLETED)
-            await _cancel(sources)
-            await self._last_flush(services[0])
-            if stop.is_set():
-                await self._farewell()
-        finally:
-            await _cancel([stopping, *sources, *services[1:]])
-            await _cancel(services[:1])
-            await self._save()
-            await self._write_status()
             try:
-                await self._store.close()
+                await until_one_ends([outbox, *services], stop)
             finally:
-                self._lock.close()
-        for service in services:
-            if service.done() and not service.cancelled():
-                service.result()
+                await end_tasks(sources)
+                await self._last_flush(outbox)
+                if stop.is_set():
+                    await self._farewell()
+        finally:
+            await end_tasks(services)
+            await end_tasks([outbox])  # last: the others may still hand it drafts
+            try:
+                await self._save()
+                await self._write_status()
+            finally:
+                try:
+                    await self._store.close()
+                finally:
+                    self._lock.close()
+        for task in (outbox, *services):  # what failed while we were leaving
+            if not task.cancelled():
+                task.result()
 
-    async def _while_alive(self, sources: Sequence[asyncio.Task[None]]) -> None:
+    async def _while_alive(self, sources: Sequence[asyncio.Task[object]]) -> None:
         """For ever, also after sources that had no more to give. Raises BadConfig when the last one is gone and one
         of them was misconfigured."""
         await asyncio.gather(*sources)
@@ -206,11 +209,11 @@ class Agent:
             raise BadConfig("; ".join(reasons) + "; no source is left")
         await asyncio.Event().wait()
 
-    async def _last_flush(self, outbox: asyncio.Task[None]) -> None:
+    async def _last_flush(self, outbox: asyncio.Task[object]) -> None:
         """Commit what is collected while the outbox lives; once it has ended nobody would ever answer."""
         flushing = asyncio.create_task(self._flush(), name="last flush")
         await asyncio.wait([flushing, outbox], return_when=asyncio.FIRST_COMPLETED)
-        await _cancel([flushing])
+        await end_tasks([flushing])
 
     async def _farewell(self) -> None:
         """Give the uplink a moment to publish what was committed last."""
@@ -218,11 +221,6 @@ class Agent:
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
                 await self._uplink.drained()
-
-    async def _every(self, interval_s: float, act: Any) -> None:
-        while True:
-            await asyncio.sleep(interval_s)
-            await act()
 
     async def _flush(self) -> None:
         await asyncio.gather(*(worker.flush() for worker in self._workers))
@@ -303,19 +301,3 @@ def _lock(state_dir: Path) -> IO[str]:
             raise BadConfig(f"another agent uses {state_dir}: stop it or give this one its own state_dir") from None
         raise BadConfig(f"state_dir {state_dir} cannot be used: {error.strerror}") from None
     return file
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """Cancel until they have ended: one cancellation can get lost in a library whose connection just broke."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)

@@ -30,6 +30,7 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_core.files import write_atomic
 from fleet_core.schema import Schema
+from fleet_core.service import Outage
 from fleet_core.telemetry import BatchClass, DetectionState, Finding, Sample, StateChange, Waveform, to_us
 
 _RESTLESS = {DetectionState.HEALTHY, DetectionState.WATCH}
@@ -57,6 +58,12 @@ class AssetWorker:
         self.device_id = config.description.device_id
         self.detection: AssetDetection | None = None
         self.counters: Counter[str] = Counter()
+        self._saving = Outage(
+            log,
+            f"{self.device_id}: what detection learned cannot be saved",
+            f"{self.device_id}: what detection learned is saved again",
+            on_state=self._count_save,
+        )
         self.last_sample_us = 0
         self.on_delivery: Callable[[], None] | None = None
         self._config = config
@@ -163,12 +170,13 @@ class AssetWorker:
             self._snapshot_path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self._snapshot_path, self.detection.snapshot())
             write_atomic(self._told_path, remembered.to_text(self.description).encode())
-            self.counters["save_failing"] = 0
+            self._saving.succeeded()
         except OSError as error:
-            if not self.counters["save_failing"]:
-                log.error("%s: what detection learned cannot be saved: %s", self.device_id, error)
-            self.counters["save_failing"] = 1
-            self.counters["save_failures"] += 1
+            self._saving.failed(error)
+
+    def _count_save(self, succeeded: bool) -> None:
+        self.counters["save_failing"] = int(not succeeded)
+        self.counters["save_failures"] += not succeeded
 
     @property
     def rejected(self) -> Counter[str]:

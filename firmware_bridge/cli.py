@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import random
-import signal
 import sys
 import time
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from firmware_bridge.messages import Samples, WaveformFragment
 from firmware_bridge.session import Event, Loss, Ready, Received
 from fleet_core.clock import Clock, clock_from_environment
 from fleet_core.errors import ForestallError, Retryable
+from fleet_core.service import run_until_stopped, stop_on_signals
 from fleet_core.telemetry import from_us
 
 
@@ -103,16 +103,12 @@ async def _simulate_drive(options: argparse.Namespace, clock: Clock) -> int:
     device = PtyDevice(SimulatedDrive(identity, settings), clock, faults, rng, options.link)
     device.start()
     try:
-        running = asyncio.create_task(device.run())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+        stop = stop_on_signals()
         hello = device.endpoint.hello
         components = {part.slot: part.serial for part in hello.components}
         ready = {"ready": True, "link": str(options.link), "port": device.port, "serial": hello.serial}
         print(json.dumps(ready | {"boot": hello.boot, "components": components}), flush=True)
-        await asyncio.gather(running, return_exceptions=True)
-        if not running.cancelled():
-            running.result()
+        await run_until_stopped(stop, {"device": device.run()})
     finally:
         device.close()
     return 0

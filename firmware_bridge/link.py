@@ -5,7 +5,8 @@ bytes arrive, whatever the consumer does; the session's queue is bounded and say
 blocks the event loop: a full output buffer drops the request, which is asked again.
 
 Failures: ``Retryable`` when the port is absent, busy, hung up or silent for ``silence_s``; ``BadConfig`` when it is
-no serial port, may not be opened, or the device speaks another protocol version. ``connections`` wraps it all in
+no serial port, may not be opened, or the device speaks another protocol version. A fault of ours met while reading is
+raised to the consumer as well: nothing else would hear of it. ``connections`` wraps it all in
 reconnecting with exponential back-off and full jitter, for programs that have nobody to do it for them.
 """
 
@@ -27,6 +28,7 @@ from firmware_bridge.messages import CommandKind
 from firmware_bridge.session import Event, HostSession, Phase, Ready, Received
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput, Retryable
+from fleet_core.service import Backoff, end_tasks
 from fleet_core.telemetry import to_us
 
 POLL_S = 0.1
@@ -71,15 +73,14 @@ class DeviceLink:
         self._session = HostSession(now_s, queue_limit=settings.queue_frames, ping_s=settings.ping_s)
         self._deadline_s = now_s + settings.handshake_s
         asyncio.get_running_loop().add_reader(self._port.fileno(), self._on_readable)
-        self._poller = asyncio.create_task(self._poll())
+        self._poller = asyncio.create_task(self._poll(), name="serial link")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.gather(self._poller, return_exceptions=True)
+            await end_tasks([self._poller])
         self._close()
 
     async def receive(self) -> Event:
@@ -115,10 +116,15 @@ class DeviceLink:
             self._fail(Retryable(f"{self._settings.port}: the device hung up ({error})"))
         except BadInput as error:
             self._fail(BadConfig(f"{self._settings.port}: {error}; update the device or the bridge"))
+        except Exception as error:  # noqa: BLE001 - raised to the consumer, whom the loop would not tell
+            self._fail(error)
 
     async def _poll(self) -> None:
         while self._failure is None:
-            self._turn()
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - likewise
+                self._fail(error)
             await asyncio.sleep(POLL_S)
 
     def _turn(self) -> None:
@@ -168,19 +174,18 @@ async def connections(
 
     A failure is yielded as the exception, once for each lost or refused connection. Raises BadConfig.
     """
-    pause_s = BACKOFF_FIRST_S
+    backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, rng=rng)
     while True:
         try:
             async with DeviceLink(settings, clock) as link:
                 while True:
                     event = await link.receive()
                     if isinstance(event, Ready):
-                        pause_s = BACKOFF_FIRST_S
+                        backoff.reset()
                     yield link, event
         except Retryable as failure:
             yield failure
-        await asyncio.sleep(rng.uniform(0, pause_s))
-        pause_s = min(BACKOFF_MOST_S, 2 * pause_s)
+        await asyncio.sleep(backoff.pause_s())
 
 
 def _open(settings: LinkSettings) -> serial.Serial:

@@ -5,6 +5,7 @@ Identities live in real time, whatever clock the rest of the fleet is told to us
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from fleet_core.clock import SystemClock
 from fleet_core.errors import BadConfig, ForestallError
+from fleet_core.service import EXIT_FAILED
 from provisioning.authority import PASSPHRASE_VARIABLE, Authority, Issued
 from provisioning.broker_acl import DEFAULT_HOST_ID, BrokerSettings, ServiceRole, render_conf
 from provisioning.broker_files import BrokerFiles, signal_by_pid_file
@@ -137,8 +139,9 @@ def serve(
         BrokerAddress(broker_host, broker_port),
         files.publish if files else lambda: False,
         clock=authority.clock,
+        on_failure=lambda: server.fail(),
     )
-    uvicorn.run(
+    config = uvicorn.Config(
         service,
         host=host,
         port=port,
@@ -152,6 +155,20 @@ def serve(
         access_log=False,
         log_config=None,
     )
+    server = _Server(config)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after its orderly end
+        server.run()
+    if server.failed or not server.started:
+        raise typer.Exit(EXIT_FAILED)
+
+
+class _Server(uvicorn.Server):
+    """Ends in order when a part of the service failed; the reason is in the log."""
+
+    failed = False
+
+    def fail(self) -> None:
+        self.failed = self.should_exit = True
 
 
 @app.command()

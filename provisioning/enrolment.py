@@ -7,7 +7,8 @@
 
 First cut of EST: no re-enrolment by client certificate, no server-side keys. Refusals answer
 ``{"reason", "message"}``; the reasons are stable. Every request is bounded in size, time and rate before it costs
-anything, and none can make the service fail.
+anything, and none can make the service fail. Files that cannot be published are an outage, said once; any other error
+of the regular publishing ends the service with its reason.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from fastapi import FastAPI, Request, Response
@@ -28,6 +30,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput, ForestallError, Retryable
+from fleet_core.service import Outage, end_tasks, every, start
 from provisioning.authority import Authority
 from provisioning.certificates import MAX_CSR_BYTES
 from provisioning.claims import spend_claim
@@ -86,10 +89,12 @@ def create_app(
     *,
     clock: Clock,
     limiter: RateLimiter | None = None,
+    on_failure: Callable[[], object] = lambda: None,
 ) -> FastAPI:
     """The service. ``publish`` makes the broker know the identities issued; it is called after each enrolment,
     before the device is answered, and every 30 s. When it fails the device is answered all the same: its
-    certificate stands, and the next call makes it good.
+    certificate stands, and the next call makes it good. ``on_failure`` is called when the regular publishing ended by
+    an error nobody foresaw: the server should end, and raises that error as the application's end.
     """
     check_host(broker.host, "broker host")
     check_port(broker.port, "broker port")
@@ -98,11 +103,15 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        repeating = asyncio.create_task(_publish_forever(publisher, clock))
+        again = every(PUBLISH_INTERVAL_S, partial(run_in_threadpool, publisher.publish), sleep=clock.sleep)
+        (publishing,) = start({"publish": again})
+        publishing.add_done_callback(lambda task: None if task.cancelled() else on_failure())
         try:
             yield
         finally:
-            repeating.cancel()
+            await end_tasks([publishing])
+        if not publishing.cancelled():
+            publishing.result()
 
     app = FastAPI(title="Forestall enrolment", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
 
@@ -145,29 +154,29 @@ def create_app(
 
 
 class _Publisher:
-    """Calls ``publish`` and survives it: a failure and the recovery are logged once each."""
+    """Calls ``publish`` and survives what is expected of it: files that cannot be written, a registry that is busy."""
 
     def __init__(self, publish: Callable[[], object]) -> None:
         self._publish = publish
-        self.ok = True
+        self._outage = Outage(
+            log,
+            "the broker's files cannot be published, new nodes have no rights yet",
+            "the broker's files are published again",
+            errors=(OSError, ForestallError),
+            over_level=logging.INFO,
+        )
+
+    @property
+    def ok(self) -> bool:
+        return not self._outage.active
 
     def publish(self) -> None:
         try:
             self._publish()
-        except (OSError, ForestallError) as error:
-            if self.ok:
-                log.error("the broker's files cannot be published, new nodes have no rights yet: %s", error)
-            self.ok = False
-            return
-        if not self.ok:
-            log.info("the broker's files are published again")
-        self.ok = True
-
-
-async def _publish_forever(publisher: _Publisher, clock: Clock) -> None:
-    while True:
-        await run_in_threadpool(publisher.publish)
-        await clock.sleep(PUBLISH_INTERVAL_S)
+        except self._outage.errors as error:
+            self._outage.failed(error)
+        else:
+            self._outage.succeeded()
 
 
 async def _read_body(request: Request) -> bytes:

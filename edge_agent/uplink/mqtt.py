@@ -12,17 +12,27 @@ import contextlib
 import logging
 import random
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiomqtt
 
 from edge_agent.config import UplinkConfig
 from edge_agent.files import read_bounded
 from edge_agent.outbox import Leased, Outbox, OutboxUnavailable
-from edge_agent.uplink.session import LANE_CLASSES, Backoff, Key, Lane, RebirthLimit, SendWindow
+from edge_agent.uplink.session import (
+    BACKOFF_FIRST_S,
+    BACKOFF_MOST_S,
+    LANE_CLASSES,
+    SETTLED_AFTER_S,
+    Key,
+    Lane,
+    RebirthLimit,
+    SendWindow,
+)
 from edge_agent.uplink.store import OutboxStore
 from fleet_core.batches import mark_historical, with_seq
 from fleet_core.births import (
@@ -39,6 +49,7 @@ from fleet_core.commands import decode_command
 from fleet_core.errors import BadInput
 from fleet_core.faults import fault_point
 from fleet_core.files import write_atomic
+from fleet_core.service import Backoff, Outage, keep_running, run_together
 from fleet_core.sparkplug.session import decode_state, encode_death, next_seq
 from fleet_core.sparkplug.topics import MessageType, Topic, data_topic, state_topic
 from fleet_core.telemetry import to_us
@@ -99,7 +110,15 @@ class Uplink:
         self._births = births
         self._store = store
         self._clock = clock
-        self._backoff = Backoff(rng)
+        self._backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, settled_after_s=SETTLED_AFTER_S, rng=rng)
+        self._outage = Outage(
+            log,
+            f"no uplink ({config.host}:{config.port}); batches wait",
+            "uplink is back",
+            errors=(aiomqtt.MqttError, OutboxUnavailable, OSError),
+            begins_level=logging.WARNING,
+            over_level=logging.INFO,
+        )
         self._window = SendWindow(rng)
         self._rebirth = RebirthLimit()
         self._changed = False
@@ -107,7 +126,6 @@ class Uplink:
         self._answered = asyncio.Event()
         self._seq = 0
         self._bd_path = state_dir / "bdseq"
-        self._down_since_s: float | None = None
         self._connected_at_s = 0.0
 
     def rebirth(self) -> None:
@@ -129,21 +147,18 @@ class Uplink:
     async def run(self) -> None:
         """Connect, and connect again, until cancelled. Raises OSError when a TLS file cannot be read."""
         tls = _tls_context(self._config)
-        loop = asyncio.get_running_loop()
-        while True:
-            started_s = loop.time()
-            try:
-                await self._connection(tls)
-            except (aiomqtt.MqttError, OutboxUnavailable, OSError) as error:
-                self._log_loss(error, loop.time())
-                if self.counters.connected:
-                    self._note_suspect(self._window.lost(loop.time(), loop.time() - self._connected_at_s))
-            finally:
-                self.counters.connected = False
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # the link broke while we were leaving
-                raise asyncio.CancelledError
-            await asyncio.sleep(self._backoff.pause_s(loop.time() - started_s))
+        await keep_running(partial(self._until_lost, tls), self._outage, self._backoff)
+
+    async def _until_lost(self, tls: ssl.SSLContext | None) -> None:
+        try:
+            await self._connection(tls)
+        except self._outage.errors:
+            if self.counters.connected:
+                now_s = asyncio.get_running_loop().time()
+                self._note_suspect(self._window.lost(now_s, now_s - self._connected_at_s))
+            raise
+        finally:
+            self.counters.connected = False
 
     async def _connection(self, tls: ssl.SSLContext | None) -> None:
         bd_seq = self._next_bd_seq()
@@ -165,7 +180,8 @@ class Uplink:
             self._window.connected(await self._store.call(Outbox.next_id))
             self._log_recovery()
             try:
-                await _together(self._listen(client), self._pump(client, bd_seq))
+                await run_together({"listen": self._listen(client), "pump": self._pump(client, bd_seq)})
+                raise aiomqtt.MqttError("the connection ended")
             except asyncio.CancelledError:
                 # a deliberate leave: the broker will not send the will, so it is said here
                 with contextlib.suppress(aiomqtt.MqttError):  # the broker is gone already: then its will stands
@@ -325,18 +341,12 @@ class Uplink:
 
     # -- small matters
 
-    def _log_loss(self, error: BaseException, now_s: float) -> None:
-        if self._down_since_s is None:
-            self._down_since_s = now_s
-            log.warning("no uplink (%s:%d): %s; batches wait", self._config.host, self._config.port, error)
-
     def _log_recovery(self) -> None:
         self.counters.connected = True
         self._connected_at_s = asyncio.get_running_loop().time()
         self.counters.connects += 1
-        if self._down_since_s is not None:
-            log.info("uplink is back after %.1f s", asyncio.get_running_loop().time() - self._down_since_s)
-            self._down_since_s = None
+        if self._outage.active:
+            self._outage.succeeded()
         elif self.counters.connects == 1:
             log.info("uplink to %s:%d is up", self._config.host, self._config.port)
 
@@ -361,20 +371,3 @@ def _tls_context(config: UplinkConfig) -> ssl.SSLContext | None:
     if config.ca_file is None or config.cert_file is None:
         return None
     return client_context(config.ca_file, config.cert_file, config.key_file)
-
-
-async def _together(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run both until one ends; the other is cancelled. Raises what ended it.
-
-    Not a TaskGroup: that one leaves a mark of cancellation on its task (Python 3.11), and ``run`` must be able to tell
-    a lost link from being told to leave.
-    """
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

@@ -29,7 +29,7 @@ ANSWER_TIMEOUT_S, MAX_ANSWER_TIMEOUT_S = 3.0, 60.0
 MAX_DELIVERIES = 8
 PROBE_WINDOW = 2
 URGENT_ROOM = 16
-BACKOFF_BASE_S, BACKOFF_CAP_S, SETTLED_AFTER_S = 0.5, 30.0, 30.0
+BACKOFF_FIRST_S, BACKOFF_MOST_S, SETTLED_AFTER_S = 1.0, 30.0, 30.0
 REBIRTH_PAUSE_S = 5.0
 SHORT_CONNECTION_S = 5.0
 SHORT_LOSSES_BEFORE_DOUBT = 2
@@ -205,19 +205,6 @@ class SendWindow:
     def _pause_s(self, deliveries: int) -> float:
         pause_s = min(MAX_ANSWER_TIMEOUT_S, ANSWER_TIMEOUT_S * 2.0 ** (deliveries - 1))
         return pause_s * self._rng.uniform(1.0, 1.25)
-
-
-class Backoff:
-    """Pauses between connects: full jitter, also after a connection that was made and then lost."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._failures = 0
-
-    def pause_s(self, lasted_s: float) -> float:
-        """How long to wait after a connection (or an attempt) that lasted so long."""
-        self._failures = 1 if lasted_s >= SETTLED_AFTER_S else self._failures + 1
-        return self._rng.uniform(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(self._failures, 16)))
 
 
 class RebirthLimit:

@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from edge_agent.drafts import Draft
 from edge_agent.outbox import Appended, Outbox, OutboxUnavailable
+from fleet_core.service import Backoff, Outage
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +43,20 @@ class OutboxStore:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(QUEUE_DRAFTS)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")
         self._committing = asyncio.Lock()
-        self._failing = False
-        self._pause_s = FIRST_PAUSE_S
+        self._outage = Outage(
+            log,
+            "the disk does not take batches: samples are lost and declared as gaps until it does",
+            "the disk takes batches again",
+            errors=(OutboxUnavailable,),
+        )
+        self._backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._retry_at_s = 0.0
         self._reserve_at_s = 0.0
 
     @property
     def disk_full(self) -> bool:
         """A declared state: the disk does not take batches."""
-        return self._failing
+        return self._outage.active
 
     async def append(self, drafts: Sequence[Draft]) -> list[Appended]:
         """Commit drafts in order; returns what became of each, never raises for the disk."""
@@ -94,7 +100,7 @@ class OutboxStore:
     async def _commit_alone(self, group: list[_Waiting]) -> None:
         results = [DISK_FULL] * len(group)
         try:
-            if not self._failing or asyncio.get_running_loop().time() >= self._retry_at_s:
+            if not self._outage.active or asyncio.get_running_loop().time() >= self._retry_at_s:
                 drafts = [draft for draft, _ in group]
                 results = await self.call(Outbox.append, drafts)
                 await self._recovered()
@@ -108,21 +114,18 @@ class OutboxStore:
 
     def _failed(self, error: OutboxUnavailable) -> None:
         self.disk_failures += 1
-        if not self._failing:
-            log.error("%s; samples are lost and declared as gaps until the disk takes them again", error)
-        self._failing = True
-        self._retry_at_s = asyncio.get_running_loop().time() + self._pause_s
-        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
+        self._outage.failed(error)
+        self._retry_at_s = asyncio.get_running_loop().time() + self._backoff.pause_s()
 
     async def _recovered(self) -> None:
         """A commit succeeded; the state ends when the reserve, given up for it perhaps, has its room again too."""
         now_s = asyncio.get_running_loop().time()
-        if not self._failing or now_s < self._reserve_at_s:
+        if not self._outage.active or now_s < self._reserve_at_s:
             return
         self._reserve_at_s = now_s + FIRST_PAUSE_S
         if await self.call(Outbox.recover_room):
-            self._failing, self._pause_s = False, FIRST_PAUSE_S
-            log.warning("the disk takes batches again after %d failures", self.disk_failures)
+            self._outage.succeeded()
+            self._backoff.reset()
 
 
 def _nobody() -> None:

@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent import agent as agent_module
 from edge_agent.acquisition.api import Sink
-from edge_agent.agent import Agent, build_source
+from edge_agent.agent import Agent, SourceTask, build_source
+from edge_agent.asset import AssetWorker
 from edge_agent.cli import main
 from edge_agent.config import load_config, parse_config
 from edge_agent.outbox import Outbox
+from edge_agent.uplink.mqtt import Uplink
+from edge_agent.uplink.store import OutboxStore
 from fleet_core.assets import AssetClass
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadConfig, BadInput
@@ -200,6 +204,82 @@ async def test_a_plugin_that_fails_to_build_is_tried_again(config_file: Path) ->
             await asyncio.sleep(0.02)
     stop.set()
     await asyncio.wait_for(running, 10)
+
+
+@pytest.mark.parametrize("error", [AttributeError("window"), KeyError("lane")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (OutboxStore, "run"),
+        (Uplink, "_connection"),
+        (AssetWorker, "flush"),
+        (AssetWorker, "save"),
+        (Agent, "_write_status"),
+        (Agent, "_while_alive"),
+        (SourceTask, "run"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+async def test_a_part_that_fails_as_nobody_foresaw_ends_the_agent(
+    config_file: Path, where: type, name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, times = getattr(where, name), 0
+
+    async def broken(*arguments: object) -> object:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise error
+        return await real(*arguments)  # the agent saves and writes its status once more on the way out
+
+    def broken_at_once(*arguments: object) -> object:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(where, name, broken_at_once if name == "save" else broken)
+    monkeypatch.setattr(agent_module, "STATUS_INTERVAL_S", 0.05)
+    config = replace(load_config(config_file), flush_interval_s=0.05, save_interval_s=0.05)
+    agent = Agent(config, SimulatedClock(), make_source=lambda _config, _deps: Scripted("works"))
+    with pytest.raises(type(error)) as raised:
+        await asyncio.wait_for(agent.run(asyncio.Event()), 20)
+    assert raised.value is error
+
+
+async def test_a_source_that_fails_is_said_once_counted_and_tried_again(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Flaky:
+        async def run(self, sink: Sink) -> None:
+            tries.append(1)
+            if len(tries) < 4:
+                raise AttributeError("no such register")
+            await sink.describe(replace(asset, metrics=(MetricSpec("a", "1"),)))
+            await sink.samples([Sample("a", 1_790_000_000_000_000, 1.0)])
+            delivered.set()
+            await asyncio.sleep(60)
+
+    tries: list[int] = []
+    delivered, stop = asyncio.Event(), asyncio.Event()
+    caplog.set_level("INFO")
+    monkeypatch.setattr(agent_module, "BACKOFF_FIRST_S", 0.01)
+    config = load_config(config_file)
+    asset = config.assets[0].description
+    agent = Agent(config, SimulatedClock(), make_source=lambda _config, _deps: Flaky())
+    running = asyncio.create_task(agent.run(stop))
+    await asyncio.wait_for(delivered.wait(), 10)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    said = [record for record in caplog.records if record.getMessage().startswith(f"source of {asset.device_id}")]
+    assert [record.getMessage().split(",")[0].split(" after")[0] for record in said] == [
+        f"source of {asset.device_id} fails",
+        f"source of {asset.device_id} delivers again",
+    ]
+    assert said[0].exc_info and "AttributeError: no such register" in said[0].getMessage()
+    status = json.loads((config.state_dir / "status.json").read_text())
+    assert status["assets"][asset.device_id]["failures"] == 3
 
 
 async def test_an_outbox_that_fails_ends_the_agent(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

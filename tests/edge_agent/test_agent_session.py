@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edge_agent.uplink.session import (
     ANSWER_TIMEOUT_S,
-    BACKOFF_CAP_S,
+    BACKOFF_FIRST_S,
+    BACKOFF_MOST_S,
     END_OF_TIME,
     FIRST_WINDOW,
     LANE_CLASSES,
@@ -22,11 +23,11 @@ from edge_agent.uplink.session import (
     SETTLED_AFTER_S,
     SUSPECT_PAUSE_S,
     URGENT_ROOM,
-    Backoff,
     Lane,
     RebirthLimit,
     SendWindow,
 )
+from fleet_core.service import Backoff
 from fleet_core.telemetry import BatchClass
 
 
@@ -149,11 +150,11 @@ def test_the_window_stays_in_bounds_whatever_happens(steps: list) -> None:
 
 
 def test_connects_are_paused_with_full_jitter_also_after_a_kick() -> None:
-    backoff = Backoff(random.Random(3))
+    backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, settled_after_s=SETTLED_AFTER_S, rng=random.Random(3))
     pauses = [backoff.pause_s(0.1) for _ in range(60)]
-    assert max(pauses) <= BACKOFF_CAP_S
-    assert max(pauses[20:]) > BACKOFF_CAP_S / 2
-    assert min(pauses[20:]) < BACKOFF_CAP_S / 4
+    assert max(pauses) <= BACKOFF_MOST_S
+    assert max(pauses[20:]) > BACKOFF_MOST_S / 2
+    assert min(pauses[20:]) < BACKOFF_MOST_S / 4
     assert 0.0 <= backoff.pause_s(SETTLED_AFTER_S) <= 1.0
 
 
@@ -448,7 +449,7 @@ def test_pauses_between_connects_double_from_a_second_to_half_a_minute_and_begin
     None
 ):
     rng = Unlucky()
-    backoff = Backoff(rng)
+    backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, settled_after_s=SETTLED_AFTER_S, rng=rng)
     assert [backoff.pause_s(0.0) for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert rng.least == 0.0
     assert [backoff.pause_s(lasted_s) for lasted_s in (29.9, 30.0, 29.9)] == [30.0, 1.0, 2.0]

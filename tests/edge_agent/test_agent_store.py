@@ -35,7 +35,6 @@ async def test_a_disk_with_room_for_a_batch_but_not_for_the_reserve_counts_as_fu
     monkeypatch.setattr(Outbox, "append", lambda self, drafts: flaky(drafts))
     monkeypatch.setattr(Outbox, "recover_room", lambda self: next(reserve))
     store = OutboxStore(outbox, 0.001)
-    store._pause_s = 0.0
     running = asyncio.create_task(store.run())
     outcomes = []
     for _ in range(5):

@@ -25,7 +25,7 @@ from firmware_bridge.devices.faults import FaultRates, FaultyLine
 from firmware_bridge.devices.pty_port import PtyDevice
 from firmware_bridge.frames import Stream
 from firmware_bridge.link import DeviceLink, LinkSettings, connections
-from firmware_bridge.session import Loss, Ready, Received
+from firmware_bridge.session import HostSession, Loss, Ready, Received
 from fleet_core.assets import AssetClass
 from fleet_core.clock import CLOCK_VARIABLE, Clock, ScaledClock, SystemClock
 from fleet_core.errors import BadConfig, Retryable
@@ -255,6 +255,18 @@ async def test_a_wrong_port_or_device_is_for_a_person(tmp_path: Path) -> None:
     finally:
         running.cancel()
         device.close()
+
+
+@pytest.mark.parametrize("name", ["poll", "feed"])
+async def test_a_fault_of_ours_reaches_the_consumer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise AttributeError("no such counter")
+
+    clock, sink = SystemClock(), Recorder()
+    async with drive(clock) as device:
+        monkeypatch.setattr(HostSession, name, broken)
+        with pytest.raises(AttributeError, match="no such counter"):
+            await asyncio.wait_for(build(device.port, clock).run(sink), 10)
 
 
 async def test_connections_come_back_by_themselves(tmp_path: Path) -> None:

@@ -57,12 +57,6 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
     ),
     Equivalent(
         "edge_agent.uplink.session",
-        "Backoff.pause_s",
-        ("16 -> 15 in min(self._failures, 16)", "16 -> 17 in min(self._failures, 16)"),
-        "it keeps the power small; the pause is at its cap from the sixth failure",
-    ),
-    Equivalent(
-        "edge_agent.uplink.session",
         "SendWindow.due",
         ("1 -> 0 in max(1, int(self.window))",),
         "a window is never below one",

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -63,6 +64,17 @@ def ask(client: TestClient, secret: str, body: bytes | None = None) -> tuple[int
     body = base64.b64encode(make_request(new_key())) if body is None else body
     response = client.post(ENROL, content=body, auth=("device", secret))
     return response.status_code, "" if response.status_code == 200 else response.json()["reason"]
+
+
+def test_a_publisher_that_fails_as_nobody_foresaw_ends_the_service(authority: Authority) -> None:
+    ended = threading.Event()
+
+    def broken() -> None:
+        raise AttributeError("no rights")
+
+    app = create_app(authority, BrokerAddress("127.0.0.1", 8883), broken, clock=SystemClock(), on_failure=ended.set)
+    with pytest.raises(AttributeError, match="no rights"), TestClient(app):
+        assert ended.wait(10)
 
 
 def test_est_names_and_media_types(client: TestClient, authority: Authority, publisher: Publisher) -> None:
