@@ -1,7 +1,8 @@
 """``make demo``: play the golden path with real processes on this machine and leave the dashboard up.
 
 Progress goes to standard error, the JSON document (``--json``) to standard output. Exit code 0 only if every story
-ended as it should. Ctrl-C, SIGTERM or even SIGKILL leave no process and no port behind.
+ended as it should. Ctrl-C, SIGTERM or even SIGKILL leave no process and no port behind. It runs no event loop, so it
+catches signals itself; its processes live by ``fleet_core/service.py``.
 """
 
 from __future__ import annotations

@@ -125,6 +125,14 @@ class Agent:
         self._config = config
         self._clock = clock
         self._boot_id = boot_id()
+        self._writing_status = Outage(
+            log,
+            "status.json is not written",
+            "status.json is written again",
+            errors=(OSError,),
+            begins_level=logging.WARNING,
+            over_level=logging.INFO,
+        )
         makes: list[Callable[[], Source]] = []
         for asset in config.assets:
             deps = SourceDeps(clock, asset.description, config.base_dir, random.Random(rng.getrandbits(64)))

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import random
+import re
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,7 @@ from fleet_core.service import (
     Outage,
     end_tasks,
     every,
+    finish,
     keep_running,
     once,
     run_together,
@@ -73,6 +76,34 @@ async def raising(error: Exception) -> None:
 
 def outage(**named: object) -> Outage:
     return Outage(log, "no answer", "it answers again", **{"errors": (Retryable,), **named})  # type: ignore[arg-type]
+
+
+# -- one place for each
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("demo", "edge_agent", "firmware_bridge", "fleet_core", "fleet_server", "models", "provisioning")
+ONE_PLACE = {
+    "add_signal_handler(": {"fleet_core/service.py"},
+    "signal.signal(": {"fleet_server/supervisor.py", "demo/run.py"},  # blocking loops of their own
+    "def end_tasks": {"fleet_core/service.py"},
+    'queries("store").elect': {"fleet_server/store/leader.py"},  # a lock on one case is no election
+    "_failing =": set(),
+    " failing = ": set(),
+}
+"""What a process's life is made of, and the only files that may hold it."""
+
+
+@pytest.mark.parametrize("words", ONE_PLACE)
+def test_the_life_of_processes_is_written_once(words: str) -> None:
+    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    assert {str(path.relative_to(ROOT)) for path in files if words in path.read_text()} == ONE_PLACE[words]
+
+
+def test_every_task_that_is_started_is_kept_by_whoever_started_it() -> None:
+    dropped = re.compile(r"^\s*(asyncio\.)?(create_task|ensure_future)\(", re.MULTILINE)
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert not dropped.search(path.read_text()), path
 
 
 # -- parts
@@ -352,6 +383,28 @@ async def test_what_tasks_raise_while_they_are_ended_is_logged_not_raised(caplog
     await end_tasks([task])
     assert "late failed while it was ended: gone" in caplog.text
     await end_tasks([])
+
+
+async def test_a_step_that_is_cancelled_comes_to_its_end_before_the_cancellation_goes_on() -> None:
+    began, may_end, did = asyncio.Event(), asyncio.Event(), []
+
+    async def step() -> str:
+        began.set()
+        await may_end.wait()
+        did.append("step")
+        return "done"
+
+    task = asyncio.create_task(finish(step()))
+    await began.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    may_end.set()
+    await asyncio.wait([task], timeout=LIMIT_S)
+    assert task.cancelled() and did == ["step"]
+    assert await finish(step()) == "done"
+    with pytest.raises(OSError, match="cut"):
+        await finish(raising(OSError("cut")))
 
 
 async def test_a_task_that_never_ends_ends_the_process_hard(monkeypatch: pytest.MonkeyPatch) -> None:
