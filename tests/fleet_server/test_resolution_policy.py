@@ -120,6 +120,7 @@ def test_deadline_and_urgency() -> None:
     hours = {10: "immediate", 40: "high", 100: "normal", 500: "low"}
     assert {h: urgency(NOW + timedelta(hours=h), NOW, 2) for h in hours} == hours
     assert urgency(NOW + timedelta(hours=500), NOW, 1) == "normal"
+    assert urgency(NOW + timedelta(hours=23, minutes=59, seconds=59), NOW, 2) == "immediate"
     assert urgency(None, NOW, 3) == "normal"
 
 
@@ -184,6 +185,8 @@ def test_there_are_no_other_limits_and_none_changes_after_it_was_read() -> None:
 def test_what_is_wrong_with_a_policy_is_named_where_it_stands() -> None:
     with pytest.raises(BadConfig, match=r"policy: escalation_due_h\.low: "):
         policy_for({"escalation_due_h": {"low": "soon"}})
+    with pytest.raises(BadConfig, match="policy: work_h: "):
+        policy_for({"verify_h": 0, "work_h": 0})  # the first of those that are wrong
     cautious, problem = safe_policy({"work_h": 0, "act_probability": 0.1})
     assert cautious == Policy(require_approval=True) and problem.startswith("policy: work_h: ")
     assert safe_policy({"work_h": 5}) == (Policy(work_h=5), "")
@@ -275,6 +278,8 @@ def test_an_act_is_explained_with_its_probability_and_its_time() -> None:
         verdict=Verdict.WATCH, reason="below_policy", probability=0.2,
         text="Probability of failure within 168 h is 20%, below 50%",
     )  # fmt: skip
+    assert judge(POLICY, prognosis(p_fail={"168": 0.5}), "unknown", 0.0).verdict is Verdict.ACT  # just likely enough
+    assert [verdict.value for verdict in Verdict] == ["act", "watch", "ask"]
     silent = judge(POLICY, prognosis(p_fail={}), "unknown", 0.0)
     assert (silent.reason, silent.text) == ("abstained", "The prognosis says nothing about 168 h")
 
@@ -290,6 +295,7 @@ def test_a_curve_is_read_between_its_points_and_holds_beyond_its_end() -> None:
     read = {hours: probability_within({"99": 0.1}, curve, hours) for hours in (5.0, 10.0, 15.0, 20.0, 21.0)}
     assert read == pytest.approx({5.0: 0.1, 10.0: 0.2, 15.0: 0.4, 20.0: 0.6, 21.0: 0.6})
     assert probability_within({}, [[10, 0.8]], 5.0) == pytest.approx(0.1)
+    assert probability_within({}, [[0.5, 0.6], [10, 0.5]], 0.25) == pytest.approx(0.2)
     assert probability_within({}, [[0, 1.0]], 5.0) is None
 
 
@@ -313,4 +319,4 @@ def test_a_window_that_ends_in_time_stays_and_a_late_one_is_moved_when_it_pays()
     assert not needs_replan(POLICY, end, NOW + timedelta(hours=55), NOW + timedelta(hours=49))  # six hours: not enough
     assert needs_replan(POLICY, end, NOW + timedelta(hours=55, seconds=1), NOW + timedelta(hours=49))
     assert needs_replan(POLICY, end, None, NOW + timedelta(hours=49))
-    assert not needs_replan(POLICY, end, None, None)
+    assert needs_replan(POLICY, end, None, None) is False

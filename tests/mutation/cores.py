@@ -15,9 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CORES: dict[str, tuple[str, ...]] = {
     "edge_agent.detection.fusion": ("tests/edge_agent/test_detect_states.py",),
     "edge_agent.detection.judging.states": ("tests/edge_agent/test_detect_states.py",),
-    "edge_agent.outbox": ("tests/edge_agent/test_agent_outbox.py",),
+    "edge_agent.outbox": ("tests/edge_agent/test_agent_outbox_books.py", "tests/edge_agent/test_agent_outbox.py"),
     "edge_agent.uplink.session": ("tests/edge_agent/test_agent_session.py",),
-    "firmware_bridge.session": ("tests/firmware_bridge/test_bridge_session.py",),
+    "firmware_bridge.session": (
+        "tests/firmware_bridge/test_bridge_host.py",
+        "tests/firmware_bridge/test_bridge_session.py",
+    ),
     "fleet_core.batches": ("tests/fleet_core/test_wire_batches.py",),
     "fleet_core.sparkplug.payload": (
         "tests/fleet_core/test_wire_payload.py",
@@ -27,7 +30,10 @@ CORES: dict[str, tuple[str, ...]] = {
     "fleet_server.ingest.session": ("tests/fleet_server/test_ingest_session.py",),
     "fleet_server.resolution.window_choice": ("tests/fleet_server/test_resolution_window_choice.py",),
     "fleet_server.resolution.policy": ("tests/fleet_server/test_resolution_policy.py",),
-    "fleet_server.resolution.states": ("tests/fleet_server/test_resolution_states.py",),
+    "fleet_server.resolution.states": (
+        "tests/fleet_server/test_resolution_states.py",
+        "tests/fleet_server/test_resolution_booking_states.py",
+    ),
 }
 """Module, or package (then all of its modules), and the tests that must kill its mutants."""
 
@@ -43,6 +49,45 @@ class Equivalent:
 
 
 EQUIVALENTS: tuple[Equivalent, ...] = (
+    Equivalent(
+        "fleet_core.sparkplug.payload",
+        "_read_value",
+        ("_D.UNKNOWN -> _D.UUID",),
+        "a short way for nearly all samples; the readers give the same",
+    ),
+    Equivalent(
+        "fleet_core.sparkplug.payload",
+        "_read_metric",
+        ("_bounded(name, MAX_NAME_CHARS) if name else '' -> _bounded(name, MAX_NAME_CHARS)",),
+        "a short way for metrics without a name, which is within every bound",
+    ),
+    Equivalent(
+        "fleet_core.sparkplug.payload",
+        "_parse",
+        (
+            "len(payload) > 2 * MAX_METRICS and len(payload_pb2.Envelope.FromString(payload).metrics) > MAX_METRICS"
+            " -> len(payload_pb2.Envelope.FromString(payload).metrics) > MAX_METRICS",
+        ),
+        "the first condition only saves the time of counting where there cannot be too many",
+    ),
+    Equivalent(
+        "fleet_server.resolution.policy",
+        "judge",
+        ("0.0 -> -1.0 in watched_h", "0.0 -> 1.0 in watched_h"),
+        "all waiting times are longer than an hour, unless a tenant wants none",
+    ),
+    Equivalent(
+        "fleet_core.sparkplug.payload",
+        "encode_payload",
+        ("True -> False in deterministic=True",),
+        "it orders maps, of which the messages have none",
+    ),
+    Equivalent(
+        "fleet_core.sparkplug.payload",
+        "mark_historical",
+        ("True -> False in deterministic=True",),
+        "it orders maps, of which the messages have none",
+    ),
     Equivalent(
         "fleet_server.ingest.session",
         "ParkingLot.__init__",

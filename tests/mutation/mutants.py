@@ -142,7 +142,7 @@ class _Finder:
                 if not isinstance(child, ast.AST) or _is_left_alone(child, node):
                     continue
                 bare = isinstance(child, ast.Constant) and isinstance(node, _SMALL) and " " not in str(child.value)
-                place = f" in {_text(node)}" if bare else ""
+                place = f" in {_parameter(node, field, index) or _text(node)}" if bare else ""
                 for new, words in self._changes(child, node, field):
                     value: object = new
                     if isinstance(content, list):
@@ -214,6 +214,14 @@ class _Finder:
         """The next member of the same enumeration that the module names."""
         members = self._members[base]
         return members[(members.index(attr) + 1) % len(members)] if attr in members and len(members) > 1 else None
+
+
+def _parameter(node: ast.AST, field: str, index: int) -> str:
+    """The parameter whose default stands at an index; "" for what are no parameters."""
+    if not isinstance(node, ast.arguments):
+        return ""
+    named = node.kwonlyargs if field == "kw_defaults" else [*node.posonlyargs, *node.args][-len(node.defaults) :]
+    return named[index].arg
 
 
 def _in_its_place(node: ast.AST, parent: ast.AST, field: str) -> Iterator[Change]:

@@ -64,7 +64,7 @@ def changes(tmp_path: Path) -> list[str]:
         "16 : element Colour.BLUE -> removed",
         "17 : 'SELECT id FROM t WHERE status = 0 AND id > ? ORDER BY id DESC' -> "
         "'SELECT id FROM t WHERE status = 1 AND id > ? ORDER BY id DESC'",
-        "19 shade: 5 -> 6 in colour: Colour, depth: int | None=5",
+        "19 shade: 5 -> 6 in depth",
         "22 shade: if depth is None or depth < 0 -> never",
         "22 shade: depth < 0 -> depth <= 0",
         "22 shade: depth is None or depth < 0 -> depth < 0",
@@ -128,6 +128,25 @@ def test_tests_that_fail_by_themselves_measure_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_subject.py").write_text("import subject\ndef test():\n    assert subject.grown(1, 3) == 4\n")
     done = run(tmp_path)
     assert done.returncode != 0 and "the tests fail without any mutant" in done.stderr
+
+
+def test_a_core_is_measured_with_its_own_tests_and_what_they_share() -> None:
+    """The suites' own configuration is read, and does not stand in the way of forked tests."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.mutation",
+        "--module",
+        "fleet_server.resolution.states",
+        "--sample",
+        "2",
+        "--json",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode in (0, 1), done.stderr  # how many are killed, is not the tool's business
+    report = json.loads(done.stdout)
+    assert (report["mutants"], report["broken"]) == (2, 0)
+    assert report["share"] == report["killed"] / 2 and len(report["survived"]) == 2 - report["killed"]
 
 
 def test_every_core_stands_where_the_table_says() -> None:
