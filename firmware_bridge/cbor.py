@@ -2,7 +2,7 @@
 
 Allowed: integers, floats, texts, byte strings, arrays, maps with integer keys, false, true, null. Refused: tags
 (a decoder may build dates, big numbers or regular expressions from them), indefinite lengths, other simple values,
-deep nesting. What passes the check cannot make cbor2 allocate more than the payload holds, nor run code.
+deep nesting. A payload that passes the check cannot make cbor2 allocate more than the payload holds, nor run code.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import cbor2
 
 from fleet_core.errors import BadInput
 
-MAX_DEPTH = 6
+MAX_DEPTH = 6  # the deepest message, samples, needs 4: the map, its list of rows, a row, a value
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _WIDTH = {24: 1, 25: 2, 26: 4, 27: 8}
 
 
 def dumps(value: Any) -> bytes:
-    """Encode; floats take the shortest form that loses nothing."""
+    """The bytes of ``value``. A float takes the shortest form that loses nothing; equal messages give equal bytes."""
     return cbor2.dumps(value, canonical=True)
 
 
@@ -29,7 +29,7 @@ def loads(payload: bytes) -> Any:
         raise BadInput("cbor", "bytes after the message")
     try:
         return cbor2.loads(payload)
-    except (cbor2.CBORDecodeError, ValueError):  # what the check leaves: texts that are not UTF-8
+    except (cbor2.CBORDecodeError, ValueError):  # the check lets one fault pass: a text that is not UTF-8
         raise BadInput("cbor", "not decodable") from None
 
 
@@ -40,7 +40,7 @@ def _item(data: bytes, at: int, depth: int) -> int:
     major, count, at = _head(data, at)
     if major in (_UINT, _NINT, _SIMPLE):
         return at
-    if count > len(data) - at:  # every element takes a byte at least
+    if count > len(data) - at:  # every element takes at least one byte
         raise BadInput("cbor", "longer than the message")
     if major in (_BYTES, _TEXT):
         return at + count

@@ -119,7 +119,7 @@ async def _monitor(options: argparse.Namespace, clock: Clock) -> int:
     settings = LinkSettings(options.port, options.baud)
     async for item in connections(settings, clock, random.Random()):
         if isinstance(item, Retryable):
-            if str(item) != trouble:  # once, however often it is tried
+            if str(item) != trouble:  # a failure is printed once, however often the link tries again
                 print(f"firmware-bridge: {item}; trying again", file=sys.stderr)
             trouble = str(item)
             continue

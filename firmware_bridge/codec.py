@@ -1,8 +1,8 @@
-"""Messages <-> payloads: CBOR maps with integer keys, key 0 the kind. Pure.
+"""Messages <-> payloads. A payload is a CBOR map with integer keys; key 0 holds the message's kind. Pure.
 
-``encode`` turns a message into a payload, ``decode`` a payload into a message or BadInput, never anything else:
-every text, number and list is bounded before it is used. Unknown keys are ignored (a newer device may send more);
-an unknown kind is BadInput("message_kind").
+``encode`` turns a message into a payload. ``decode`` turns a payload into a message or raises BadInput, never anything
+else: every text, number and list is bounded before it is used. Unknown keys are ignored, because a newer device may
+send more fields; an unknown kind is BadInput("message_kind").
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from fleet_core.telemetry import MAX_WAVEFORM_SAMPLES, ComponentSpec, check_name
 
 
 def encode(message: Message) -> bytes:
-    """The payload of one frame. Raises BadInput when it does not fit one (a programming error of the sender)."""
+    """The payload of one frame. Raises BadInput when the message does not fit one: the sender's programming error."""
     match message:
         case Hello():
             parts = [[part.slot, part.type, part.serial, part.part_no] for part in message.components]
@@ -235,7 +235,7 @@ def _flag(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Printable text: it ends in logs, topics and pages."""
+    """A printable text. Other characters are refused because device texts end up in logs, topics and pages."""
     if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
         raise BadInput("message_text", f"not a printable text of at most {MAX_TEXT} characters")
     return value

@@ -1,8 +1,8 @@
 """Bytes on a serial line <-> frames. Pure: no port, no clock.
 
-A frame on the line is ``00 COBS(header payload crc) 00``. Consistent Overhead Byte Stuffing keeps 00 out of the
-inside, so a receiver finds the next frame after any amount of garbage; the delimiter on *both* sides means that
-one damaged byte costs one frame, never two. All integers are little-endian::
+A frame on the line is ``00 COBS(header payload crc) 00``. Consistent Overhead Byte Stuffing keeps the byte 00 out of
+the frame's inside, so a receiver finds the next frame after any amount of garbage. The delimiter stands on *both*
+sides, so that one damaged byte costs one frame, never two. All integers are little-endian::
 
     stream   u8     which sequence the frame belongs to (see Stream)
     boot     u32    the sender's boot id: a frame is never read with another boot's clock
@@ -10,8 +10,8 @@ one damaged byte costs one frame, never two. All integers are little-endian::
     payload  0 .. MAX_PAYLOAD bytes
     crc      u32    CRC-32C (Castagnoli) of everything before it
 
-An incomplete frame is not an error, it is "more please". A bad one is skipped and counted by reason in
-``FrameDecoder.rejected``. Memory is bounded by ``MAX_ENCODED`` whatever arrives.
+An incomplete frame is not an error: the decoder waits for more bytes. A damaged frame is skipped and counted by reason
+in ``FrameDecoder.rejected``. Memory is bounded by ``MAX_ENCODED`` whatever arrives.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SEQUENCE_MODULUS = 1 << 32
 
 
 class Stream(IntEnum):
-    """Sequences are counted per stream, so that a lost answer is never mistaken for lost vitals."""
+    """The streams of a device. Every stream counts its own frames, so a lost answer is not taken for lost vitals."""
 
     CONTROL = 0
     SAMPLES = 1
@@ -54,7 +54,7 @@ class Frame:
 
 
 class FrameDecoder:
-    """Incremental decoder: hand it bytes as they come, get the frames they complete."""
+    """An incremental decoder: ``feed`` takes bytes as they come and returns the frames that they complete."""
 
     def __init__(self) -> None:
         self.rejected: Counter[str] = Counter()
@@ -100,7 +100,7 @@ def encode_frame(frame: Frame) -> bytes:
 
 
 def decode_frame(encoded: bytes) -> Frame:
-    """One frame from the bytes between two delimiters. Raises BadInput with what is wrong as its reason."""
+    """The frame in the bytes between two delimiters. Raises BadInput; its ``reason`` names the fault."""
     body = cobs_decode(encoded)
     if len(body) < OVERHEAD:
         raise BadInput("frame_short", f"{len(body)} bytes")
@@ -116,7 +116,7 @@ def decode_frame(encoded: bytes) -> Frame:
 
 
 def cobs_encode(data: bytes) -> bytes:
-    """Consistent Overhead Byte Stuffing: the same data without a zero byte, at most 1 in 254 longer plus one."""
+    """Consistent Overhead Byte Stuffing: the same data without a zero byte. It grows by at most 1 in 254, plus 1."""
     out = bytearray()
     for block in data.split(b"\0"):
         start = 0

@@ -1,13 +1,13 @@
 """A device on a serial port (or pseudo-terminal): the thin shell around session.py. POSIX, asyncio.
 
-Use it as an asynchronous context manager; ``receive`` gives what the device sends. The port is read as soon as
-bytes arrive, whatever the consumer does; the session's queue is bounded and says what it dropped. Nothing here
-blocks the event loop: a full output buffer drops the request, which is asked again.
+``DeviceLink`` is an asynchronous context manager; ``receive`` returns the device's events. The port is read as soon as
+bytes arrive, whatever the consumer does; the session's queue is bounded and counts the frames it dropped. Nothing here
+blocks the event loop: when the output buffer is full the request is dropped, and the session asks again.
 
-Failures: ``Retryable`` when the port is absent, busy, hung up or silent for ``silence_s``; ``BadConfig`` when it is
-no serial port, may not be opened, or the device speaks another protocol version. A fault of ours met while reading is
-raised to the consumer as well: nothing else would hear of it. ``connections`` wraps it all in
-reconnecting with exponential back-off and full jitter, for programs that have nobody to do it for them.
+Failures: ``Retryable`` when the port is absent, busy, hung up or silent for ``silence_s``; ``BadConfig`` when the path
+is no serial port, when it may not be opened, or when the device speaks another protocol version. A programming error
+met while reading is raised to the consumer as well: nothing else would hear of it. ``connections`` reconnects with
+exponential back-off and full jitter, for programs without a supervisor that would restart them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ BACKOFF_MOST_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """Times are real seconds. ``queue_frames`` bounds what waits for the consumer (at most 4 KiB each)."""
+    """Settings of one link. Times are real seconds. ``queue_frames`` bounds the frames, of at most 4 KiB each, that
+    wait for the consumer.
+    """
 
     port: str
     baud: int = 115_200
@@ -55,7 +57,7 @@ class LinkSettings:
 
 
 class DeviceLink:
-    """One connection. ``statistics`` may be read at any time."""
+    """One connection to one device. ``statistics`` may be read at any time."""
 
     def __init__(self, settings: LinkSettings, clock: Clock) -> None:
         self._settings = settings
@@ -85,7 +87,7 @@ class DeviceLink:
 
     async def receive(self) -> Event:
         """The next event, in order. Raises Retryable or BadConfig once the queue is empty and the link has failed."""
-        await asyncio.sleep(0)  # a long stored past must not keep the loop from reading the port and answering
+        await asyncio.sleep(0)  # a long stored past must not keep the loop from reading the port and answering it
         while not self._session.events:
             if self._failure is not None:
                 raise self._failure
@@ -94,7 +96,7 @@ class DeviceLink:
         return self._session.events.popleft()
 
     def confirm(self, received: Received) -> None:
-        """Tell the device (with the next time request) that it need not keep this any more."""
+        """Tell the device, with the next time request, that it need not keep the records of ``received`` any more."""
         self._session.confirm(received)
 
     def command(self, kind: CommandKind, argument: int = 0) -> int:
@@ -128,7 +130,7 @@ class DeviceLink:
             await asyncio.sleep(POLL_S)
 
     def _turn(self) -> None:
-        """After anything happened, and regularly: ask, write, notice silence, wake the consumer."""
+        """Ask what is due, write it, notice silence, wake the consumer. Called after every read and every POLL_S."""
         now_s, session = time.monotonic(), self._session
         if session.phase is Phase.LIVE:
             self._deadline_s = now_s + self._settings.handshake_s
@@ -145,7 +147,7 @@ class DeviceLink:
         output = self._session.take_output()
         if self._port is None or not output:
             return
-        try:  # not pyserial's write, which spins on a full buffer; what does not fit is asked again later
+        try:  # not pyserial's write, which spins on a full buffer; a request that does not fit is asked again later
             written = os.write(self._port.fileno(), output)
         except BlockingIOError:
             written = 0
@@ -170,7 +172,8 @@ class DeviceLink:
 async def connections(
     settings: LinkSettings, clock: Clock, rng: random.Random
 ) -> AsyncIterator[tuple[DeviceLink, Event] | Retryable]:
-    """Events for ever, reconnecting with pauses that double with each failure and are jittered fully.
+    """The events of a device, without end. A lost link is opened again after a pause that doubles with every failure
+    and is jittered fully.
 
     A failure is yielded as the exception, once for each lost or refused connection. Raises BadConfig.
     """
@@ -189,7 +192,7 @@ async def connections(
 
 
 def _open(settings: LinkSettings) -> serial.Serial:
-    """Open and flush the port: what lies in its buffer was meant for somebody else."""
+    """Open the port and flush it: bytes already in its buffer were meant for an earlier reader."""
     path = Path(settings.port)
     try:
         if not path.is_char_device() and path.exists():

@@ -1,7 +1,7 @@
-"""What device and host say to each other: the vocabulary, without its encoding (see codec.py). Pure.
+"""The messages that device and host exchange, without their encoding (see codec.py). Pure.
 
-Time is the device's own: ``ticks`` since its boot, ``tick_hz`` of them a second (see timemap.py). Stored
-(historical) records may lie before the boot and then have negative ticks. The tables are in
+Times are the device's own: ``ticks`` since its boot, ``tick_hz`` of them a second (timemap.py maps them to UTC).
+Stored (historical) records may be older than the boot and then have negative ticks. The tables of messages are in
 docs/firmware-protocol.md.
 """
 
@@ -36,12 +36,12 @@ class Kind(IntEnum):
 
 
 class CommandKind(IntEnum):
-    """What the host may ask for. ``argument`` is 0 unless stated."""
+    """Commands of the host. ``argument`` is 0 unless stated."""
 
     HELLO = 1
     DESCRIBE = 2
     START = 3
-    """Send what is stored, then go live. Whatever was not confirmed counts as stored."""
+    """Send the stored records, then go live. A record that was sent and not confirmed counts as stored."""
     STOP = 4
     SET_PERIOD = 5
     """``argument``: sampling period of the metrics in milliseconds."""
@@ -59,7 +59,7 @@ class AckStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who the device is. ``components``: what is installed, with serial numbers."""
+    """The device's identity. ``components`` are the installed components with their serial numbers."""
 
     model: str
     serial: str
@@ -93,7 +93,7 @@ class Describe:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Rows of values: ``rows[i] = (ticks, values)``, one value per id in ``ids``. NaN is legal (a bad sensor)."""
+    """Rows of values: ``rows[i] = (ticks, values)`` with one value for every id in ``ids``. NaN marks a bad sensor."""
 
     ids: tuple[int, ...]
     rows: tuple[tuple[int, tuple[float, ...]], ...]
@@ -117,7 +117,7 @@ class WaveformFragment:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The device's own declaration: its store overflowed and ``count`` records of this span are gone."""
+    """The device declares that its store overflowed and that ``count`` records of this span of ticks are gone."""
 
     count: int
     from_ticks: int
@@ -133,9 +133,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Answer to a command. ``next_sequences``: of samples, waveform, history; what comes after it is new.
+    """The answer to a command. ``next_sequences`` are the next numbers of the streams samples, waveform and history:
+    frames from them on are new.
 
-    ``since_ticks``: of the oldest stored record, or of now when nothing is stored.
+    ``since_ticks`` are the ticks of the oldest stored record, or of now when nothing is stored.
     """
 
     command_id: int
@@ -146,7 +147,9 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class TimeRequest:
-    """Asked every second. ``confirmed``: all frames of the data streams before these numbers are in safe hands."""
+    """The host's heartbeat, every second. The host has stored all frames of the data streams before the numbers in
+    ``confirmed``.
+    """
 
     id: int
     confirmed: tuple[int, ...]
@@ -154,7 +157,7 @@ class TimeRequest:
 
 @dataclass(frozen=True, slots=True)
 class TimeReply:
-    """``next_sequences`` tells the host of frames lost at the very end of a stream."""
+    """The device's time. ``next_sequences`` shows the host which frames were lost at the very end of a stream."""
 
     id: int
     ticks: int

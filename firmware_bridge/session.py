@@ -9,9 +9,9 @@ The handshake is a short table: each phase keeps asking one question until its a
     STARTING   START          Ack of that START       LIVE
     LIVE       -              a frame of another boot HELLO
 
-Data count from the Ack of START on; it tells the first sequence numbers, so every loss after it is known exactly:
-a jump in a stream, or a reply saying that more was sent than arrived. A loss is one ``Loss`` event with the span of
-ticks it lies in. ``confirm`` what is in safe hands: the device keeps the rest and sends it after the next START.
+Data count from the Ack of START on. That Ack names the first sequence numbers, so every later loss is known exactly: a
+stream's numbers jump, or a reply says that more was sent than arrived. A loss is one ``Loss`` event with the span of
+ticks it lies in. The caller confirms what it has stored; the device keeps the rest and sends it after the next START.
 
 ``events`` is bounded: when it is full, data frames are dropped (counted as ``overflow``) and their sequence numbers
 then make the loss known like any other. Damage, unknown messages and repeats are counted in ``counters``.
@@ -56,7 +56,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The device is known and its data follow. Comes again after a reboot or a changed description."""
+    """The device is known and its data follow. The event comes again after a reboot or a changed description."""
 
     hello: Hello
     describe: Describe
@@ -75,7 +75,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """``frames`` of a stream are gone; they were sent between these ticks of the present boot."""
+    """A loss: ``frames`` frames of a stream, sent between these ticks of the present boot, did not arrive."""
 
     stream: Stream
     frames: int
@@ -87,7 +87,7 @@ Event = Ready | Received | Loss
 
 
 class HostSession:
-    """State of the conversation. Times ``now_s`` are real and monotonic; ``received_us`` is domain UTC."""
+    """The state of one conversation. ``now_s`` is real, monotonic time; ``received_us`` is domain time, UTC."""
 
     def __init__(self, now_s: float, *, queue_limit: int = 1024, ping_s: float = 1.0) -> None:
         self.phase = Phase.HELLO
@@ -118,7 +118,7 @@ class HostSession:
             self._frame(frame, received_us, now_s)
 
     def poll(self, now_s: float) -> None:
-        """Ask what is due: the phase's question, or the time."""
+        """Queue the question that is due: the phase's own, or the time once live."""
         if now_s < self._ask_at_s:
             return
         if self.phase is Phase.LIVE and self._describe is None:
@@ -135,13 +135,16 @@ class HostSession:
             self._send(TimeRequest(self._command_id, tuple(self._confirmed.get(stream, 0) for stream in DATA_STREAMS)))
 
     def command(self, kind: CommandKind, argument: int = 0) -> int:
-        """Queue a command; its Ack comes as a ``Received`` with this id. Not repeated: the caller decides."""
+        """Queue a command and return its id; the Ack comes as a ``Received`` with that id.
+
+        The session does not repeat the command: whether to ask again is the caller's decision.
+        """
         self._command_id += 1
         self._send(Command(self._command_id, kind, argument))
         return self._command_id
 
     def confirm(self, received: Received) -> None:
-        """What ``received`` held, and all before it in its stream, is in safe hands."""
+        """Note that ``received`` and everything before it in its stream is stored, so the device may forget it."""
         if received.stream in self._confirmed:
             self._confirmed[received.stream] = (received.sequence + 1) % SEQUENCE_MODULUS
 
@@ -240,7 +243,7 @@ class HostSession:
         if span is None:
             self.counters["unexpected_message"] += 1
         elif len(self.events) >= self._queue_limit:
-            self.counters["overflow"] += 1  # its number stays expected: the next frame shows the loss
+            self.counters["overflow"] += 1  # the frame's number stays expected, so the next frame shows the loss
         elif (frame.sequence - self._expected[frame.stream]) % SEQUENCE_MODULUS >= SEQUENCE_MODULUS // 2:
             self.counters["repeated"] += 1
         else:
@@ -254,7 +257,7 @@ class HostSession:
             self._queue(Received(message, frame.stream, frame.sequence, received_us))
 
     def _advance(self, stream: Stream, upcoming: int, ticks: int) -> None:
-        """Everything of ``stream`` before ``upcoming`` was sent by ``ticks``: what is missing is lost."""
+        """Count as lost what is missing of ``stream`` before ``upcoming``: the device had sent it all by ``ticks``."""
         missing = (upcoming - self._expected[stream]) % SEQUENCE_MODULUS
         if 0 < missing < SEQUENCE_MODULUS // 2:
             since = self._seen_ticks[stream]
@@ -281,7 +284,7 @@ class HostSession:
 
 
 def _span_ticks(message: Message) -> tuple[int, int] | None:
-    """The first and last tick a data message speaks of; None for what is no data."""
+    """The first and last tick of a data message; None for any other message."""
     match message:
         case Samples():
             return message.rows[0][0], message.rows[-1][0]

@@ -1,11 +1,11 @@
 """Device ticks -> UTC. Pure.
 
-A reply or sample received at host time ``h`` and stamped ``t`` ticks shows ``h - t >= true offset``: the line only
-ever delays. So the best estimate of the offset is the smallest difference among recent ones, and a window of them
-follows the drift of the device's crystal and steps of the host's clock.
+The line only delays. A message received at host time ``h`` and stamped ``t`` ticks therefore shows that
+``h - t >= true offset``, and the smallest recent difference is the best estimate of the offset. The window of recent
+differences lets the estimate follow the drift of the device's crystal and steps of the host's clock.
 
-Mapped times never stand still or run backwards: a correction downward is spread, taking at most half of the time
-that passes. One map belongs to one boot; a reboot makes a new one.
+Mapped times never stand still or run backwards: a downward correction is spread, so that it takes at most half of the
+time that passes. One map belongs to one boot; a reboot starts a new map.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WINDOW = 64
 
 
 class TimeMap:
-    """``observe`` what arrives, ``to_us`` maps ticks to microseconds since the Unix epoch."""
+    """The offset between a device's ticks and UTC. ``observe`` refines it, ``to_us`` applies it."""
 
     def __init__(self, tick_hz: int) -> None:
         self._tick_hz = tick_hz
@@ -29,7 +29,7 @@ class TimeMap:
         return bool(self._differences)
 
     def observe(self, ticks: int, received_us: int) -> None:
-        """``ticks`` was read on the device not after ``received_us`` (host, UTC)."""
+        """Take one observation: the device read ``ticks`` at or before ``received_us`` (host time, UTC)."""
         device_us = self._device_us(ticks)
         first = not self._differences
         self._differences.append(received_us - device_us)
@@ -41,7 +41,7 @@ class TimeMap:
         self._anchor_us = max(self._anchor_us, device_us) if not first else device_us
 
     def to_us(self, ticks: int) -> int:
-        """UTC of a tick by the present estimate; meaningless until ``ready``."""
+        """A tick as microseconds since the Unix epoch (UTC), by the present estimate; meaningless until ``ready``."""
         return self._device_us(ticks) + self._offset_us
 
     def _device_us(self, ticks: int) -> int:

@@ -12,14 +12,17 @@ _INT16 = np.dtype("<i2")
 
 
 class WaveformAssembler:
-    """Fragments -> whole waveforms, one in progress per channel; a fragment missing spoils its waveform only."""
+    """Fragments -> whole waveforms, one in progress for every channel. A missing fragment spoils only its waveform."""
 
     def __init__(self) -> None:
         self.incomplete = 0
         self._open: dict[int, tuple[WaveformFragment, bytearray]] = {}
 
     def feed(self, part: WaveformFragment) -> array[float] | None:
-        """The values once the last fragment is in, else None. Memory: MAX_METRICS * MAX_WAVEFORM_SAMPLES."""
+        """The waveform's values once its last fragment is in, else None.
+
+        Memory is bounded by MAX_METRICS waveforms of MAX_WAVEFORM_SAMPLES samples.
+        """
         if part.offset == 0:
             self.incomplete += part.id in self._open
             if part.id not in self._open and len(self._open) >= MAX_METRICS:
@@ -53,7 +56,10 @@ def fragments(
 
 
 def quantised(values: np.ndarray) -> tuple[bytes, float]:
-    """Values as little-endian int16 and the scale that restores them; the largest takes the full range."""
+    """``values`` as little-endian int16, and the scale that restores them (value = int16 * scale).
+
+    The largest magnitude becomes 32,000, close to the end of int16's range, so that little resolution is lost.
+    """
     peak = float(np.max(np.abs(values), initial=0.0)) or 1.0
     scale = float(np.float32(peak / 32_000))
     return np.rint(values / scale).astype(_INT16).tobytes(), scale

@@ -1,4 +1,6 @@
-"""The certificate authority of one fleet: a folder with a root key, a book of what was issued, and the issuing.
+"""The certificate authority of one fleet: it issues and revokes certificates, and keeps a book of them.
+
+The authority is a folder::
 
     authority/
       ca.key            root key, mode 0600, encrypted when FORESTALL_CA_PASSPHRASE is set
@@ -6,8 +8,8 @@
       authority.sqlite  identities, certificates, claims, counters (registry.py)
       issued/NAME/      key and certificate of services and servers; a node's key never comes here
 
-Invariants: a name belongs to one identity for ever; a node has at most one valid certificate; nothing is handed
-out that is not in the book. Time is real time (certificates.py says why).
+Invariants: a name belongs to one identity for ever; a node has at most one valid certificate; every certificate that
+was handed out is in the book. Time is real time (certificates.py says why).
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ SERVER, SERVICE, NODE = "server", "service", "node"
 
 @dataclass(frozen=True)
 class Issued:
-    """Files of a service or server: PEM, the key with mode 0600."""
+    """The files of a service or server, in PEM; the key file has mode 0600."""
 
     name: str
     ca_file: Path
@@ -82,12 +84,12 @@ class Authority:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (directory / "ca.key").exists():
             raise BadConfig(f"{directory} already holds an authority; a second one would orphan its devices")
-        (directory / "authority.sqlite").unlink(missing_ok=True)  # of an init that died before the key was written
+        (directory / "authority.sqlite").unlink(missing_ok=True)  # left by an init that died before it wrote the key
         Registry.create(directory / "authority.sqlite")
         key = x.new_key()
         certificate = x.make_authority(key, name, clock.now())
         write_atomic(directory / "ca.crt", x.to_pem(certificate), mode=PUBLIC_MODE)
-        # the key last: it marks completion
+        # The key is written last, because it marks completion: without it there is no authority.
         write_atomic(directory / "ca.key", x.key_to_pem(key, passphrase), mode=PRIVATE_MODE)
         return cls(directory, clock, passphrase)
 
@@ -97,18 +99,24 @@ class Authority:
         return x.fingerprint(self.ca)
 
     def issue_server(self, name: str, hosts: Sequence[str]) -> Issued:
-        """A key and certificate for a TLS server answering to ``hosts`` (names and addresses); renews an old one."""
+        """A new key and certificate for a TLS server that answers to ``hosts`` (names and addresses).
+
+        An earlier certificate of the same name stays valid. Raises BadConfig without hosts, BadInput for an unfit name.
+        """
         if not hosts:
             raise BadConfig("a server certificate needs at least one --host or --dns")
         checked = [check_host(host) for host in hosts]
         return self._issue_with_key(name, SERVER, x.Usage.SERVER, hosts=checked)
 
     def issue_service(self, name: str, role: ServiceRole = ServiceRole.SERVER) -> Issued:
-        """A key and client certificate for a program of ours that uses the broker; renews an old one."""
+        """A new key and client certificate for a program of Forestall that uses the broker.
+
+        An earlier certificate of the same name stays valid. Raises BadInput for an unfit name.
+        """
         return self._issue_with_key(name, SERVICE, x.Usage.CLIENT, role=role.value)
 
     def sign_node(self, db: sqlite3.Connection, node: Node, public_key: object) -> x509.Certificate:
-        """Within a transaction: a certificate for a node's own key; it takes the place of any earlier one.
+        """A certificate for a node's own key, within a transaction; the node's earlier certificates are revoked.
 
         Raises BadInput("name_taken") when the name belongs to another kind of identity, or to a node of another
         group that has not been revoked.
@@ -121,9 +129,9 @@ class Authority:
         return certificate
 
     def revoke(self, name: str) -> int:
-        """Withdraw an identity with all its certificates and open claims; returns how many certificates.
+        """Revoke an identity with all its certificates and open claims. Returns the number of certificates revoked.
 
-        Effective when the broker's files are published again. Raises BadInput("unknown_identity").
+        The broker learns of it when its files are published again. Raises BadInput("unknown_identity").
         """
         now_s = self.clock.now().timestamp()
         with self.registry.transaction() as db:
@@ -135,13 +143,13 @@ class Authority:
             return _revoke_certificates(db, row["name"], now_s)
 
     def revocation_list(self) -> bytes:
-        """A new list, PEM, with the next number."""
+        """A new revocation list, in PEM, with the next list number."""
         with self.registry.transaction() as db:
             number = add_to_counter(db, "crl_number")
         return x.to_pem(x.make_revocation_list(self.ca_key, self.ca, self.revoked(), number, self.clock.now()))
 
     def rights(self) -> tuple[list[Node], list[Service]]:
-        """Who may use the broker now: what ``broker_acl.render_acl`` takes."""
+        """The nodes and services that may use the broker now, as ``broker_acl.render_acl`` takes them."""
         with self.registry.transaction() as db:
             rows = db.execute("SELECT * FROM identity WHERE revoked_at IS NULL").fetchall()
         nodes = [Node(row["name"], row["group_id"]) for row in rows if row["kind"] == NODE]
@@ -149,7 +157,7 @@ class Authority:
         return nodes, services
 
     def revoked(self) -> list[x.Revoked]:
-        """Withdrawn certificates. Expired ones are left out: they are refused anyway."""
+        """The revoked certificates. Expired ones are left out: TLS refuses them anyway."""
         with self.registry.transaction() as db:
             rows = db.execute(
                 "SELECT serial, revoked_at FROM certificate WHERE revoked_at IS NOT NULL AND not_after > ?",
@@ -182,7 +190,8 @@ class Authority:
         certificate = x.make_leaf(self.ca_key, self.ca, key.public_key(), name, usage, self.clock.now(), hosts=hosts)
         with self.registry.transaction() as db:
             self._register(db, name, kind, role=role)
-            self._record(db, name, certificate, supersede=False)  # an old one must serve until the program restarts
+            # The earlier certificate is not revoked: the running program uses it until it restarts.
+            self._record(db, name, certificate, supersede=False)
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomic(issued.key_file, x.key_to_pem(key), mode=PRIVATE_MODE)
             write_atomic(issued.cert_file, x.to_pem(certificate), mode=PUBLIC_MODE)

@@ -4,13 +4,13 @@ A client's name is its certificate's common name (``use_identity_as_username``),
 the authority issued, never what the client claims.
 
 * A node writes only its own births, deaths and data under its own group, and reads only its own commands and
-  the hosts' STATE. It can neither command nor impersonate a neighbour, nor read one's vitals.
+  the hosts' STATE. It can neither command nor impersonate another node, nor read another node's vitals.
 * The server reads everything under ``spBv1.0`` and writes commands and its own STATE.
 * An observer (a SCADA host, a dashboard) reads everything and writes nothing.
 * Everything unlisted is denied.
 
-A revoked node loses its lines here, which cuts a live session's rights at the next SIGHUP; the revocation list
-refuses its next handshake.
+A revoked node loses its lines in the access list, which ends the rights of an open session at the broker's next SIGHUP;
+the revocation list makes the broker refuse the node's next handshake.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_PACKET_BYTES = 2 * 1024 * 1024
 
 
 class ServiceRole(StrEnum):
-    """What a service's identity may do on the broker."""
+    """The broker rights of a service's identity."""
 
     SERVER = "server"
     OBSERVER = "observer"
@@ -54,7 +54,7 @@ class Service:
 
 @dataclass(frozen=True)
 class SecureFiles:
-    """What the listener proves itself with, and what it checks clients and their rights against."""
+    """The listener's own certificate and key, and the files it checks clients and their rights against."""
 
     ca_file: Path
     cert_file: Path

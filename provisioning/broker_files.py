@@ -1,8 +1,8 @@
 """Publishing the authority's decisions to the broker: rights, revocation list, certificates; then SIGHUP.
 
-Level-triggered: :meth:`BrokerFiles.publish` compares what should be there with what is, writes the difference and
-tells the broker only then. It is called after each enrolment and at intervals, so a call that failed, or a
-revocation made by another process, is made good by the next one.
+Publishing is level-triggered: :meth:`BrokerFiles.publish` compares the folder with the authority's book, writes the
+files that differ, and signals the broker only if any did. It is called after every enrolment and at intervals, so the
+next call makes good a call that failed, and publishes a revocation made by another process.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from provisioning.files import PRIVATE_MODE, write_if_changed
 
 log = logging.getLogger(__name__)
 
-_RENEW_LIST_BEFORE = CRL_LIFETIME - timedelta(days=1)  # a new list each day: one missed month must be missed wholly
+_RENEW_LIST_BEFORE = CRL_LIFETIME - timedelta(days=1)
+"""A new list every day: the broker's list goes stale only when nobody published for 29 days."""
 
 
 class BrokerFiles:
-    """The folder a broker reads. Only what changed is written, each file atomically."""
+    """The folder a broker reads. Only files that changed are written, every one atomically."""
 
     def __init__(
         self,
@@ -89,8 +90,8 @@ class BrokerFiles:
 def signal_by_pid_file(pid_file: Path) -> Callable[[], None]:
     """A ``reload`` that sends SIGHUP to the mosquitto whose number stands in ``pid_file``.
 
-    A broker that is not running needs no signal: it reads the files when it starts. A number that meanwhile
-    belongs to another program is left alone.
+    A broker that is not running needs no signal: it reads the files when it starts. A process number that now belongs
+    to another program gets no signal.
     """
 
     def reload() -> None:

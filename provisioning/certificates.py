@@ -1,9 +1,9 @@
 """X.509 as Forestall uses it. Pure: keys, names and the time go in, certificates come out.
 
-EC P-256 throughout: accepted by mosquitto, OpenSSL, secure elements and browsers alike. A leaf is either a client
+All keys are EC P-256, which mosquitto, OpenSSL, secure elements and browsers accept. A leaf is either a client
 (nodes, services) or a server, never both, so that a stolen node certificate cannot pose as the broker.
 
-Validity is compared by TLS stacks with the wall clock, so ``now`` is real time here even where a story is played.
+TLS stacks compare validity with the wall clock, so ``now`` is real time here, also where a story runs on a scaled clock.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def new_key() -> PrivateKey:
 
 
 def key_to_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
-    """PKCS#8, encrypted when there is a passphrase."""
+    """The key in PKCS#8 PEM, encrypted when there is a passphrase."""
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase:
         encryption = serialization.BestAvailableEncryption(passphrase)
@@ -78,12 +78,12 @@ def to_pem(item: x509.Certificate | x509.CertificateRevocationList) -> bytes:
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 over the DER, lower-case hexadecimal: what a device is told to pin."""
+    """SHA-256 over the certificate's DER, lower-case hexadecimal: the fingerprint that devices pin."""
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def key_digest(public_key: object) -> str:
-    """SHA-256 over the SubjectPublicKeyInfo, hexadecimal: the identity of a key whatever request carries it."""
+    """SHA-256 over the SubjectPublicKeyInfo, hexadecimal. It identifies a key whatever request carries it."""
     encoded = public_key.public_bytes(  # type: ignore[attr-defined]  # every public key type has it; no common base
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -116,9 +116,9 @@ def make_leaf(
     hosts: Sequence[str] = (),
     lifetime: timedelta = LEAF_LIFETIME,
 ) -> x509.Certificate:
-    """A certificate for ``name``; ``unit`` (a node's group) becomes OU, ``hosts`` the names a server answers to.
+    """A certificate for ``name``. ``unit`` (a node's group) becomes OU; a server answers to ``hosts``.
 
-    It never outlives the authority.
+    The certificate never outlives the authority's.
     """
     attributes = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else []
     subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -141,7 +141,7 @@ def make_leaf(
 def make_revocation_list(
     ca_key: PrivateKey, ca: x509.Certificate, revoked: Iterable[Revoked], number: int, now: datetime
 ) -> x509.CertificateRevocationList:
-    """The list of withdrawn certificates, good for 30 days: on a stale one OpenSSL refuses everybody."""
+    """The list of revoked certificates, valid for 30 days. With a stale list OpenSSL refuses every client."""
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(ca.subject)
@@ -158,7 +158,7 @@ def make_revocation_list(
 
 
 def make_request(key: PrivateKey) -> bytes:
-    """A DER certificate request that proves possession of ``key``. It names nobody: the authority gives the name."""
+    """A DER certificate request that proves possession of ``key``. Its subject is empty: the authority names the node."""
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
@@ -168,9 +168,9 @@ def make_request(key: PrivateKey) -> bytes:
 
 
 def check_request(der: bytes) -> object:
-    """The public key a request proves possession of; its subject and extensions are ignored.
+    """The public key that a request proves possession of; the request's subject and extensions are ignored.
 
-    Raises BadInput("bad_csr") for what is too long, unreadable, wrongly signed or a weak kind of key.
+    Raises BadInput("bad_csr") for a request that is too long, unreadable, wrongly signed, or of a weak kind of key.
     """
     if len(der) > MAX_CSR_BYTES:
         raise BadInput("bad_csr", f"longer than {MAX_CSR_BYTES} bytes")
@@ -193,7 +193,7 @@ def check_request(der: bytes) -> object:
 
 
 def name_in(certificate: x509.Certificate, attribute: x509.ObjectIdentifier) -> str:
-    """The one value of a subject's attribute, or "" when absent or repeated."""
+    """The value of one attribute of the subject, or "" when the attribute is absent or repeated."""
     values = certificate.subject.get_attributes_for_oid(attribute)
     return str(values[0].value) if len(values) == 1 else ""
 

@@ -1,8 +1,8 @@
-"""Claims: what a device shows once to get its identity. Random, single-use, short-lived, stored only as a digest.
+"""Claims: secrets that a device shows once to get its identity. Random, single-use, short-lived, stored as a digest.
 
-A claim binds a node to a group before the device is ever seen: the device names nothing itself. Spending one is a
-single transaction with the signing, so of many racing requests exactly one key wins. The *same* key may come back
-with the same claim until it expires and receives the same certificate: the first reply may have been lost.
+A claim binds a node to a group before the device is ever seen: the device does not name itself. The claim is spent and
+the certificate signed in one transaction, so of many racing requests exactly one key wins. The *same* key may come back
+with the same claim until the claim expires, and receives the same certificate: the first reply may have been lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEEP_EXPIRED_S = 90 * 86400.0
 
 @dataclass(frozen=True)
 class Claim:
-    """A new claim; ``secret`` is shown once and kept nowhere."""
+    """A new claim. ``secret`` is shown once and stored nowhere."""
 
     secret: str
     node: Node
@@ -39,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What a spent claim earned. ``repeated``: the certificate had been issued before, and is the same."""
+    """The result of a spent claim. ``repeated``: this same certificate had been issued before."""
 
     node: Node
     certificate: x509.Certificate
@@ -47,7 +47,7 @@ class Enrolment:
 
 
 def issue_claim(authority: Authority, node_id: str, group_id: str, ttl: timedelta = DEFAULT_TTL) -> Claim:
-    """A claim for one node; it withdraws any unspent earlier one for the same node.
+    """A claim for one node. It withdraws any earlier unspent claim for the same node.
 
     Raises BadInput when a name is unfit or taken, or the time to live is not within (0, 30 days].
     """
@@ -70,8 +70,8 @@ def issue_claim(authority: Authority, node_id: str, group_id: str, ttl: timedelt
 def spend_claim(authority: Authority, secret: str, csr_der: bytes) -> Enrolment:
     """Exchange a claim and a certificate request for a certificate.
 
-    Raises BadInput and counts it as ``refused_REASON``: bad_csr, unknown_claim, claim_expired, claim_used (by
-    another key), name_taken. Raises Retryable when the book is busy; nothing was spent then.
+    Raises BadInput and counts the refusal as ``refused_REASON``: bad_csr, unknown_claim, claim_expired, claim_used (by
+    another key), name_taken. Raises Retryable when the book is busy; the claim is then unspent.
     """
     try:
         enrolment = _spend(authority, secret, csr_der)
@@ -84,7 +84,7 @@ def spend_claim(authority: Authority, secret: str, csr_der: bytes) -> Enrolment:
 
 
 def claim_digest(secret: str) -> str:
-    """SHA-256: a claim holds 256 random bits, so a slow hash would protect nothing more."""
+    """SHA-256 of a claim, hexadecimal. A claim holds 256 random bits, so a slow hash would protect nothing more."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

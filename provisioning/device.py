@@ -7,8 +7,8 @@
       bundle.toml   names and the broker's address; written last, so a bundle with it is complete
 
 The key is on disk before the request is sent. A device that crashes, or loses the reply, asks again with the same
-key and the same claim, and receives the same certificate. The claim is sent only over a connection whose server
-proved itself with a certificate of the pinned authority.
+key and the same claim, and receives the same certificate. The device sends its claim only to a server that proved
+itself with a certificate of the pinned authority.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ class Bundle:
 
 
 def enrol(url: str, claim: str, bundle_dir: Path, ca_fingerprint: str, timeout_s: float = 30.0) -> Bundle:
-    """Exchange ``claim`` for an identity and write it to ``bundle_dir``; blocks for a few time-outs at most.
+    """Exchange ``claim`` for an identity and write it to ``bundle_dir``. Blocks for at most a few times ``timeout_s``.
 
-    Calling it again with the same claim after any crash or error is safe: it resumes, or returns the bundle that
-    is already complete. ``ca_fingerprint`` is the SHA-256 the authority printed, hexadecimal, colons allowed.
+    Calling it again with the same claim after any crash or error is safe: the enrolment resumes, or the bundle that
+    is already complete is returned. ``ca_fingerprint`` is the SHA-256 the authority printed, hexadecimal, colons
+    allowed.
 
-    Raises BadConfig (not https, folder holds another identity), BadInput (refused, or the server is not the
-    pinned authority's; the reason says which), Retryable (not reachable, busy, reply lost).
+    Raises BadConfig (the address is not https, the folder holds another identity), BadInput (the claim was refused, or
+    the server is not the pinned authority's; ``reason`` says which), Retryable (the service is not reachable or busy,
+    or its reply was lost).
     """
     service = _Service(url, timeout_s)
     pinned = ca_fingerprint.replace(":", "").strip().lower()
@@ -120,13 +122,13 @@ class _Service:
         if parts.scheme != "https" or not parts.hostname:
             raise BadConfig(f"the enrolment address must be https://HOST:PORT, not {url!r}")
         self._host, self._port, self._timeout_s = parts.hostname, parts.port or 443, timeout_s
-        # Until the authority is known nothing secret is sent; what arrives is checked against the fingerprint.
+        # Until the authority is known nothing secret is sent, and its certificate is checked against the fingerprint.
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False
         self._context.verify_mode = ssl.CERT_NONE
 
     def fetch_ca(self, pinned: str) -> x509.Certificate:
-        """The authority's certificate; from then on only servers it certified are talked to."""
+        """The authority's certificate. From then on the device talks only to servers which that authority certified."""
         for certificate in _certificates_in(self._ask("GET", "/.well-known/est/cacerts")):
             if x.fingerprint(certificate) == pinned:
                 self._context = client_context(x.to_pem(certificate))
@@ -176,7 +178,7 @@ class _Service:
 
 
 def _checked_names(certificate: x509.Certificate, key: x.PrivateKey, ca: x509.Certificate) -> tuple[str, str]:
-    """Node and group, once the certificate is known to be the authority's and for our key. Raises BadInput."""
+    """Node and group of a certificate, which must be the authority's and for this device's key. Raises BadInput."""
     if x.key_digest(certificate.public_key()) != x.key_digest(key.public_key()):
         raise BadInput("bad_reply", "the certificate is for another key")
     try:
@@ -188,7 +190,7 @@ def _checked_names(certificate: x509.Certificate, key: x.PrivateKey, ca: x509.Ce
 
 
 def _stored_key(path: Path) -> x.PrivateKey:
-    """The key of an earlier attempt, or a new one, safely on disk before anybody hears of it."""
+    """The key of an earlier attempt, or a new one. It is safely on disk before any request is made with it."""
     if not path.exists():
         write_atomic(path, x.key_to_pem(x.new_key()), mode=PRIVATE_MODE)
     return x.key_from_pem(_read(path, _PEM_LIMIT_BYTES))
@@ -202,7 +204,7 @@ def _certificates_in(reply: bytes) -> list[x509.Certificate]:
 
 
 def _message_in(reply: bytes, default_reason: str = "") -> tuple[str, str]:
-    """Reason and message of a refusal, cut to a printable line: a server's words end in our logs."""
+    """Reason and message of a refusal, cut to one printable line, because the device logs them."""
     try:
         answer = json.loads(reply)
         reason, message = str(answer["reason"])[:40], str(answer["message"])[:300]

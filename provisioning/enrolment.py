@@ -5,10 +5,10 @@
     GET  /v1/broker                      {"host", "port"}: where the new node connects
     GET  /v1/health                      counters of what was issued and refused
 
-First cut of EST: no re-enrolment by client certificate, no server-side keys. Refusals answer
+The service offers a part of EST: no re-enrolment by client certificate, no server-side keys. A refusal answers
 ``{"reason", "message"}``; the reasons are stable. Every request is bounded in size, time and rate before it costs
-anything, and none can make the service fail. Files that cannot be published are an outage, said once; any other error
-of the regular publishing ends the service with its reason.
+anything, and no request can make the service fail. Files that cannot be published are an outage, which is logged once;
+any other error of the regular publishing ends the service with its reason.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from provisioning.names import check_host, check_port
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 2 * MAX_CSR_BYTES  # base64 and line breaks
+MAX_BODY_BYTES = 2 * MAX_CSR_BYTES  # base64 takes a third more than DER, and line breaks
 BODY_TIMEOUT_S = 10.0
 PUBLISH_INTERVAL_S = 30.0
 STATUS = {
@@ -63,7 +63,7 @@ class BrokerAddress:
 
 
 class RateLimiter:
-    """A token bucket for each caller. Pure: time is handed in. The least recent callers are forgotten first."""
+    """One token bucket for every caller. Pure: time is an argument. The least recent callers are forgotten first."""
 
     def __init__(self, rate_per_s: float = 1.0, burst: int = 20, max_callers: int = 4096) -> None:
         self._rate_per_s = rate_per_s
@@ -72,7 +72,7 @@ class RateLimiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allow(self, caller: str, now_s: float) -> bool:
-        """Take one token of ``caller``'s; False when there is none."""
+        """Take one token from the bucket of ``caller``; False when the bucket is empty."""
         tokens, at_s = self._buckets.pop(caller, (self._burst, now_s))
         tokens = min(self._burst, tokens + (now_s - at_s) * self._rate_per_s)
         allowed = tokens >= 1.0
@@ -91,10 +91,12 @@ def create_app(
     limiter: RateLimiter | None = None,
     on_failure: Callable[[], object] = lambda: None,
 ) -> FastAPI:
-    """The service. ``publish`` makes the broker know the identities issued; it is called after each enrolment,
-    before the device is answered, and every 30 s. When it fails the device is answered all the same: its
-    certificate stands, and the next call makes it good. ``on_failure`` is called when the regular publishing ended by
-    an error nobody foresaw: the server should end, and raises that error as the application's end.
+    """The enrolment service as an ASGI application.
+
+    ``publish`` makes the broker know the identities that were issued. It is called after every enrolment, before the
+    device is answered, and every PUBLISH_INTERVAL_S. When it fails the device is answered all the same: its certificate
+    is valid, and the next call publishes its rights. ``on_failure`` is called when the regular publishing ended by an
+    unforeseen error: the server should then end, and the application raises that error at its end.
     """
     check_host(broker.host, "broker host")
     check_port(broker.port, "broker port")
@@ -154,7 +156,7 @@ def create_app(
 
 
 class _Publisher:
-    """Calls ``publish`` and survives what is expected of it: files that cannot be written, a registry that is busy."""
+    """Calls ``publish`` and survives the outages that are expected: files that cannot be written, a busy registry."""
 
     def __init__(self, publish: Callable[[], object]) -> None:
         self._publish = publish

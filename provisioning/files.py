@@ -1,4 +1,4 @@
-"""Permissions of the files that provisioning writes, and a write that leaves an unchanged file alone."""
+"""Permissions of the files that provisioning writes, and a write that leaves an unchanged file as it is."""
 
 from __future__ import annotations
 

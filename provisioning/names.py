@@ -1,6 +1,6 @@
 """The names an identity may carry: they become certificate subjects, MQTT topic levels and lines of files.
 
-Pure. One rule for all of them, so that no name can act as a wildcard, a path or a second line.
+One rule holds for all names, so that none can act as a wildcard, a path or a second line. Pure.
 """
 
 from __future__ import annotations

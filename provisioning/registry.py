@@ -49,7 +49,7 @@ CREATE TABLE counter (name TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT;
 
 
 class Registry:
-    """Opens a connection for each transaction: cheap here, and safe from any thread or process."""
+    """The book. It opens a connection for every transaction: cheap here, and safe from any thread or process."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -74,7 +74,10 @@ class Registry:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of the block, durably, or nothing. Raises Retryable when the book stays locked for 10 s."""
+        """One transaction: the whole block takes effect, durably, or none of it.
+
+        Raises Retryable when the book stays locked for 10 s.
+        """
         db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         db.row_factory = sqlite3.Row
         try:

@@ -1,7 +1,8 @@
 """A simulated drive as a device: identity, metrics and timed readings of the physical model. Pure.
 
-Story time ``t_s`` counts from when the device was switched on; readings before zero are its stored past.
-Wear starts ``healthy_h`` after zero, so a stored past of any length is healthy unless ``start_at_age_h`` says more.
+Story time ``t_s`` counts from the moment the device was switched on; readings before zero are its stored past. Wear
+starts ``healthy_h`` after zero, so a stored past of any length is healthy unless ``start_at_age_h`` makes the drive
+older.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class DriveSettings:
 
 
 class SimulatedDrive:
-    """Produces what is due; see module docstring for its time."""
+    """Produces the readings that are due; the module's docstring explains its time."""
 
     def __init__(self, identity: DriveIdentity, settings: DriveSettings) -> None:
         self._identity = identity
@@ -93,7 +94,7 @@ class SimulatedDrive:
         return min(self._sample_at_s, self._waveform_at_s)
 
     def readings(self, until_s: float, boot_s: float) -> Iterator[Record]:
-        """Everything due until ``until_s``, in order; its ticks count from ``boot_s``."""
+        """The readings due until ``until_s``, in order; their ticks count from ``boot_s``."""
         while self.next_due_s <= until_s:
             due_s = self.next_due_s
             self.model.step(max(0.0, due_s - self._now_s) / 3600)
@@ -108,7 +109,7 @@ class SimulatedDrive:
                 yield Burst(ticks, VIBRATION, data, scale)
 
     def carry_out(self, kind: CommandKind, argument: int) -> AckStatus:
-        """Commands that concern the drive itself."""
+        """Carry out a command that concerns the drive itself."""
         if kind is CommandKind.SET_PERIOD:
             if argument < 1000:
                 return AckStatus.REFUSED
@@ -117,7 +118,7 @@ class SimulatedDrive:
             self._sample_period_s = argument / 1000
             return AckStatus.OK
         if kind is CommandKind.SNAPSHOT:
-            self._waveform_at_s = self._sample_at_s  # with the next reading
+            self._waveform_at_s = self._sample_at_s  # the waveform is taken with the next reading
             return AckStatus.OK
         return AckStatus.OK if kind is CommandKind.IDENTIFY else AckStatus.UNSUPPORTED
 
@@ -130,4 +131,4 @@ class SimulatedDrive:
             v.bearing_temperature_cel,
             v.vibration_rms_g,
         )
-        return Row(ticks, tuple(float(np.float32(value)) for value in values))  # what a sensor resolves
+        return Row(ticks, tuple(float(np.float32(value)) for value in values))  # a sensor resolves no more

@@ -1,6 +1,6 @@
 """Physics of a drive: a motor, a bearing that wears until it seizes, heat and vibration. Pure and seeded.
 
-The model is a few well-known ideas put together, fit for generating plausible run-to-failure courses, not for
+The model puts a few well-known ideas together. It generates plausible run-to-failure courses; it is not fit for
 designing a bearing:
 
 * Wear ``W`` (0 new, 1 seized). Nothing grows during the incubation (``healthy_h``); then, as Paris and Erdogan (1963)
@@ -39,7 +39,7 @@ _MEAN_LOAD_EFFECT = sum(demand**_LOAD_EXPONENT for demand in _SHIFT_DEMAND) / le
 
 @dataclass(frozen=True, slots=True)
 class DriveParams:
-    """One drive. ``healthy_h`` may be negative: wear began before the story does."""
+    """Parameters of one drive. ``healthy_h`` may be negative: the wear then began before the story does."""
 
     healthy_h: float = 30.0
     seize_after_onset_h: float = 60.0
@@ -75,7 +75,9 @@ class DriveVitals:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A run to failure: equally long arrays, one entry per reading; ``hours`` from its start, the last at seizure."""
+    """A run to failure as equally long arrays, one entry for every reading. ``hours`` count from the start of the run;
+    the last entry is at seizure.
+    """
 
     hours: Floats
     speed_rpm: Floats
@@ -87,9 +89,9 @@ class Trajectory:
 
 
 class DriveModel:
-    """The state of one drive. ``step`` moves time, ``vitals`` and ``waveform`` read the sensors (with noise).
+    """The state of one drive. ``step`` moves time; ``vitals`` and ``waveform`` read the sensors, with noise.
 
-    ``age_h`` may start negative (a stored past) or beyond ``healthy_h`` (already worn).
+    ``age_h`` may start negative (the drive has a stored past) or beyond ``healthy_h`` (the drive is already worn).
     """
 
     def __init__(self, params: DriveParams, rng: np.random.Generator, age_h: float = 0.0) -> None:
@@ -145,7 +147,7 @@ class DriveModel:
         return np.asarray(signal, dtype=np.float64)
 
     def _impulses(self, time_s: Floats, amplitude_g: float) -> Floats:
-        """The defect struck once per ball, each time ringing the resonance; balls slip by about 1 %."""
+        """The ringing of the resonance: every passing ball strikes the defect once, and balls slip by about 1 %."""
         params, period_s = self.params, 1 / self._bpfo_hz()
         omega = 2 * math.pi * params.resonance_hz
         lead_s = 6 / (params.damping * omega)  # impulses before the burst still ring into it
@@ -244,7 +246,7 @@ def run_to_failure(params: DriveParams, rng: np.random.Generator, step_s: float 
 
 
 def varied(params: DriveParams, rng: np.random.Generator) -> DriveParams:
-    """Another drive of the same kind: life, growth, resonance and levels scatter as in a real fleet."""
+    """The parameters of another drive of the same kind: life, growth, resonance and levels scatter as in a fleet."""
 
     def scattered(value: float, sigma: float) -> float:
         return float(value * math.exp(rng.normal(0.0, sigma)))
@@ -267,7 +269,7 @@ def varied(params: DriveParams, rng: np.random.Generator) -> DriveParams:
 
 
 def _growth_per_h(params: DriveParams) -> float:
-    """C of the growth law: from INITIAL_WEAR to 1 in ``seize_after_onset_h`` under the average load."""
+    """C of the growth law: wear grows from INITIAL_WEAR to 1 in ``seize_after_onset_h`` under the average load."""
     below = params.growth_exponent - 1
     return (INITIAL_WEAR**-below - 1) / (below * max(params.seize_after_onset_h, 1e-6))
 

@@ -1,14 +1,15 @@
-"""The device's side of the conversation: what firmware must do, as a reference. Pure: bytes, records and times in.
+"""The device's side of the conversation: the reference of what firmware must do. Pure: bytes, records and times in.
 
-A record (a row of samples, or a waveform) is kept until the host confirms it: it waits in the ``backlog`` while
-nobody listens, and in ``pending`` between being sent and being confirmed. A host that starts turns what is pending
-into backlog again. Stored records go first, live ones follow, so a stream is always in order of time. The backlog is
-bounded; its overflow is declared to the host (``Lost``), oldest first.
+A record (a row of samples, or a waveform) is kept until the host confirms it. It waits in the ``backlog`` while no
+host listens, and in ``pending`` after it was sent and before it is confirmed. When a host says START, pending records
+return to the backlog. Stored records are sent before live ones, so a stream is always in order of time. The backlog is
+bounded; it drops its oldest records and declares them to the host (``Lost``).
 
-A host not heard for ``host_silence_s`` is sent nothing until it asks for the time again: it was only busy, knows
-where each stream stands and takes up there. A host that is new does not know, and starts.
+A device that has not heard its host for ``host_silence_s`` sends nothing until the host asks for the time again. A host
+that was only busy knows the streams' numbers and goes on from there; a new host does not know them and says START.
 
-Like any UART, the output is a bounded buffer: what does not fit is lost, its sequence number is not.
+The output is a bounded buffer, like that of any UART: a frame that does not fit is lost, but uses up its sequence
+number, so that the host notices.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ Carry = Callable[[CommandKind, int], AckStatus]
 
 
 class DeviceEndpoint:
-    """One boot of one device. ``carry_out`` does what commands beyond the conversation itself ask for."""
+    """One boot of one device. ``carry_out`` carries out the commands that are not part of the conversation itself."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class DeviceEndpoint:
             self._store(record)
 
     def receive(self, data: bytes, now_s: float, now_ticks: int) -> None:
-        """Take bytes from the host. What is damaged is counted and skipped; the host asks again."""
+        """Take bytes from the host. Damaged frames are counted and skipped; the host asks again."""
         for frame in self._decoder.feed(data):
             try:
                 message = codec.decode(frame.payload)
@@ -116,7 +117,7 @@ class DeviceEndpoint:
                 self.counters["unexpected_message"] += 1
 
     def record(self, record: Record) -> None:
-        """A new reading: sent at once when live and nothing older waits, else stored."""
+        """Take a new reading. It is sent at once when a host listens and nothing older waits, else stored."""
         if not self.live or self._backlog:
             self._store(record)
             return
@@ -133,7 +134,7 @@ class DeviceEndpoint:
         self._send(Stream.CONTROL, self.hello)
 
     def poll(self, now_s: float) -> None:
-        """Notice that the host has gone; send what is stored as far as there is room."""
+        """Notice that the host has gone; send stored records as far as the output has room."""
         if self.live and now_s - self._heard_s > self._host_silence_s:
             self.live, self._paused = False, True
         if self.live and self._overflow is not None:
@@ -187,7 +188,7 @@ class DeviceEndpoint:
                 pending.popleft()
 
     def _recall(self) -> None:
-        """What was sent but not confirmed is stored again, in order of time."""
+        """Store the records again that were sent but not confirmed, in order of time."""
         unconfirmed = [record for pending in self._pending.values() for _, record in pending]
         for pending in self._pending.values():
             pending.clear()
@@ -223,7 +224,7 @@ class DeviceEndpoint:
             pending.popleft()
 
     def _send(self, stream: Stream, message: Message) -> int:
-        """Queue one frame and return its sequence number, used up even when there was no room."""
+        """Queue one frame and return its sequence number, which is used up even when the frame had no room."""
         sequence = self._next[stream]
         self._next[stream] = (sequence + 1) % SEQUENCE_MODULUS
         data = encode_frame(Frame(stream, self.hello.boot, sequence, codec.encode(message)))
@@ -243,7 +244,7 @@ def _ticks(record: Record | Lost) -> int:
 
 
 def _merged(lost: Lost | None, record: Record | Lost) -> Lost:
-    """One declaration for what was lost before and this record."""
+    """One declaration that covers the earlier losses and this record."""
     also = record if isinstance(record, Lost) else Lost(1, record.ticks, record.ticks)
     if lost is None:
         return also

@@ -1,4 +1,4 @@
-"""Faults of a serial line and its device, by seeded rate. Pure: the shell asks, this decides.
+"""Faults of a serial line and its device, at seeded rates. Pure: the shell asks, this module decides.
 
 * drop: a frame vanishes. * garble: one of its bytes changes. * stall: the device says nothing for a while (real
 seconds), frames wait. * brownout: it reboots: new boot id, ticks from zero, memory lost.
@@ -18,7 +18,7 @@ from fleet_core.errors import BadConfig
 
 @dataclass(frozen=True, slots=True)
 class FaultRates:
-    """Probability of each fault for each frame sent; ``stall_s`` is how long a stall lasts."""
+    """The probability of every kind of fault, for one sent frame; a stall lasts ``stall_s`` real seconds."""
 
     drop: float = 0.0
     garble: float = 0.0
@@ -33,7 +33,7 @@ class FaultRates:
 
     @classmethod
     def parse(cls, text: str) -> FaultRates:
-        """From ``drop=0.01,garble=0.02``. Raises BadConfig."""
+        """The rates in a text such as ``drop=0.01,garble=0.02``. Raises BadConfig."""
         known = [item.name for item in fields(cls)]
         values: dict[str, float] = {}
         for part in filter(None, (item.strip() for item in text.split(","))):
@@ -61,13 +61,13 @@ class FaultyLine:
         return now_s < self._silent_until_s
 
     def brownout(self) -> bool:
-        """Asked once before each frame: does the device lose power now?"""
+        """Whether the device loses power now. The shell asks once before every frame."""
         due = self._rng.random() < self._rates.brownout
         self.brownouts += due
         return due
 
     def pass_on(self, stream: Stream, data: bytes, now_s: float) -> bytes:
-        """What reaches the line of a frame: all, a damaged copy, or nothing."""
+        """The bytes of a frame that reach the line: all of them, a damaged copy, or none."""
         if self._rng.random() < self._rates.stall:
             self._silent_until_s = now_s + self._rates.stall_s
         if self._rng.random() < self._rates.drop:

@@ -1,8 +1,8 @@
 """A simulated device on a pseudo-terminal: the shell that gives it a port, a clock and faults. POSIX.
 
-The device's time is the domain clock's, its line is real. It never blocks: what the line does not take waits in the
-endpoint's bounded output, and what does not fit there is lost as on any UART. The link (a symbolic link to the
-terminal) appears when the device can talk and is removed when it stops; only a link is ever replaced or removed.
+The device's time is the domain clock's; its line is real. The device never blocks: bytes the line does not take wait in
+the endpoint's bounded output, and frames that do not fit there are lost as on any UART. The symbolic link to the
+terminal appears when the device can talk and is removed when it stops; a path that is no link is never replaced.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class PtyDevice:
         """Open the terminal and place the link. Raises BadConfig."""
         if self._link is not None and self._link.exists() and not self._link.is_symlink():
             raise BadConfig(f"{self._link} exists and is no link; name another path")
-        self._master, self._slave = pty.openpty()  # our own hold on the slave keeps it alive between hosts
+        self._master, self._slave = pty.openpty()  # holding the slave open keeps the terminal alive between hosts
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.port = os.ttyname(self._slave)
@@ -141,7 +141,7 @@ class PtyDevice:
                     break
                 if self._line.brownout():
                     self.reboot()
-                    return  # the rest in the next turn: a rate of 1 must not spin here
+                    return  # the other frames wait for the next turn: a brownout rate of 1 must not spin here
                 self._unsent = self._line.pass_on(*frame, now_s)
                 self._endpoint.poll(now_s)
                 continue
@@ -154,7 +154,7 @@ class PtyDevice:
 
 
 def _place_link(link: Path, port: str) -> None:
-    """Atomically, so that nobody ever sees half a link."""
+    """Put the link in place atomically, so that no program sees a moment without it."""
     link.parent.mkdir(parents=True, exist_ok=True)
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
