@@ -91,12 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start = actions.add_parser(START, help="from now on neither judge nor learn, until stopped or the time is over")
     stop = actions.add_parser(STOP, help="judge again")
     status = actions.add_parser(STATUS, help="what is declared")
-    for each in (start, stop, status):
-        each.add_argument("--config", required=True, type=Path, metavar="FILE", help="agent.toml")
-        each.add_argument("--json", action="store_true", help="print one JSON document")
-    for each in (start, stop):
-        each.add_argument("--asset", default="", metavar="ID", help="one asset by its device_id (else all)")
-        each.add_argument("--component", default="", metavar="NAME", help="one component (else all)")
+    for command in (start, stop, status):
+        command.add_argument("--config", required=True, type=Path, metavar="FILE", help="agent.toml")
+        command.add_argument("--json", action="store_true", help="print one JSON document")
+    for command in (start, stop):
+        command.add_argument("--asset", default="", metavar="ID", help="one asset by its device_id (else all)")
+        command.add_argument("--component", default="", metavar="NAME", help="one component (else all)")
     start.add_argument("--minutes", required=True, type=float, metavar="N", help=f"at most so long, 1 to {MAX_MINUTES}")
     start.add_argument("--reason", default="", metavar="TEXT", help="what is done, for the record")
     stop.add_argument("--relearn", action="store_true", help="forget the baseline: after a repair or a changed use")
@@ -149,7 +149,7 @@ def _stop(args: argparse.Namespace, config: AgentConfig, path: Path, at_us: int)
 
 def _check_whom(args: argparse.Namespace, config: AgentConfig) -> None:
     """Refuse an asset or a component nobody knows: a misspelt one would protect nothing."""
-    assets = {each.description.device_id: each.description for each in config.assets}
+    assets = {asset.description.device_id: asset.description for asset in config.assets}
     if args.asset and args.asset not in assets:
         raise BadConfig(f"--asset {args.asset!r} is not in the configuration; there are: {', '.join(assets)}")
     if not args.component:
@@ -202,28 +202,28 @@ def _status(declared: Declared, at_us: int) -> dict[str, Any]:
         "time": _time(at_us),
         "open": [
             {
-                "asset": each.device_id,
-                "component": each.component,
-                "start": _time(each.start_us),
-                "end": _time(each.end_us),
-                "minutes_left": round((each.end_us - at_us) / 60e6, 1),
-                "reason": each.reason,
+                "asset": window.device_id,
+                "component": window.component,
+                "start": _time(window.start_us),
+                "end": _time(window.end_us),
+                "minutes_left": round((window.end_us - at_us) / 60e6, 1),
+                "reason": window.reason,
             }
-            for each in declared.windows
-            if each.start_us <= at_us < each.end_us
+            for window in declared.windows
+            if window.start_us <= at_us < window.end_us
         ],
         "relearns": [
-            {"asset": each.device_id, "component": each.component, "at": _time(each.at_us)}
-            for each in declared.relearns
+            {"asset": relearn.device_id, "component": relearn.component, "at": _time(relearn.at_us)}
+            for relearn in declared.relearns
         ],
     }
 
 
 def _in_words(declared: Declared, at_us: int) -> str:
     lines = [
-        f"{_whom(each)}: until {_time(each.end_us)} at most" + (f", {each.reason}" if each.reason else "")
-        for each in declared.windows
-        if each.start_us <= at_us < each.end_us
+        f"{_whom(window)}: until {_time(window.end_us)} at most" + (f", {window.reason}" if window.reason else "")
+        for window in declared.windows
+        if window.start_us <= at_us < window.end_us
     ]
     return "\n".join(lines) or "no maintenance is declared"
 

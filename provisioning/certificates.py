@@ -3,7 +3,8 @@
 All keys are EC P-256, which mosquitto, OpenSSL, secure elements and browsers accept. A leaf is either a client
 (nodes, services) or a server, never both, so that a stolen node certificate cannot pose as the broker.
 
-TLS stacks compare validity with the wall clock, so ``now`` is real time here, also where a story runs on a scaled clock.
+TLS stacks compare validity with the wall clock, so ``now`` is real time here, also where a story runs on a scaled
+clock.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ def make_revocation_list(
 
 
 def make_request(key: PrivateKey) -> bytes:
-    """A DER certificate request that proves possession of ``key``. Its subject is empty: the authority names the node."""
+    """A DER certificate request that proves possession of ``key``. Its subject is empty: the claim names the node."""
     return (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))

@@ -1,4 +1,4 @@
-"""Where a recording's header stands, and times that are written in parts. Pure."""
+"""Finds a recording's header line, and joins times whose parts stand in several columns. Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 
 DELIMITERS = (";", ",", "\t", "|")
 MAX_PREAMBLE_LINES = 40
-"""The header is looked for in so many lines."""
+"""The header is looked for in this many first lines."""
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
 _NUMBER = re.compile(r"[+-]?[\d.]+(?:e[+-]?\d+)?\Z", re.IGNORECASE)
 _SEPARATOR = re.compile(r"sep=.?\s*\Z", re.IGNORECASE)
 
 
 def find_header(lines: Sequence[str]) -> tuple[int, str]:
-    """Number (1-based) and text of the line with the columns' names, of a file's first lines.
+    """Number (1-based) and text of the header line, the one with the columns' names, among a file's first lines.
 
-    Blank lines, ``sep=``, comments (``#``) and titles of one cell may stand before it, if it is words and as wide as
-    the table; else it is the first line.
+    Blank lines, ``sep=``, comments (``#``) and titles of one cell are passed over when the line after them consists of
+    words and is as wide as the table. Otherwise the first line is the header.
     """
     delimiter = max(DELIMITERS, key="".join(lines).count)
     rows = [next(csv.reader([text.replace("\x00", "")], delimiter=delimiter), []) for text in lines]
@@ -35,7 +35,10 @@ def find_header(lines: Sequence[str]) -> tuple[int, str]:
 
 
 def find_parts(header: Sequence[str]) -> tuple[int, ...]:
-    """The columns of year, month, day and what follows of hour, minute, second; none without the first three."""
+    """The columns of year, month and day, and of hour, minute and second as far as there are any.
+
+    The result is empty when one of the first three is missing.
+    """
     lowered = [name.lower() for name in header]
     found: list[int] = []
     for name in _PARTS:

@@ -1,7 +1,7 @@
 """Recordings read from disk: delimited text with a time column, and ``.npz`` archives of waveform snapshots.
 
-Used by the ``replay`` source and by ``edge-agent detect``. Files are somebody else's: sizes are bounded, a broken row
-is reported and passed over, a broken file is a BadInput that says what is wrong with it.
+Used by the ``replay`` source and by ``edge-agent detect``. The files come from outside: sizes are bounded, a broken row
+is reported and passed over, and a broken file is a BadInput whose message names the fault.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEAD_ROWS = 200
 MAX_SHOWN = 80
 COUNTED_STEP_S = 1.0
 EARLIEST_WRITTEN_US = 1
-"""Recordings may be older than what a device's clock may say: since 1970."""
+"""Recordings may be older than any believable device clock: times are accepted from 1970 on."""
 DAY_S = 86_400.0
 
 _TIME_NAMES = ("time", "timestamp", "datetime", "date", "date_time", "ts", "t", "zeit", "datum", "zeitstempel")
@@ -48,7 +48,7 @@ _MISSING = ("", "nan", "na", "n/a", "null", "none", "-", "?")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: ``line`` (1-based) in the file, the time as written and as microseconds, one value per column."""
+    """One row: its ``line`` (1-based) in the file, its time as written and in microseconds, one value per column."""
 
     line: int
     time_text: str
@@ -67,12 +67,16 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A delimited file's shape. ``time_column`` (None: there is none) and ``columns`` (the numeric ones) index
-    ``header``. With ``step_s`` rows are counted that many seconds apart and no written time is read. ``clock_column``
-    holds the time of day where the time column holds dates only; ``day_first`` settles dates such as 05/01/2026.
-    ``part_columns`` hold year, month, day and perhaps hour, minute and second, where no column holds the whole time;
-    ``clock_only``: times of day, which begin anew each midnight. ``header_line`` (1-based): lines before it are not
-    the table's."""
+    """The shape of a delimited file.
+
+    ``columns`` (the numeric ones), ``text_columns`` and ``time_column`` (None: the file has none) index ``header``,
+    which is line ``header_line`` (1-based) of the file.
+
+    Where the time comes from: with ``step_s`` the rows are counted, that many seconds apart, and no written time is
+    read. ``clock_column`` holds the time of day when the time column holds dates only. ``part_columns`` hold year,
+    month, day and perhaps hour, minute and second when no column holds the whole time. ``clock_only`` says that the
+    time column holds times of day, which begin anew at midnight. ``day_first`` settles dates such as 05/01/2026.
+    """
 
     path: Path
     delimiter: str
@@ -89,22 +93,22 @@ class Table:
 
     def rows(self) -> Iterator[Row | BadRow]:
         """The rows in the file's order. A missing or unreadable value is NaN; a row without a time is bad."""
-        for each in self._timed():
-            if isinstance(each, BadRow):
-                yield each
+        for item in self._timed():
+            if isinstance(item, BadRow):
+                yield item
                 continue
-            line, cells, text, time_us = each
+            line, cells, text, time_us = item
             values = [parse_number(cells[i], self.delimiter) if i < len(cells) else math.nan for i in self.columns]
             yield Row(line, text, time_us, values)
 
     def times_us(self) -> NDArray[np.int64]:
         """The times (n,) of the rows that have one, in the file's order."""
-        found = (each[3] for each in self._timed() if not isinstance(each, BadRow))
+        found = (item[3] for item in self._timed() if not isinstance(item, BadRow))
         return np.fromiter(found, dtype=np.int64)
 
     def _timed(self) -> Iterator[tuple[int, list[str], str, int] | BadRow]:
-        """Line, cells, time as written and in microseconds of each row."""
-        last = max(-1 if each is None else each for each in (self.time_column, self.clock_column, *self.part_columns))
+        """Of every row: its line, its cells, its time as written and its time in microseconds; or a BadRow."""
+        last = max(-1 if at is None else at for at in (self.time_column, self.clock_column, *self.part_columns))
         days = _Days()
         for number, (line, cells) in enumerate(_lines(self.path, self.delimiter, self.header_line)):
             try:
@@ -135,7 +139,7 @@ class Table:
 
 @dataclass(slots=True)
 class _Days:
-    """Counts the days of a column that holds times of day only: a fall by more than half a day is a midnight."""
+    """Counts the days of a column of times of day: a time more than half a day earlier than the last means midnight."""
 
     day: int = 0
     last_s: float = 0.0
@@ -163,8 +167,8 @@ class Snapshots:
 def open_table(path: Path, time_column: str = "", step_s: float | None = None, timeless: bool = False) -> Table:
     """Find a file's delimiter, time column and numeric columns from its first rows. Raises BadInput.
 
-    ``step_s``: rows are counted with this step, whatever times are written. ``timeless``: a file without a time
-    column is taken as well, and its rows are counted.
+    With ``step_s`` the rows are counted with this step, whatever times are written. With ``timeless`` a file without a
+    time column is accepted too, and its rows are counted.
     """
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -193,7 +197,7 @@ def open_table(path: Path, time_column: str = "", step_s: float | None = None, t
     clock_index = None if time_index is None else _find_clock(head, time_index)
     dates = [_cell(row, time_index) for row in head] if time_index is not None else []
     day_first = False
-    if any(map(is_ambiguous, dates)):  # then all of them are asked: the days may pass the twelfth late
+    if any(map(is_ambiguous, dates)):  # all dates are read then: the days may pass the twelfth late in the file
         day_first = day_comes_first(_cell(cells, time_index) for _, cells in _lines(path, delimiter, header_line))
     clock_only = 2 * sum(map(is_clock, dates)) > len(dates)
     others = [i for i in range(len(header)) if i not in (time_index, clock_index, *parts)]
@@ -225,14 +229,14 @@ def open_snapshots(path: Path) -> Snapshots:
     days = np.concatenate(([0], np.cumsum(np.diff(seconds) < -43_200)))
     times_us = ((seconds + days * 86_400.0 + RELATIVE_EPOCH_S) * 1e6).astype(np.int64)
     times_us = np.maximum.accumulate(times_us)
-    return Snapshots(values, times_us, [f"{each:g}" for each in seconds], rate_hz)
+    return Snapshots(values, times_us, [f"{time_s:g}" for time_s in seconds], rate_hz)
 
 
 def parse_number(text: str, delimiter: str = ",") -> float:
     """A cell as a number; NaN when it is missing or not one. ``true`` is 1.
 
-    A decimal comma is read where no comma delimits; where points and commas stand in one number, the last is the
-    decimal one and the others part thousands.
+    A decimal comma is accepted where the comma is not the delimiter. In a number with points and commas the last of
+    them is the decimal sign and the others separate thousands.
     """
     try:
         return float(text)
@@ -264,7 +268,7 @@ def _lines(path: Path, delimiter: str, header_line: int = 1) -> Iterator[tuple[i
         while text := file.readline(MAX_LINE):
             line += 1
             if text.strip():
-                # quoting is honoured within a line only: an unbalanced quote must not swallow the rest of the file
+                # Quoting holds within one line only: an unbalanced quote must not swallow the rest of the file.
                 yield line, next(csv.reader([text.replace("\x00", "")], delimiter=delimiter), [])
 
 
@@ -275,7 +279,7 @@ def _find_time(path: Path, header: Sequence[str], head: Sequence[list[str]], wan
             raise BadInput("time_column", f"{path}: no column {wanted!r}; there are: {', '.join(header)[:300]}")
         return header.index(wanted)
     named = [lowered.index(name) for name in _TIME_NAMES if name in lowered]
-    # a date beside a time of day comes first: the two are read together
+    # A column of dates is preferred to one of times of day: the two are then read together.
     for index in sorted(named, key=lambda index: all(is_clock(_cell(row, index)) for row in head)):
         if any(_parses(_cell(row, index), delimiter) for row in head):
             return index

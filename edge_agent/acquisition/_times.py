@@ -1,7 +1,7 @@
-"""Times as recordings have them, to microseconds. Pure; what cannot be read is a BadInput that says so.
+"""Reads the times of recordings, in the many ways people write them, as microseconds. Pure; failure is BadInput.
 
-``05/01/2026`` may be May or January: whoever reads a file decides once for all of it (``day_comes_first``), from what
-its own dates allow.
+``05/01/2026`` may be May or January. The reader of a file decides this once for the whole file (``day_comes_first``),
+from what the file's own dates allow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fleet_core.errors import BadInput
 from fleet_core.telemetry import EARLIEST_US, LATEST_US, to_us
 
 RELATIVE_EPOCH_S = 1_600_000_000
-"""Where a recording whose times only count from its own start is placed: times must be believable."""
+"""The start of a recording whose times only count from that start: placed in 2020, so that the times are believable."""
 MAX_TIME = 64
 
 _CLOCK = r"(?:(?:[ T,:]|, )[ ]*(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?([AaPp])[Mm])?)?\Z"
@@ -48,7 +48,7 @@ def parse_time_us(text: str, day_first: bool = False, earliest_us: int = EARLIES
     ISO 8601, ``2026/01/05 10:32[:39[.5]]``, ``12.02.2004 10:32[:39]``, ``02/12/2004 10:32 [AM]`` (``day_first``:
     ``12/02/2004``), ``05-Jan-2026``, ``[Mon] Jan 5[,] 2026``, ``2004.02.12.10.32.39``, ``20260105103239``, or a number:
     an epoch in s, ms, us or ns by its size, or seconds from the recording's start. A time without a zone is UTC.
-    ``earliest_us``: what is written before it is not believed.
+    Raises BadInput also for a time before ``earliest_us``.
     """
     if len(text) > MAX_TIME:
         raise BadInput("time", f"{text[:40]!r} is not a time")
@@ -84,8 +84,8 @@ def is_ambiguous(text: str) -> bool:
 def day_comes_first(texts: Iterable[str]) -> bool:
     """Is the first number of a recording's ambiguous dates the day?
 
-    A number above 12 tells; else the reading under which the dates lie closer together; else what is usual: month
-    first between slashes, day first between dashes.
+    A number above 12 decides. Without one the reading under which the dates lie closer together counts. When both lie
+    equally close custom decides: month first between slashes, day first between dashes.
     """
     dates: set[tuple[int, int, int]] = set()
     dashes = False
@@ -154,7 +154,7 @@ def _not_iso(text: str, day_first: bool) -> datetime:
     elif found := _YEAR_FIRST.match(text):
         moment = _moment(found[1], found[2], found[3], found.groups()[3:])
     elif found := _EITHER_FIRST.match(text):
-        # a number above 12 is no month, whatever was decided
+        # A number above 12 is no month, whatever was decided for the file.
         day_first = int(found[1]) > 12 or (day_first and int(found[3]) <= 12)
         day, month = (found[1], found[3]) if day_first else (found[3], found[1])
         moment = _moment(found[4], month, day, found.groups()[4:])

@@ -1,10 +1,10 @@
-"""What a source of vitals is.
+"""The interface of a source of vitals: data acquisition in the words of ISO 13374.
 
 A source reads one asset. It runs as one task under the agent, which owns retry, buffering, time-outs and metrics:
 
 * ``run`` describes the asset first, then hands over samples until it is cancelled or has no more to give.
-* It awaits every hand-over; that await is the back-pressure. A source that cannot wait (a device that keeps
-  talking) drops and declares the loss with ``gap``.
+* It awaits every hand-over; that await is the back-pressure. A source that cannot wait, because its device keeps
+  talking, drops data and declares the loss with ``gap``.
 * It raises ``Retryable`` when the device is away (the agent restarts it with growing pauses, logs the failure once
   and the recovery once) and ``BadConfig`` when only a person can mend it.
 * It describes again whenever the description changes: a swapped component, new firmware, a new metric.
@@ -28,7 +28,7 @@ from fleet_core.telemetry import ComponentSpec, MetricSpec, Sample, Waveform
 
 @dataclass(frozen=True, slots=True)
 class AssetDescription:
-    """An asset as its device knows it. ``device_id`` is unique in the fleet."""
+    """An asset as its device describes it. ``device_id`` is unique in the fleet."""
 
     device_id: str
     asset_class: AssetClass
@@ -41,7 +41,9 @@ class AssetDescription:
 
 @dataclass(frozen=True, slots=True)
 class SourceDeps:
-    """What the agent injects. ``asset`` is the configuration's part of the description (metrics may be empty)."""
+    """What the agent injects into a source. ``asset`` is the configuration's part of the asset's description; its
+    metrics may be empty. Relative paths in settings count from ``base_dir``.
+    """
 
     clock: Clock
     asset: AssetDescription
@@ -50,7 +52,7 @@ class SourceDeps:
 
 
 class Sink(Protocol):
-    """Where a source hands over what it read. ``historical`` marks the past, read now (back-fill)."""
+    """Takes what a source read. ``historical`` marks back-fill: data of the past that the source read only now."""
 
     async def describe(self, asset: AssetDescription) -> None: ...
 

@@ -1,7 +1,7 @@
 """The vitals of the Linux machine the agent runs on: processor, memory, disks, network, temperatures, fans.
 
-What this machine does not have is said once and left out. Rates are per real second, whatever the domain clock does:
-the kernel counts in real time. A sensor that disappears later is missing, not zero.
+A vital that this machine cannot give is logged once and left out. Rates are per real second, whatever the domain clock
+does, because the kernel counts in real time. The values of a sensor that disappears later are missing, not zero.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ Reading = dict[str, tuple[float, str]]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``period_s`` domain seconds between readings; ``disks``: mount points whose fill is read; ``component``: slot."""
+    """Settings. ``period_s`` domain seconds lie between readings, ``disks`` are the mount points whose fill is read,
+    ``component`` is the slot the vitals belong to.
+    """
 
     period_s: float = 10.0
     disks: tuple[str, ...] = ("/",)
@@ -54,7 +56,7 @@ class Config:
 LOAD_VITALS = frozenset({
     "cpu_percent", "load_1m", "disk_read_by_s", "disk_write_by_s", "network_received_by_s", "network_sent_by_s",
 })  # fmt: skip
-"""What the machine is asked to do, not how it does: the operating regime of the whole asset, never a fault itself."""
+"""Vitals of the machine's load: the operating regime of the whole asset, never a fault themselves."""
 
 
 class LinuxHost:
@@ -68,7 +70,7 @@ class LinuxHost:
 
     async def run(self, sink: Sink) -> None:
         clock = self._deps.clock
-        self._rates()  # the first difference needs a start
+        self._rates()  # the first call only notes the counters that the next one subtracts
         psutil.cpu_percent(None)
         first = await asyncio.to_thread(self._read)
         missing = [what for what in ("temperature_", "fan_") if not any(name.startswith(what) for name in first)]
@@ -80,7 +82,7 @@ class LinuxHost:
             for name, (_, unit) in first.items()
         )
         components = self._deps.asset.components
-        if slot and all(each.slot != slot for each in components):
+        if slot and all(component.slot != slot for component in components):
             components = (*components, ComponentSpec(slot, HOST, self._deps.asset.serial))
         await sink.describe(dataclasses.replace(self._deps.asset, metrics=metrics, components=components))
         while True:
@@ -103,7 +105,7 @@ class LinuxHost:
         for mount in self._config.disks:
             try:
                 fill = psutil.disk_usage(mount).percent
-            except OSError:  # an unmounted disk is a missing vital; its siblings go on
+            except OSError:  # an unmounted disk is one missing vital; the other disks are read all the same
                 continue
             reading[f"disk_used_percent{_suffix(mount)}"] = (fill, "%")
         return reading | self._rates() | read_sensors()
@@ -141,7 +143,7 @@ def read_sensors(thermal_zones: Path = THERMAL_ZONES) -> Reading:
         for zone in sorted(thermal_zones.glob("thermal_zone*/temp"))[:MAX_SENSORS]:
             try:
                 milli = float(zone.read_text().strip())
-            except (OSError, ValueError):  # zones of sleeping devices answer with an error: missing, not zero
+            except (OSError, ValueError):  # the zone of a sleeping device answers with an error: missing, not zero
                 continue
             reading[f"temperature{_suffix(zone.parent.name)}"] = (milli / 1000, "Cel")
     for chip, fans in psutil.sensors_fans().items():

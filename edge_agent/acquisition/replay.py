@@ -1,9 +1,9 @@
-"""A recording played as if the asset were here: what lies before the cut at once as history, the rest live.
+"""A recording played as if the asset were here: rows before the cut at once as history, the others live.
 
-The row of the cut (``history_until``) falls at the moment the source starts, or at ``cut_at`` when given (which makes
-a restart land where the first start did). Rows before it are handed over as historical, rows after it when the
-injected clock reaches them, until ``stop_at``. ``time_scale`` stretches the recorded time: 6 makes each recorded
-second six domain seconds.
+The cut (``history_until``) is the row that falls at the moment the source starts. ``cut_at`` fixes that moment instead,
+so that a restarted source goes on where it was. Rows before the cut are handed over as historical; later rows follow
+when the injected clock reaches them, until ``stop_at``. ``time_scale`` stretches the recorded time: with 6 one recorded
+second lasts six domain seconds.
 
 Reads delimited text (``[columns."Bearing 1"]`` maps a column to a vital; other columns belong to other assets) and
 ``.npz`` waveform snapshots (``waveforms`` names the vitals of its channels). A row that cannot be read is skipped,
@@ -50,7 +50,7 @@ Position = float | int | str
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Which vital a column is."""
+    """The vital that a column of the recording becomes."""
 
     metric: str
     unit: str = "1"
@@ -81,8 +81,9 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class _Recording:
-    """``times_us`` (rows,) rising; ``values`` (rows, vitals) or ``shots``; ``bad`` holds row indexes after which
-    unreadable rows were skipped."""
+    """A recording in memory: ``times_us`` (rows,) rising, and ``values`` (rows, vitals) or ``shots``. Before the rows
+    whose indexes are in ``bad``, unreadable rows were skipped.
+    """
 
     metrics: tuple[MetricSpec, ...]
     times_us: np.ndarray
@@ -106,7 +107,7 @@ class Replay:
         stop = _row_of(self._config.stop_at, recording.times_us, "stop_at")
         due_us = self._due_times(recording.times_us, min(cut, rows - 1))
         await sink.describe(dataclasses.replace(self._deps.asset, metrics=recording.metrics))
-        # with a fixed cut, rows that fell due before this start are history as well
+        # With a fixed cut, rows that fell due before this start are history as well.
         start_us = to_us(self._deps.clock.now())
         history = max(min(cut, stop), min(stop, int(np.searchsorted(due_us, start_us, side="left"))))
         await self._history(sink, recording, due_us, history)
@@ -196,7 +197,8 @@ class Replay:
         times_us = np.array(times, dtype=np.int64)
         period_s = _period_s(times_us) * self._config.time_scale
         metrics = tuple(
-            MetricSpec(each.metric, each.unit, each.component, period_s) for each in self._config.columns.values()
+            MetricSpec(column.metric, column.unit, column.component, period_s)
+            for column in self._config.columns.values()
         )
         bad.discard(len(times))  # unreadable rows at the very end leave no gap between samples
         return _Recording(metrics, times_us, np.array(values).reshape(len(times), -1), None, frozenset(bad))

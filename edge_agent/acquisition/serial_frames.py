@@ -1,15 +1,16 @@
 """Source: a device that speaks the bridge's protocol on a serial port (docs/firmware-protocol.md).
 
-Identity: ``device_id``, asset class and a configured model or serial are the configuration's; firmware, components
-with their serial numbers and metrics are the device's. A configured metric replaces the device's of that name, a
-configured component stands until the device reports its slot.
+Identity: ``device_id``, asset class and a configured model or serial come from the configuration; firmware, components
+with their serial numbers and metrics come from the device. A configured metric replaces the device's metric of that
+name; a configured component stands until the device reports its slot.
 
-Time: device ticks become UTC through the link's map (timemap.py). A stored past comes first, marked historical.
+Time: device ticks become UTC through the link's map (timemap.py). The device's stored past comes first, marked
+historical.
 
-Losses: each is declared as a gap: frames that never came, records the device dropped, the dark time of a reboot or
-of a cut link where the device could not store. A batch is confirmed to the device after the sink took it, so a
-device with memory sends again what an agent did not take; after a crash of the agent, what was taken within the
-last second may come twice.
+Losses: every loss is declared as a gap: frames that never came, records the device dropped, and the dark time of a
+reboot or of a cut link where the device could not store. The source confirms records to the device after the sink took
+them, so a device with memory sends again what the agent did not take. After a crash of the agent, the records it took
+within the last second may come twice.
 
 Failures: ``Retryable`` when the port is away or silent, ``BadConfig`` for settings, permissions, another protocol
 version, or, with ``verify_serial``, a device that is not the configured one (a cable in the wrong port).
@@ -67,10 +68,10 @@ def build(config: Config, deps: SourceDeps) -> Source:
 
 
 class SerialFrames:
-    """Keeps, over lost links, what it last handed over, so that no dark time goes undeclared."""
+    """The source. It remembers over lost links what it handed over last, so that all dark time is declared."""
 
     def __init__(self, link: LinkSettings, deps: SourceDeps, *, verify_serial: bool = False) -> None:
-        self.statistics: dict[str, int] = {}  # of the present link, and refusals since the start
+        self.statistics: dict[str, int] = {}  # counters of the present link, and refusals since the start
         self._settings = link
         self._deps = deps
         self._verify_serial = verify_serial
@@ -83,7 +84,7 @@ class SerialFrames:
         self._counters: Counter[str] = Counter()
 
     async def run(self, sink: Sink) -> None:
-        """Read until cancelled; raises what the module's docstring says."""
+        """Read the device until cancelled. Raises Retryable and BadConfig as the module's docstring says."""
         async with DeviceLink(self._settings, self._deps.clock) as link:
             self._described = None
             self._resuming = "link lost"
@@ -169,7 +170,7 @@ class SerialFrames:
             await sink.waveform(waveform, historical=part.historical)
 
     async def _resume(self, time_us: int, sink: Sink) -> None:
-        """At the first sample after a cut or a reboot: declare the dark time, if a reading is missing in it."""
+        """Declare the dark time before the first sample after a cut or a reboot, if a reading is missing in it."""
         if not self._resuming:
             return
         reason, self._resuming = self._resuming, ""
@@ -178,7 +179,7 @@ class SerialFrames:
             await self._gap(sink, self._last_sample_us, time_us, reason)
 
     async def _gap(self, sink: Sink, start_us: int, end_us: int, reason: str) -> None:
-        """Declare, inside believable time and never empty."""
+        """Declare a gap, cut to believable times and never empty."""
         start_us = min(max(start_us, EARLIEST_US), LATEST_US - 1)
         await sink.gap(start_us, min(max(end_us, start_us + 1), LATEST_US), reason)
 
@@ -188,7 +189,7 @@ class SerialFrames:
         return believable
 
     def _name(self, number: int) -> str:
-        """The metric's name; "" for an id that was never described (its values are not vitals)."""
+        """The metric's name, or "" for an id that was never described: its values are no vitals."""
         info = self._metrics.get(number)
         return info.name if info is not None and not info.is_waveform else ""
 
@@ -197,7 +198,7 @@ class SerialFrames:
 
 
 def described(asset: AssetDescription, hello: Hello, describe: Describe) -> AssetDescription:
-    """The configuration's and the device's part of the description, merged as the module's docstring says."""
+    """The asset's description: the configuration's part and the device's, merged as the module's docstring says."""
     configured = {metric.name: metric for metric in asset.metrics}
     slots = {component.slot: component for component in (*asset.components, *hello.components)}
     return replace(

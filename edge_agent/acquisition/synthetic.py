@@ -1,6 +1,6 @@
 """Made-up vitals with known properties, for tests and load: autocorrelated noise, a daily cycle, a drift if wanted.
 
-The same seed gives the same values; ``history_h`` hours of them are handed over at once as history.
+The same seed gives the same values. The first ``history_h`` hours are handed over at once as history.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ HISTORY_CHUNK = 200
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``autocorrelation`` 0..1 of neighbouring samples; amplitudes in units of the noise's sigma.
+    """Settings. ``autocorrelation`` 0..1 is that of neighbouring samples; amplitudes are in units of the noise's sigma.
 
-    ``drift_start_h`` (since the first sample; negative: never) and ``drift_per_day`` (sigmas) make channel 0 drift.
-    ``samples`` bounds the run (0: without end). ``seed`` 0 takes the agent's random source.
+    Channel 0 drifts by ``drift_per_day`` sigmas from ``drift_start_h`` hours after the first sample on (negative:
+    never). ``samples`` bounds the run (0: without end). With ``seed`` 0 the agent's random source is used.
     """
 
     channels: int = 8

@@ -258,7 +258,7 @@ def _contributions(subject: Subject, finding: Finding | None, relative: RealArra
     if finding is not None:
         by_name = {channel.name: channel for channel in subject.channels}
         return tuple(
-            (by_name[each.metric], each.contribution) for each in finding.channels if each.metric in by_name
+            (by_name[channel.metric], channel.contribution) for channel in finding.channels if channel.metric in by_name
         ) or ((subject.channels[0], 0.0),)
     sizes = relative * relative
     total = float(sizes.sum()) or 1.0

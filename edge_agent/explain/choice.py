@@ -23,7 +23,7 @@ class Choice:
 def choose(choices: Sequence[Choice], wanted: str = "") -> Choice:
     """``wanted``: a number counted from 1 in order of detection, the beginning of a finding's id, or nothing (the
     first finding; without any the highest evidence). Raises BadInput with what there is."""
-    findings = sorted((each for each in choices if each.told), key=_detected)
+    findings = sorted((choice for choice in choices if choice.told), key=_detected)
     count = len(findings)
     findings = [replace(each, which=f"finding {index} of {count}") for index, each in enumerate(findings, 1)]
     if not wanted:
@@ -34,9 +34,9 @@ def choose(choices: Sequence[Choice], wanted: str = "") -> Choice:
         if 1 <= int(wanted) <= count:
             return findings[int(wanted) - 1]
         raise BadInput("finding", f"there is no finding {wanted}; there are 1 to {count}")
-    fitting = [each for each in findings if each.told and each.told.finding.finding_id.startswith(wanted.lower())]
+    fitting = [told for told in findings if told.told and told.told.finding.finding_id.startswith(wanted.lower())]
     if len(fitting) != 1:
-        there = ", ".join(each.told.finding.finding_id[:13] for each in findings if each.told)
+        there = ", ".join(choice.told.finding.finding_id[:13] for choice in findings if choice.told)
         raise BadInput("finding", f"{wanted!r} is the id of {len(fitting)} findings; there are: {there}")
     return fitting[0]
 

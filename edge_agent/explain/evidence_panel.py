@@ -61,7 +61,7 @@ def evidence(axis: Any, case: Case, scale: panels.TimeScale) -> None:
     axis.set_yticks(marks, [f"{mark:g}" for mark in marks])
     axis.minorticks_off()
     if case.zoomed:
-        axis.axvspan(*(float(scale.place(each)) for each in case.window_us), color=panels.DATA, alpha=0.12, lw=0)
+        axis.axvspan(*(float(scale.place(time_us)) for time_us in case.window_us), color=panels.DATA, alpha=0.12, lw=0)
     panels.lines(axis, case, scale, everywhere=True)
     _decisions(axis, case, scale)
     drawn = "; blue zone: the part drawn above" if case.zoomed else ""
@@ -84,7 +84,7 @@ def _decisions(axis: Any, case: Case, scale: panels.TimeScale) -> None:
     room."""
     low, high = axis.get_xlim()
     free = low
-    taken = [float(scale.place(each)) for each in (case.onset_us, case.detected_us) if each is not None]
+    taken = [float(scale.place(time_us)) for time_us in (case.onset_us, case.detected_us) if time_us is not None]
     for mark in case.markers:
         word = WORDS.get(mark.kind, "")
         place = float(scale.place(mark.time_us))

@@ -54,17 +54,17 @@ def case_of(args: argparse.Namespace) -> Case:
         tables = {asset.description.device_id: asset.detection for asset in config.assets}
     components = _wanted(read_components(state_dir, tables), args.component)
     choices = [
-        Choice(each.place, each.kept.ticks, told)
-        for each in components
-        for told in (*each.kept.ticks.findings.values(), None)
+        Choice(component.place, component.kept.ticks, told)
+        for component in components
+        for told in (*component.kept.ticks.findings.values(), None)
     ]
     chosen = choose(choices, args.finding)
-    each = next(each for each in components if each.place == chosen.slot)
-    slot = "" if each.slot == WHOLE_ASSET else f", {spoken(each.slot)}"
-    trace = each.kept.ticks
+    component = next(component for component in components if component.place == chosen.slot)
+    slot = "" if component.slot == WHOLE_ASSET else f", {spoken(component.slot)}"
+    trace = component.kept.ticks
     pairs = [Pair(name, shots.get("healthy"), shots.get("now"), "newest") for name, shots in trace.waveforms.items()]
-    subject = Subject(f"{each.device_id}{slot}", tuple(Channel(*channel) for channel in each.kept.channels))
-    return put_together(subject, trace, chosen.told, each.settings, pairs, chosen.which, each.kept.means)
+    subject = Subject(f"{component.device_id}{slot}", tuple(Channel(*channel) for channel in component.kept.channels))
+    return put_together(subject, trace, chosen.told, component.settings, pairs, chosen.which, component.kept.means)
 
 
 def read_components(state_dir: Path, tables: Mapping[str, Mapping[str, Any]]) -> list[Component]:
@@ -105,7 +105,7 @@ def _settings(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 def _wanted(kept: list[Component], component: str) -> list[Component]:
     if not component:
         return kept
-    fitting = [each for each in kept if component in (each.slot, each.device_id, each.place)]
+    fitting = [candidate for candidate in kept if component in (candidate.slot, candidate.device_id, candidate.place)]
     if not fitting:
-        raise BadConfig(f"no component {component!r}; there are: {', '.join(each.place for each in kept)[:300]}")
+        raise BadConfig(f"no component {component!r}; there are: {', '.join(known.place for known in kept)[:300]}")
     return fitting

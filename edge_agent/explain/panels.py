@@ -173,7 +173,7 @@ def _single_ticks(axis: Any, case: Case, panel: Panel, scale: TimeScale) -> None
 
 def contributions(axis: Any, case: Case) -> None:
     """What each channel adds to the deviation, the largest first; the small ones together."""
-    seen = [each for each in case.contributions if each[1] >= LEAST_BAR] or case.contributions[:1]
+    seen = [pair for pair in case.contributions if pair[1] >= LEAST_BAR] or case.contributions[:1]
     bars = [(shortened(words.named(each), 22), share) for each, share in seen[:MAX_BARS]]
     if rest := seen[MAX_BARS:]:
         bars.append((f"{len(rest)} others", sum(share for _, share in rest)))

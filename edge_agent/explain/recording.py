@@ -47,7 +47,7 @@ def case_of(args: argparse.Namespace) -> Case:
     tracer = watched.tracers[chosen.slot]
     bursts = args.file.suffix.lower() == ".npz"
     # a table's columns tell no unit; features of waveforms do
-    channels = tuple(Channel(each.name, each.unit if bursts else None) for each in tracer.channels)
+    channels = tuple(Channel(channel.name, channel.unit if bursts else None) for channel in tracer.channels)
     subject = Subject(title_of(args.file), channels, watched.origin_us)
     pairs = _pairs(open_snapshots(args.file), watched.vitals, chosen) if bursts else []
     return put_together(subject, tracer.ticks, chosen.told, settings, pairs, chosen.which, tracer.means)

@@ -179,7 +179,7 @@ def state_of(panel: Panel, now_index: int) -> str:
     if not math.isfinite(low):
         return f"{signed(panel.sigmas)} σ"
     width = (high - low) / (2 * HEALTHY_SIGMAS)
-    value, low_text, high_text = (number(each, width) for each in (float(panel.values[now_index]), low, high))
+    value, low_text, high_text = (number(shown, width) for shown in (float(panel.values[now_index]), low, high))
     return f"{value}, healthy {low_text} to {high_text}  ({signed(panel.sigmas)} σ)"
 
 

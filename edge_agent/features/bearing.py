@@ -1,4 +1,4 @@
-"""What a rolling bearing's geometry says: at which multiples of the shaft speed its defects knock."""
+"""The geometry of a rolling bearing, and the defect frequencies it implies as multiples of the shaft speed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ MAX_BALLS = 200
 MAX_DIAMETER_MM = 10_000.0
 
 BEARING_LINES = ("bpfo", "bpfi", "bsf", "ftf")
-"""Defects of outer race, inner race, rolling element, cage; as names of features."""
+"""Features of a defect of the outer race, the inner race, a rolling element and the cage, in that order."""
 
 
 @dataclass(frozen=True, slots=True)
 class BearingGeometry:
-    """A rolling bearing with a fixed outer and a turning inner ring. Diameters in mm, contact angle in degrees."""
+    """A rolling bearing with a fixed outer and a turning inner ring. Diameters in mm, contact angle in degrees.
+
+    Raises BadConfig for a geometry that no bearing has.
+    """
 
     balls: int
     ball_diameter_mm: float
@@ -32,12 +35,15 @@ class BearingGeometry:
             raise BadConfig("bearing geometry: contact_angle_deg must be 0..90")
 
     def orders(self) -> dict[str, float]:
-        """Defect frequencies as multiples of the shaft's (T. A. Harris, Rolling Bearing Analysis, ch. 25; also
-        ISO 13373-3:2015, annex on rolling element bearings), without slip; real ones are up to 2 % off.
+        """The defect frequencies as multiples of the shaft frequency (dimensionless), by names of ``BEARING_LINES``.
 
         With n balls of diameter d on the pitch circle D and r = d / D cos(contact angle): ``ftf`` = (1 - r) / 2,
-        ``bpfo`` = n (1 - r) / 2, ``bpfi`` = n (1 + r) / 2, ``bsf`` = D / (2 d) (1 - r^2); a spalled ball strikes both
-        races in a turn, so twice ``bsf`` is its strongest line.
+        ``bpfo`` = n (1 - r) / 2, ``bpfi`` = n (1 + r) / 2, ``bsf`` = D / (2 d) (1 - r^2). A spalled ball strikes both
+        races in a turn, so its strongest line stands at twice ``bsf``.
+
+        Limit: the balls are taken to roll without slip; with slip the real frequencies are up to 2 % off.
+        Source: T. A. Harris, Rolling Bearing Analysis, ch. 25; also ISO 13373-3:2015, annex on rolling element
+        bearings.
         """
         diameters = self.ball_diameter_mm / self.pitch_diameter_mm
         ratio = diameters * math.cos(math.radians(self.contact_angle_deg))

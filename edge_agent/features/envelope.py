@@ -1,9 +1,12 @@
-"""The envelope of a burst's high frequencies: how often something knocks, below the noise of the machine.
+"""The envelope spectrum of a burst: it shows how often something knocks, also below the noise of the machine.
 
-A spall excites the structure's resonances once per passing ball. The knocks drown in the level, but the envelope of
-the high band repeats at the defect's frequency, and its spectrum has a line there (R. B. Randall, J. Antoni, Rolling
-element bearing diagnostics - a tutorial, Mechanical Systems and Signal Processing 25, 2011). All results are
-dimensionless: a line over the median of its surroundings, about 2.5 to 4 for noise whatever its level and colour.
+A spall excites the structure's resonances once for every passing ball. The knocks are too weak to raise the level, but
+they repeat at the defect's frequency, so the spectrum of the high band's envelope has a line there. A line is judged by
+its height over the median of the lines around it, its floor. That ratio has no unit; for noise it is about 2.5 to 4,
+whatever the noise's level and colour.
+
+Source: R. B. Randall, J. Antoni, Rolling element bearing diagnostics - a tutorial, Mechanical Systems and Signal
+Processing 25, 2011.
 """
 
 from __future__ import annotations
@@ -18,37 +21,49 @@ from edge_agent.features.bearing import BearingGeometry
 from edge_agent.features.spectrum import Spectrum, hann
 
 BAND = (0.25, 0.95)
-"""Of the Nyquist frequency: above shaft and gear mesh, below the edge of the anti-aliasing filter."""
+"""The band whose envelope is taken, as fractions of the Nyquist frequency. It begins above shaft and gear mesh and ends
+below the edge of the anti-aliasing filter."""
 MAX_LINE_HZ = 1000.0
-"""Where lines are looked for without a geometry: a bearing's defects knock slower than this."""
+"""The strongest line is searched up to this frequency when no geometry is known: bearing defects knock more slowly."""
 FIRST_BIN = 3
-"""Below it a line is the window's own lobe around standstill."""
+"""The first bin that may hold a line: below it the window's own lobe around 0 Hz fills the spectrum."""
 SLIP = 0.02
+"""How far a defect's line may lie from its computed frequency, as a fraction of that frequency: balls slip."""
 HARMONICS = 3
+"""How many harmonics of a defect's frequency are read."""
 FLOOR_BINS = 16
-"""Half width of a line's surroundings."""
+"""How many bins on either side of a line its floor is taken from."""
 MIN_LINE_BINS = 8
+"""Fewer bins than this give no trustworthy median."""
 MIN_FLOOR = 1e-4
-"""No surroundings are taken for quieter, of the mean squared envelope: a noiseless signal must not divide by dust."""
+"""The lowest floor that is divided by, as a fraction of the mean squared envelope: in a noiseless signal the true floor
+is rounding error, and every line would seem enormous."""
 NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeSpectrum:
-    """``amplitude`` (bins,) of the squared envelope over its mean (0..1 and a little), one bin each ``step_hz``."""
+    """The spectrum of a squared envelope, as :func:`envelope_spectrum` makes it.
+
+    ``amplitude`` (bins,) is relative to the mean squared envelope, so it has no unit and lies between 0 and little more
+    than 1. Bin i stands at i times ``step_hz``.
+    """
 
     amplitude: FloatArray
     step_hz: float
 
 
 def envelope_spectrum(spectrum: Spectrum, speed_change: float = 0.0) -> EnvelopeSpectrum | None:
-    """Spectrum of the squared envelope of ``BAND``; None when the burst is silent there or too short.
+    """The spectrum of the squared envelope of ``BAND``, or None when the burst is silent there or too short.
 
-    The band's bins, transformed back on their own, are the analytic signal shifted to standstill: its magnitude is
-    the Hilbert envelope at the band's own, lower rate. Padding to twice the length or more leaves room for the square
-    and changes no frequency, since the burst lasts as long as before.
-    ``speed_change``: (end - start) / mean of a shaft speed that changes over the burst; the envelope is then read at
-    equal angles, so that a defect's line stays sharp (computed order tracking) at its mean frequency.
+    The bins of the band, transformed back on their own, are the analytic signal shifted down to 0 Hz. Its magnitude is
+    the Hilbert envelope, sampled at the lower rate that the band needs. The bins are padded to at least twice their
+    number, because squaring doubles the bandwidth; the padding changes no frequency, since the burst lasts as long as
+    before.
+
+    ``speed_change`` is (end - start) / mean of a shaft speed that changes over the burst. When it is not 0, the
+    envelope is resampled at equal angles (computed order tracking), so that a defect's line stays sharp at its mean
+    frequency.
     """
     low, high = (round(edge * spectrum.bins.size) for edge in BAND)
     band = spectrum.bins[low:high]
@@ -67,20 +82,28 @@ def envelope_spectrum(spectrum: Spectrum, speed_change: float = 0.0) -> Envelope
 
 
 def at_equal_angles(signal: FloatArray, speed_change: float) -> FloatArray:
-    """A burst (n,) resampled at equal steps of the shaft's angle, as if it had turned at its mean speed.
+    """``signal`` (n,) resampled (n,) at equal steps of the shaft's angle, as if the shaft had kept its mean speed.
 
-    The speed is taken to change linearly; with ``speed_change`` c = (end - start) / mean, |c| < 2, the angle after the
-    share u of the burst is u (1 - c / 2) + c u^2 / 2 of the whole, solved here for u (K. R. Fyfe, E. D. S. Munck,
-    Analysis of computed order tracking, Mechanical Systems and Signal Processing 11, 1997).
+    The speed is taken to change linearly over the burst. With ``speed_change`` c = (end - start) / mean, |c| < 2, the
+    shaft has turned u (1 - c / 2) + c u^2 / 2 of its whole angle after the share u of the burst; the code solves this
+    for u.
+
+    Source: K. R. Fyfe, E. D. S. Munck, Analysis of computed order tracking, Mechanical Systems and Signal Processing
+    11, 1997.
     """
     angle = np.arange(signal.size) / signal.size
     start = 1.0 - speed_change / 2
-    share = 2 * angle / (start + np.sqrt(start * start + 2 * speed_change * angle))  # no cancellation for small c
+    # The root is written with the sum below the line: the usual form would cancel for a small speed change.
+    share = 2 * angle / (start + np.sqrt(start * start + 2 * speed_change * angle))
     return np.interp(share * signal.size, np.arange(signal.size), signal)
 
 
 def strongest_line(envelope: EnvelopeSpectrum | None) -> tuple[float, float]:
-    """The largest line over the median of all, and its frequency in Hz. NaN, NaN when there are too few lines."""
+    """The highest line as a ratio to the median of all lines, and its frequency in Hz.
+
+    Lines between ``FIRST_BIN`` and ``MAX_LINE_HZ``, in the lowest quarter of the spectrum, are compared. Both results
+    are NaN without an envelope or with fewer than ``MIN_LINE_BINS`` lines.
+    """
     if envelope is None:
         return NAN, NAN
     last = min(envelope.amplitude.size // 4, int(MAX_LINE_HZ / envelope.step_hz) + 1)
@@ -92,26 +115,34 @@ def strongest_line(envelope: EnvelopeSpectrum | None) -> tuple[float, float]:
 
 
 def bearing_lines(envelope: EnvelopeSpectrum | None, geometry: BearingGeometry, shaft_hz: float) -> dict[str, float]:
-    """Each defect's line over its surroundings: root mean square over the first three harmonics that can be seen."""
+    """The line of every bearing defect as a ratio to its floor, by names of ``BEARING_LINES``.
+
+    The ratio is the root mean square over those of the first ``HARMONICS`` harmonics that the spectrum covers.
+    ``shaft_hz`` is the shaft frequency. A ratio is NaN without an envelope or a positive shaft frequency, or when the
+    spectrum covers none of the defect's harmonics.
+    """
     result = dict.fromkeys(geometry.orders(), NAN)
     if envelope is None or not 0 < shaft_hz < math.inf:
         return result
     for name, order in geometry.orders().items():
         found = [_over_floor(envelope, order * shaft_hz * harmonic) for harmonic in range(1, HARMONICS + 1)]
-        seen = [each * each for each in found if math.isfinite(each)]
+        seen = [ratio * ratio for ratio in found if math.isfinite(ratio)]
         if seen:
             result[name] = (sum(seen) / len(seen)) ** 0.5
     return result
 
 
 def _fast_length(size: int) -> int:
-    """The smallest 4, 5, 6 or 7 times a power of two that is not below: transforms of it are quick."""
+    """The smallest length of at least ``size`` that is 4, 5, 6 or 7 times a power of two: its transform is quick."""
     shift = max(0, size.bit_length() - 3)
     return min(part << (shift + more) for part in (4, 5, 6, 7) for more in (0, 1) if part << (shift + more) >= size)
 
 
 def _over_floor(envelope: EnvelopeSpectrum, frequency_hz: float) -> float:
-    """The largest line within the slip of a frequency over the median of the surroundings outside it."""
+    """The highest line within ``SLIP`` of a frequency, as a ratio to its floor: the median of the bins on both sides.
+
+    NaN when the frequency lies outside the spectrum or too few bins are left for the floor.
+    """
     place = frequency_hz / envelope.step_hz
     if not FIRST_BIN - 0.5 <= place < envelope.amplitude.size - FIRST_BIN:
         return NAN

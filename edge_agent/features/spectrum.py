@@ -1,7 +1,8 @@
-"""One burst in the frequency domain: what level, velocity, order and envelope features are read from.
+"""One burst in the frequency domain: the basis of the level, velocity, order and envelope features.
 
-A plan (window, frequencies, band edges) is made once per (size, sample rate) and kept for the last ``MAX_PLANS``, so
-that the cost of a burst is its transforms. Pure; the caller vouches for finite samples and a positive rate.
+A plan (window, frequencies, band edges) depends on the size and sample rate of a burst only. The last ``MAX_PLANS``
+plans are kept, so that a burst costs no more than its transforms. Pure. The caller must pass finite samples and a
+positive sample rate.
 """
 
 from __future__ import annotations
@@ -17,30 +18,37 @@ from edge_agent.arrays import FloatArray
 ComplexArray = NDArray[np.complex128]
 
 MAX_PLANS = 4
-"""Kept plans; one of the largest burst (65,536 samples) weighs 1 MB."""
+"""How many plans are kept. The plan of the largest burst (65,536 samples) takes 1 MB."""
 BAND_EDGES = (0.0, 0.08, 0.16, 0.32, 0.64, 1.0)
 """Edges of the relative bands as fractions of the Nyquist frequency; at 25.6 kHz: 1, 2, 4, 8.2, 12.8 kHz."""
 VELOCITY_BAND_HZ = (10.0, 1000.0)
-"""ISO 20816-3:2022, 4.2: broad-band velocity of machines above 600 /min."""
+"""The band of the broad-band vibration velocity of machines above 600 /min. Source: ISO 20816-3:2022, 4.2."""
 METRES_PER_S2 = {"[g]": 9.806_65, "m/s2": 1.0}
+"""Units (UCUM) that are accelerations -> their size in m/s2."""
 LOBE_BINS = 2
-"""Half width of the Hann window's main lobe."""
+"""Half the width of the Hann window's main lobe, in bins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``window`` (size,), ``frequencies_hz`` (size // 2 + 1,), ``edges``: bins where the relative bands start."""
+    """What bursts of one size and sample rate share: ``window`` (size,), ``frequencies_hz`` (size // 2 + 1,), and
+    ``edges`` (bands,), the bins where the relative bands start.
+    """
 
     window: FloatArray
     frequencies_hz: FloatArray
     edges: NDArray[np.intp]
     scale: float
-    """What makes the squared magnitude of a windowed transform's bins sum to the mean square."""
+    """The factor by which the squared magnitudes of a windowed transform's bins sum to the signal's mean square."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spectrum:
-    """``bins`` (size // 2 + 1,) of the plain signal; ``power`` of the windowed one, summing to its mean square."""
+    """The spectrum of one burst, as :func:`spectrum_of` makes it.
+
+    ``bins`` (size // 2 + 1,) are the complex transform of the signal without a window. ``power`` (size // 2 + 1,) is
+    the power of the windowed signal; it sums to the signal's mean square, in the signal's unit squared.
+    """
 
     plan: Plan
     sample_rate_hz: float
@@ -54,7 +62,7 @@ class Spectrum:
 
 
 def spectrum_of(signal: FloatArray, sample_rate_hz: float) -> Spectrum:
-    """The spectrum of a burst (n,) whose mean was removed."""
+    """The spectrum of a burst (n,) whose mean the caller has removed."""
     plan = _plan(signal.size, sample_rate_hz)
     windowed = np.fft.rfft(signal * plan.window)
     power = (windowed.real**2 + windowed.imag**2) * plan.scale
@@ -62,21 +70,22 @@ def spectrum_of(signal: FloatArray, sample_rate_hz: float) -> Spectrum:
 
 
 def band_energies(spectrum: Spectrum) -> FloatArray:
-    """Mean square (bands,) in each relative band, in the signal's unit squared."""
+    """The mean square (bands,) of the signal in every relative band of ``BAND_EDGES``, in the signal's unit squared."""
     return np.add.reduceat(spectrum.power, spectrum.plan.edges)
 
 
 def centroid_hz(spectrum: Spectrum) -> float:
-    """Centre of gravity of the power; NaN without any."""
+    """The centre of gravity of the power in Hz; NaN for a silent signal."""
     total = float(spectrum.power.sum())
     return float(spectrum.power @ spectrum.plan.frequencies_hz) / total if total > 0 else float("nan")
 
 
 def velocity_rms_mm_s(spectrum: Spectrum, unit: str) -> float:
-    """Broad-band vibration velocity of an acceleration signal, as ISO 20816 judges machines.
+    """The broad-band vibration velocity of an acceleration signal, RMS in mm/s, by which ISO 20816 judges machines.
 
-    In the frequency domain velocity is acceleration over 2 pi f. NaN when the unit is no acceleration, the rate does
-    not reach 1 kHz, or the burst is too short to tell 10 Hz from standstill (the two lowest bins are leakage).
+    In the frequency domain velocity is acceleration over 2 pi f. The result is NaN when ``unit`` (UCUM) is no
+    acceleration, when the sample rate does not cover 1 kHz, or when the burst is too short to separate 10 Hz from 0 Hz
+    (the two lowest bins are leakage).
     """
     low, high = VELOCITY_BAND_HZ
     if unit not in METRES_PER_S2 or spectrum.sample_rate_hz < 2 * high or low < LOBE_BINS * spectrum.resolution_hz:
@@ -88,9 +97,10 @@ def velocity_rms_mm_s(spectrum: Spectrum, unit: str) -> float:
 
 
 def line_amplitude(spectrum: Spectrum, frequency_hz: float) -> float:
-    """Amplitude (zero to peak) of a sine at a frequency: the energy of the window's main lobe around it.
+    """The amplitude (zero to peak, in the signal's unit) of a sine at a frequency.
 
-    NaN where the line cannot be told from standstill or lies beyond the Nyquist frequency.
+    It is read from the energy of the window's main lobe around the frequency. NaN where the lobe would reach 0 Hz or
+    pass the Nyquist frequency.
     """
     place = frequency_hz / spectrum.resolution_hz
     if not LOBE_BINS + 0.5 <= place <= spectrum.power.size - 1 - LOBE_BINS:
@@ -102,7 +112,7 @@ def line_amplitude(spectrum: Spectrum, frequency_hz: float) -> float:
 
 @lru_cache(maxsize=2 * MAX_PLANS)
 def hann(size: int) -> FloatArray:
-    """The periodic Hann window (size,), read only."""
+    """The periodic Hann window (size,). The array is read-only, because all bursts of the size share it."""
     window: FloatArray = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size, dtype=np.float64) / size)
     window.setflags(write=False)
     return window

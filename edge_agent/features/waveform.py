@@ -1,13 +1,18 @@
-"""Features of one waveform burst: what wear does to a vibration signal, in a dozen numbers.
+"""Features of one waveform burst: a dozen numbers that change as wear changes a vibration signal.
 
 Pure numpy: one pass over the samples and four transforms. Training and serving both import this file, so that a
-feature means the same on both sides. Which features a burst has depends on the configuration only, never on the
-burst: what cannot be computed (too short, not finite, no speed) is NaN, never an exception.
+feature means the same on both sides. The configuration alone decides which features a burst has; a feature that cannot
+be computed (the burst is too short or not finite, the speed is unknown) is NaN, never an exception.
 
-The default set is judged without anyone's tuning, so it holds what shows wear on run-to-failure recordings, and little
-twice: the level of the whole and of the highest band (which rises first and farthest), the bands' shares of the energy
-(they move before any level does, and not with the load), two shapes, and the strongest line of the envelope (knocks
-that the level drowns). All bands' levels instead of their shares found the same bearings later.
+The default set must work without tuning. It therefore holds the features that showed wear on run-to-failure recordings,
+with little redundancy:
+
+* the level of the whole signal and of its highest band, which rises first and farthest;
+* every band's share of the energy: the shares move before any level does, and do not move with the load;
+* two shapes: kurtosis and centroid;
+* the strongest line of the envelope, for knocks too weak to raise the level.
+
+A set with the bands' levels instead of their shares found the same bearings later.
 """
 
 from __future__ import annotations
@@ -31,11 +36,12 @@ from edge_agent.features.spectrum import (
 
 MIN_SAMPLES = 32
 SILENCE = 1e-100
-"""Mean square below which there is nothing to describe the shape of (and squares would underflow)."""
+"""The mean square below which a burst is silent: it has no shape to describe, and its squares would underflow."""
 MIN_RATE_HZ, MAX_RATE_HZ = 1e-3, 1e9
 ORDERS = (1, 2, 3)
 MAX_SPEED_CHANGE = 1.0
-"""(end - start) / mean of the shaft speed over one burst; beyond it no linear change is believed."""
+"""The largest believed change of the shaft speed over one burst, (end - start) / mean: the code takes the change to be
+linear, which a larger one hardly is."""
 NAN = float("nan")
 
 OWN_UNIT = ""
@@ -48,7 +54,7 @@ FEATURES: tuple[tuple[str, bool], ...] = (
     ("high_rms", True),
     ("envelope_peak", False),
 )
-"""The default set: (name, carries the waveform's own unit)."""
+"""The default set: (name, whether the feature has the waveform's own unit)."""
 
 FEATURE_NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
 
@@ -56,7 +62,7 @@ FEATURE_NAMES: tuple[str, ...] = tuple(name for name, _ in FEATURES)
 def feature_specs(
     has_geometry: bool = False, has_speed: bool = False, has_velocity: bool = False
 ) -> tuple[tuple[str, str], ...]:
-    """(name, UCUM unit; ``OWN_UNIT`` for the waveform's own) of every feature of a configuration, in order."""
+    """(name, UCUM unit) of every feature of a configuration, in order. ``OWN_UNIT`` is the waveform's own unit."""
     optional = [(name, "1") for name in BEARING_LINES] if has_geometry else []
     optional += [(f"order_{order}", OWN_UNIT) for order in ORDERS] if has_speed else []
     optional += [("velocity_rms", "mm/s")] if has_velocity else []
@@ -74,14 +80,21 @@ def waveform_features(
     shaft_end_hz: float | None = None,
     velocity: bool = False,
 ) -> dict[str, float]:
-    """Features of a burst of equally spaced samples, mean removed.
+    """The features of a burst, by name in the order of :func:`feature_specs`.
 
-    ``rms``, ``peak`` and ``high_rms`` (root mean square above 0.64 of the Nyquist frequency) in the unit of the
-    values; ``kurtosis`` (3 for noise); ``centroid`` in Hz; ``band_i``: share 0..1 of the energy in the i-th relative
-    band; ``envelope_peak``: the strongest line of the envelope over the median.
-    With a ``geometry`` also ``bpfo``, ``bpfi``, ``bsf``, ``ftf`` over their surroundings; with a ``shaft_hz`` (NaN
-    when not known now; ``shaft_end_hz`` when it changes over the burst) also ``order_1..3``, amplitudes of the
-    shaft's harmonics; with ``velocity`` also ``velocity_rms`` in mm/s, 10 to 1000 Hz (``unit``: ``[g]`` or ``m/s2``).
+    ``values`` (n,) are equally spaced samples in ``unit`` (UCUM); their mean is removed first. Every burst has
+
+    * ``rms``, ``peak`` and ``high_rms`` (RMS above 0.64 of the Nyquist frequency), in the unit of the values;
+    * ``kurtosis``, 3 for noise, and ``centroid`` in Hz;
+    * ``band_i``, the share 0..1 of the energy in the i-th relative band;
+    * ``envelope_peak``, the strongest line of the envelope as a ratio to the median line.
+
+    A ``geometry`` adds ``bpfo``, ``bpfi``, ``bsf`` and ``ftf``, the lines of bearing defects as ratios to their floor.
+    A ``shaft_hz`` adds ``order_1..3``, the amplitudes of the shaft's harmonics in the unit of the values; ``shaft_hz``
+    is NaN while the speed is unknown, and ``shaft_end_hz`` is the shaft frequency at the end of the burst when it
+    changes. ``velocity`` adds ``velocity_rms`` in mm/s over 10 to 1000 Hz, for values in ``[g]`` or ``m/s2``.
+
+    A feature that cannot be computed is NaN.
     """
     signal: FloatArray = np.asarray(values, dtype=np.float64).ravel()
     names = [name for name, _ in feature_specs(geometry is not None, shaft_hz is not None, velocity)]
@@ -116,7 +129,9 @@ def waveform_features(
 
 
 def _speed(start_hz: float | None, end_hz: float | None) -> tuple[float, float]:
-    """Mean shaft speed in Hz (NaN: standing still, unknown or beyond belief) and its relative change."""
+    """The mean shaft frequency in Hz and its relative change over the burst. The frequency is NaN when the shaft stands
+    still, its speed is unknown, or the change exceeds ``MAX_SPEED_CHANGE``.
+    """
     if start_hz is None or not 0 < start_hz < math.inf:
         return NAN, 0.0
     if end_hz is None:

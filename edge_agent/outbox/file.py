@@ -1,6 +1,7 @@
-"""The outbox's file: opening it, setting a damaged one aside, keeping room for the worst day.
+"""The outbox's file: opening it, setting a damaged one aside, keeping a reserve for a full disk.
 
-A file that SQLite cannot read, or of an unknown format, is renamed ``*.damaged`` (one is kept) and a new one begun.
+A file that SQLite cannot read, or that has an unknown format, is renamed ``*.damaged`` (one such file is kept), and a
+new file is begun.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ FORMAT = 1
 RESERVE_FILE_BYTES = 512 * 1024
 BUSY_TIMEOUT_S = 5.0
 CACHE_KIB = 256
-"""Of pages in memory, besides the kernel's: a batch is read back soon after it was written, or hours later."""
+"""SQLite's own page cache is small: a batch is read back soon after it was written, when the kernel still caches it, or
+hours later, when no cache would."""
 
 _SCHEMA_SQL = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -67,12 +69,12 @@ def check_outbox(path: Path) -> str:
 
 
 def fill_reserve(path: Path) -> bool:
-    """(Re)create the file whose room is given up when the disk is full. False when there is no room for it."""
+    """Create the reserve again: the file whose room is given up when the disk is full. False when it has no room."""
     if path.exists():
         return True
     try:
         with path.open("wb") as file:
-            file.write(os.urandom(RESERVE_FILE_BYTES))  # not compressible away by the file system
+            file.write(os.urandom(RESERVE_FILE_BYTES))  # random, so that no file system compresses the reserve away
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:

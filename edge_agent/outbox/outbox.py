@@ -51,7 +51,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of a draft. ``number`` is 0 when it was refused, for ``reason``."""
+    """The outcome of appending a draft: the batch's ``number``, or 0 when the draft was refused for ``reason``."""
 
     number: int
     reason: str = ""
@@ -69,7 +69,7 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class OutboxStats:
-    """Present content; bytes include bookkeeping."""
+    """The outbox's present content; bytes include bookkeeping."""
 
     held: int
     stored: int
@@ -227,7 +227,7 @@ class Outbox:
         return Leased(row[0], key, row[1], row[2]) if row else None
 
     def settle_stored(self, outbox_id: str, ranges: Ranges) -> int:
-        """The server has these; they are kept a while and evicted first. Returns how many were held."""
+        """Settle batches the server has stored: they are kept a while and evicted first. Returns how many were held."""
         at_us = to_us(self._clock.now())
         with self._transaction():
             settled = sum(
@@ -238,24 +238,25 @@ class Outbox:
                 ).rowcount
                 for first, last in ranges
             )
-            if abs(at_us - self._forgot_us) >= FORGET_INTERVAL_US:  # neighbours leave together: fewer pages are written
+            # Old batches are deleted at intervals: neighbours then leave together, and fewer pages are written.
+            if abs(at_us - self._forgot_us) >= FORGET_INTERVAL_US:
                 self._forget_stored(at_us)
         return settled
 
     def settle_refused(self, outbox_id: str, numbers: Sequence[int]) -> int:
-        """The server keeps these in quarantine for good: they leave. Returns how many were held."""
+        """Delete batches that the server keeps in quarantine for good. Returns how many were held."""
         with self._transaction():
             return sum(
                 self._room.drop("outbox_id = ? AND number = ? AND status = 0", (outbox_id, n), "") for n in numbers
             )
 
     def give_up(self, keys: Sequence[Key], reason: str = "undeliverable") -> int:
-        """Drop held batches that cannot be delivered; each becomes a gap. Returns how many."""
+        """Drop held batches that cannot be delivered; every one becomes a gap. Returns how many were dropped."""
         with self._transaction():
             return sum(self._room.drop(_ONE_HELD, key, reason) for key in keys)
 
     def resend(self, outbox_id: str, ranges: Ranges) -> int:
-        """The server lost these: stored batches that are still here are held again. Returns how many."""
+        """Hold stored batches again that are still here, because the server lost them. Returns how many."""
         with self._transaction():
             return sum(
                 self._db.execute(
@@ -321,7 +322,7 @@ class Outbox:
         if "outbox_id" in meta:
             log.warning("outbox %s was copied or restored: it continues under a new id", self.path)
         self.outbox_id = str(uuid.uuid4())
-        # the inode last: until it stands there, the next start begins anew
+        # The inode is written last: until it stands in the file, the next start takes a new identity.
         self._put_meta(outbox_id=self.outbox_id, next_number=1, last_digest=FIRST_PREV, inode=inode)
 
     def _load(self) -> None:

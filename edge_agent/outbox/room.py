@@ -14,7 +14,7 @@ from fleet_core.batches import EMPTY_SCHEMA, GapRecord, decode_batch
 from fleet_core.telemetry import BatchClass
 
 ROW_OVERHEAD_BYTES = 256
-"""What a row costs besides its body: keys, digest, times, index entries, rounded up."""
+"""The bytes that a row takes besides its body: keys, digest, times, index entries, rounded up."""
 GAP_ROOM_BYTES = 256 * 1024
 """Kept free of everything but gap batches, so that a full outbox can still declare what it evicts."""
 MAX_GAP_ROWS = 1024
@@ -46,7 +46,7 @@ class Room:
             return True
         queues = [("status = 1", ())] + [("status = 0 AND class = ?", (w,)) for w in range(worth + 1)]
         for where, parameters in queues:
-            # sixteen at a time: a batch that does not fit evicts few more than it needs
+            # Sixteen are evicted at a time, so that a batch that does not fit evicts few more than it needs.
             while self.used_bytes + size > limit:
                 chosen = f"id IN (SELECT id FROM batches WHERE {where} ORDER BY id LIMIT 16)"
                 if not self.drop(chosen, parameters, "quota"):
@@ -76,10 +76,10 @@ class Room:
         return len(rows)
 
     def add_gap(self, gap: GapRecord) -> None:
-        """A loss to be declared; continues the row before it where it can."""
+        """Note a loss that is to be declared. It extends the row before it where the two are one loss."""
         worth = WORTH[gap.batch_class]
-        # A numbered loss continues the row that ends just before it, one without numbers (0) a row without numbers; the
-        # first number of all continues none: -1 stands in no row.
+        # A numbered loss extends the row that ends just before it; a loss without numbers (0) extends a row without
+        # numbers. The loss of number 1 extends no row: -1 stands in none.
         ends_at = (gap.first_batch - 1 or -1) if gap.first_batch else 0
         before = self._db.execute(
             "SELECT id FROM gaps WHERE class = ? AND reason = ? AND last = ? ORDER BY id DESC LIMIT 1",

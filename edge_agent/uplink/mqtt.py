@@ -1,8 +1,8 @@
 """The uplink over MQTT: connect, be born, publish what ``session.py`` decides, settle what the server answers.
 
-The only file that imports an MQTT client. Batches go at QoS 0 on a clean session; the outbox keeps each until the
-server says it is stored, so nothing here needs to be reliable. Failure: a lost connection is logged once, tried again
-with full jitter and logged once more when it is back; commands that cannot be read are counted.
+This is the agent's only file that imports an MQTT client. Batches go at QoS 0 on a clean session. The outbox keeps a
+batch until the server says that it is stored, so nothing here needs to be reliable. Failure: a lost connection is
+logged once, tried again with full jitter, and logged once more when it is back; unreadable commands are counted.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ MAX_QUEUED_COMMANDS = 256
 
 
 class Births(Protocol):
-    """Who we are, asked at each birth."""
+    """Gives the agent's birth certificates; the uplink asks for them at every birth."""
 
     def node_birth(self, bd_seq: int, held: HeldReport) -> NodeBirth: ...
 
@@ -76,7 +76,7 @@ class Births(Protocol):
 
 @dataclass(slots=True)
 class UplinkCounters:
-    """Since the start of the process."""
+    """Counters of the uplink since the start of the process."""
 
     connected: bool = False
     connects: int = 0
@@ -91,7 +91,7 @@ class UplinkCounters:
 
 
 class Uplink:
-    """One agent's link to the fleet. ``run`` until cancelled; ``rebirth`` when the description changed."""
+    """One agent's link to the fleet. ``run`` lasts until cancelled; call ``rebirth`` when a description changed."""
 
     def __init__(
         self,
@@ -129,16 +129,16 @@ class Uplink:
         self._connected_at_s = 0.0
 
     def rebirth(self) -> None:
-        """The description changed: be born again before the next batch."""
+        """Publish the births again before the next batch, because a description changed."""
         self._changed = True
         self._wake.set()
 
     def wake(self) -> None:
-        """There is something new in the outbox."""
+        """Note that the outbox has a new batch."""
         self._wake.set()
 
     async def drained(self) -> None:
-        """Wait until all that is held was answered, or the link is down."""
+        """Wait until the server has answered all held batches, or the link is down."""
         while self.counters.connected and (await self._store.call(Outbox.stats)).held:
             self._wake.set()
             self._answered.clear()
@@ -183,8 +183,8 @@ class Uplink:
                 await run_together({"listen": self._listen(client), "pump": self._pump(client, bd_seq)})
                 raise aiomqtt.MqttError("the connection ended")
             except asyncio.CancelledError:
-                # a deliberate leave: the broker will not send the will, so it is said here
-                with contextlib.suppress(aiomqtt.MqttError):  # the broker is gone already: then its will stands
+                # After a deliberate leave the broker does not send the will, so the agent sends its NDEATH itself.
+                with contextlib.suppress(aiomqtt.MqttError):  # the broker is gone already and will send the will
                     await client.publish(str(death), encode_death(bd_seq, self._now_ms()), qos=1, timeout=1.0)
                 raise
 
@@ -252,7 +252,7 @@ class Uplink:
                 self._window.forget(key)
 
     async def _send_new(self, client: aiomqtt.Client, now_s: float) -> int:
-        """Publish what the window allows; returns how many batches were read."""
+        """Publish as many batches as the window allows. Returns how many batches were read from the outbox."""
         total = 0
         for lane in Lane:
             room = min(LEASE_LIMIT, self._window.room(lane))
@@ -359,7 +359,7 @@ class Uplink:
         bd_seq = (int(text) + 1) % 256 if text.isdecimal() else 0
         try:
             write_atomic(self._bd_path, str(bd_seq).encode())
-        except OSError as error:  # a full disk must not keep us from delivering
+        except OSError as error:  # a full disk must not keep the agent from delivering
             log.debug("bdSeq was not written: %s", error)
         return bd_seq
 

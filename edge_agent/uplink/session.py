@@ -1,16 +1,17 @@
-"""What to send when: the uplink's rules, pure. Times are real seconds from any origin.
+"""The uplink's rules of what is sent when. Pure. Times are real seconds from any origin.
 
-QoS 0 has no back-pressure, so the server's acknowledgements are the clock: a window of unanswered batches grows by
-one per window answered and halves when an answer is late (additive increase, multiplicative decrease). Findings and
-gaps go first, then what is live (appended since this connection), then backfill, oldest first; each lane remembers
-how far it has read, and what is in flight is sent again after an exponentially growing, jittered pause.
+QoS 0 has no back-pressure, so the server's acknowledgements pace the flow: a window of unanswered batches grows by
+one for every window answered and halves when an answer is late (additive increase, multiplicative decrease). Batches
+wait in three lanes: findings and gaps go first, then live batches (appended since this connection), then backfill, the
+oldest first. A lane remembers how far it has read. A batch in flight is sent again after an exponentially growing,
+jittered pause.
 
-A broker may cut the link at a message it does not like (too large for it, usually), again and again. After some short
-connections in a row batches go one at a time; one that was alone in flight when the link broke is a suspect: it stays
-held, the others pass, and it is tried alone after growing pauses.
+A broker may cut the link again and again at a message it refuses, usually because the message is too large. After some
+short connections in a row, batches go one at a time. A batch that was alone in flight when the link broke is a suspect:
+the outbox keeps it, the others pass, and it is tried alone after growing pauses.
 
-A batch unanswered after ``MAX_DELIVERIES`` while batches sent after it were answered is undeliverable: something in
-it, not the link, is wrong.
+A batch that stays unanswered after ``MAX_DELIVERIES`` while batches sent after it were answered is undeliverable: the
+fault is in the batch, not in the link.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SUSPECT_PAUSE_S, MAX_SUSPECT_PAUSE_S, MAX_SUSPECTS = 30.0, 3600.0, 1024
 
 
 class Lane(IntEnum):
-    """In order of precedence."""
+    """The lanes, in order of precedence."""
 
     URGENT = 0
     LIVE = 1
@@ -84,12 +85,12 @@ class SendWindow:
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether the link breaks so soon that the culprit is sought."""
+        """Whether the link broke so often so soon that the batch which breaks it is sought."""
         return self._short_losses >= SHORT_LOSSES_BEFORE_DOUBT
 
     @property
     def suspects(self) -> int:
-        """Batches the link broke at."""
+        """How many batches are suspects: the link broke while they were alone in flight."""
         return len(self._suspects)
 
     @property
@@ -97,13 +98,13 @@ class SendWindow:
         return len(self._in_flight)
 
     def connected(self, next_id: int) -> None:
-        """A new connection: nothing is in flight, all that is held goes again, what follows is live."""
+        """Start a new connection: nothing is in flight, held batches go again, batches from ``next_id`` on are live."""
         self._in_flight.clear()
         self.window = MIN_WINDOW if self.one_at_a_time else min(self.window, FIRST_WINDOW)
         self.rewind(next_id)
 
     def lost(self, now_s: float, lasted_s: float) -> Key | None:
-        """The connection broke; returns the batch that has become suspect by it, if one has."""
+        """Note that the connection broke. Returns the batch that became a suspect by it, or None."""
         if lasted_s >= SHORT_CONNECTION_S or not self._in_flight:
             self._short_losses = 0
             return None
@@ -116,17 +117,17 @@ class SendWindow:
         return alone
 
     def is_suspect(self, key: Key) -> bool:
-        """Suspects are passed over by the lanes."""
+        """Whether the batch is a suspect, which the lanes pass over."""
         return key in self._suspects
 
     def suspect_due(self, now_s: float) -> Key | None:
-        """A suspect to try now, alone."""
+        """A suspect that is due to be tried alone now, or None."""
         if self._in_flight:
             return None
         return next((key for key, suspect in self._suspects.items() if suspect.due_s <= now_s), None)
 
     def rewind(self, next_id: int) -> None:
-        """Read all lanes from the start again (the server asked for batches it had already acknowledged)."""
+        """Read all lanes from the start again, because the server asked for batches it had already acknowledged."""
         self.live_from = next_id
         self._cursors = dict.fromkeys(Lane, 0)
 
@@ -149,11 +150,11 @@ class SendWindow:
         return after, self.live_from if lane is Lane.BACKFILL else END_OF_TIME
 
     def read(self, lane: Lane, batch_id: int) -> None:
-        """A lane has read up to this id."""
+        """Note that a lane has read up to this id."""
         self._cursors[lane] = max(self._cursors[lane], batch_id)
 
     def sent(self, key: Key, batch_id: int, now_s: float) -> None:
-        """A batch went out, for the first time on this connection or again."""
+        """Note that a batch was published, for the first time on this connection or again."""
         flight = self._in_flight.get(key)
         if flight is None:
             self._in_flight[key] = _InFlight(batch_id, now_s, now_s + self._pause_s(1))
@@ -166,7 +167,7 @@ class SendWindow:
         return key in self._in_flight
 
     def settled(self, outbox_id: str, ranges: Iterable[tuple[int, int]]) -> int:
-        """Stored or refused; returns how many of them were in flight here."""
+        """Note that the server stored or refused these batches. Returns how many of them were in flight."""
         bounds = list(ranges)
         keys = [
             key
@@ -181,12 +182,14 @@ class SendWindow:
         return len(keys)
 
     def forget(self, key: Key) -> None:
-        """The batch is no longer in the outbox."""
+        """Note that the batch is no longer in the outbox."""
         self._in_flight.pop(key, None)
         self._suspects.pop(key, None)
 
     def due(self, now_s: float) -> tuple[list[Key], list[Key]]:
-        """(to send again, undeliverable). Being late narrows the window, once per answer time."""
+        """The batches to send again, and the undeliverable ones. A late answer narrows the window, at most once in one
+        answer time.
+        """
         late = [(key, flight) for key, flight in self._in_flight.items() if flight.due_s <= now_s]
         if late and now_s - self._last_decrease_s >= ANSWER_TIMEOUT_S:
             self.window = max(MIN_WINDOW, self.window / 2)
@@ -208,7 +211,7 @@ class SendWindow:
 
 
 class RebirthLimit:
-    """At most one rebirth on command per ``REBIRTH_PAUSE_S``; later requests wait, none is lost."""
+    """Grants at most one commanded rebirth per ``REBIRTH_PAUSE_S``. Later requests wait; none is lost."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -218,7 +221,7 @@ class RebirthLimit:
         self._asked = True
 
     def grant(self, now_s: float) -> bool:
-        """Whether to be born again now."""
+        """Whether the births are to be published again now."""
         if not self._asked or now_s - self._last_s < REBIRTH_PAUSE_S:
             return False
         self._asked, self._last_s = False, now_s

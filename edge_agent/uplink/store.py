@@ -1,9 +1,9 @@
-"""The outbox for tasks: one thread owns it, appends are committed in groups.
+"""The outbox as asynchronous tasks use it: one thread owns it, and appends are committed in groups.
 
-``append`` returns when its drafts are on disk (or refused); all drafts handed over within ``commit_interval_s`` share
-one commit. The queue is bounded: ``append`` waits when the disk cannot keep up, and that wait is the back-pressure
-on the sources. While the disk is full or failing, drafts are refused with reason ``disk_full`` without touching the
-disk again until a growing pause is over.
+``append`` returns when its drafts are on disk or refused. All drafts handed over within ``commit_interval_s`` share one
+commit. The queue is bounded: ``append`` waits when the disk cannot keep up, and that wait is the back-pressure on the
+sources. While the disk is full or failing, drafts are refused with reason ``disk_full``; the disk
+is tried again after a growing pause.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class OutboxStore:
 
     @property
     def disk_full(self) -> bool:
-        """A declared state: the disk does not take batches."""
+        """Whether the disk takes no batches at present: a declared state of the agent."""
         return self._outage.active
 
     async def append(self, drafts: Sequence[Draft]) -> list[Appended]:
-        """Commit drafts in order; returns what became of each, never raises for the disk."""
+        """Commit the drafts in order. Returns every draft's outcome; a failing disk is an outcome, not an error."""
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Appended]] = []
         for draft in drafts:
@@ -77,9 +77,9 @@ class OutboxStore:
         """Commit groups until cancelled."""
         while True:
             group = [await self._queue.get()]
-            # shielded: a cancelled task must not leave a commit whose answer nobody gets
+            # The commit is shielded: a cancelled task must not leave appends waiting for an answer for ever.
             await asyncio.shield(self._commit(group + self._queued(GROUP_DRAFTS - 1)))
-            # the disk rests: what comes meanwhile shares the next commit
+            # The disk rests: drafts that come meanwhile share the next commit.
             await asyncio.sleep(self._interval_s)
 
     async def close(self) -> None:
@@ -118,7 +118,9 @@ class OutboxStore:
         self._retry_at_s = asyncio.get_running_loop().time() + self._backoff.pause_s()
 
     async def _recovered(self) -> None:
-        """A commit succeeded; the state ends when the reserve, given up for it perhaps, has its room again too."""
+        """Note that a commit succeeded. The disk counts as full until the outbox's reserve, which it may have given up,
+        has its room again.
+        """
         now_s = asyncio.get_running_loop().time()
         if not self._outage.active or now_s < self._reserve_at_s:
             return
@@ -129,4 +131,4 @@ class OutboxStore:
 
 
 def _nobody() -> None:
-    """Nobody waits for commits yet."""
+    """The callback while nobody waits for commits."""
