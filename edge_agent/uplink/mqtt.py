@@ -180,7 +180,7 @@ class Uplink:
             self._window.connected(await self._store.call(Outbox.next_id))
             self._log_recovery()
             try:
-                await run_together({"listen": self._listen(client), "pump": self._pump(client, bd_seq)})
+                await run_together({"listen": self._listen(client), "send": self._pump(client, bd_seq)})
                 raise aiomqtt.MqttError("the connection ended")
             except asyncio.CancelledError:
                 # After a deliberate leave the broker does not send the will, so the agent sends its NDEATH itself.
