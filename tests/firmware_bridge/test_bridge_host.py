@@ -113,6 +113,10 @@ def test_the_handshake_asks_one_question_after_the_other() -> None:
     assert talk.asked(3.0) == [TimeRequest(8, (0, 0, 0))]
 
 
+def test_each_phase_is_called_what_it_waits_for() -> None:
+    assert [phase.value for phase in Phase] == ["hello", "describe", "time sync", "start", "live"]
+
+
 def test_questions_are_numbered_frames_of_the_boot_they_are_for() -> None:
     talk = Talk()
     frames = talk.frames(0.0)

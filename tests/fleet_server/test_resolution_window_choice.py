@@ -15,6 +15,7 @@ from fleet_server.resolution.window_choice import (
     HOUR,
     MAX_ALTERNATIVES,
     Engineer,
+    Ranking,
     Shift,
     Span,
     WindowRequest,
@@ -255,6 +256,18 @@ def test_the_load_of_a_shift_is_that_of_the_day_it_began() -> None:
     backwards = dict(reversed(load.items()))
     assert list(load_by_shift(backwards, SHIFTS, "Europe/Berlin")) == ["2026-05-04 late", "2026-05-04 night",
                                                                      "2026-05-05 early"]  # fmt: skip
+
+
+def test_a_shift_round_the_clock_begins_its_day_at_its_first_hour() -> None:
+    around = (Shift("day", time(6), time(6)),)
+    first = datetime(2026, 5, 4, 4, tzinfo=UTC)  # 06:00 in Berlin
+    load = {first - HOUR: 1.0, first: 2.0}
+    assert load_by_shift(load, around, "Europe/Berlin") == {"2026-05-03 day": 1.0, "2026-05-04 day": 2.0}
+
+
+def test_a_ranking_of_nothing_says_that_nothing_was_there_to_rank() -> None:
+    assert why_none(Ranking(()), request(), "", "") == "the WMS gives no load for the time in question"
+    assert (Ranking(()).excluded, Ranking(()).best, Ranking(()).first_counts) == ({}, None, False)
 
 
 def test_an_hour_is_full_in_utc_wherever_it_is_told() -> None:

@@ -50,6 +50,39 @@ class Equivalent:
 
 EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent(
+        "fleet_core.batches",
+        "_Reader._take_waveform",
+        ("DataType.UNKNOWN -> DataType.UUID",),
+        "of a property that is missing only its value, none, is read",
+    ),
+    Equivalent(
+        "fleet_server.resolution.window_choice",
+        "_why_not",
+        ("return '' -> return None",),
+        "no reason is no reason",
+    ),
+    Equivalent(
+        "firmware_bridge.session",
+        "HostSession.__init__",
+        (
+            "self._expected: dict[Stream, int] = {} -> removed",
+            "self._seen_ticks: dict[Stream, int] = {} -> removed",
+        ),
+        "the answer to START fills them before any data are taken",
+    ),
+    Equivalent(
+        "firmware_bridge.session",
+        "HostSession._on_control",
+        ("True -> False in strict=True",),
+        "the codec lets only as many numbers pass as there are streams",
+    ),
+    Equivalent(
+        "firmware_bridge.session",
+        "HostSession._on_started",
+        ("True -> False in strict=True",),
+        "the codec lets only as many numbers pass as there are streams",
+    ),
+    Equivalent(
         "fleet_core.sparkplug.payload",
         "_read_value",
         ("_D.UNKNOWN -> _D.UUID",),
