@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edge_agent.acquisition.api import AssetDescription
-from edge_agent.detection.findings.evidence import FAMILIES
 from edge_agent.detection.findings.failure_mode import likely_mode
+from edge_agent.detection.findings.signature import FAMILIES
 from edge_agent.detection.pipeline import build_detection
 from fleet_core.assets import (
     COMPONENT_TYPES,
