@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from support.case_files import BOOKED, JONAS, WINDOW, case
+from support.case_files import BOOKED, JONAS, NOW, WINDOW, case
 
 import fleet_server
+from fleet_core.errors import BadInput
 from fleet_server.resolution.plan import Decisions, Plan, Replanning
 from fleet_server.resolution.states import (
     CaseEvent,
@@ -22,6 +25,7 @@ from fleet_server.resolution.states import (
     MoveEvent,
     Undoing,
     UndoingEvent,
+    drawings,
     next_control,
     next_move,
     next_undoing,
@@ -142,6 +146,61 @@ def test_a_row_tells_whether_its_window_is_moved(
 def test_a_row_tells_who_has_the_word(escalated: bool, manual: str, control: str) -> None:
     plan = Plan(decisions=Decisions(manual=manual))
     assert case("planning", plan, escalated=escalated).control == control
+
+
+def test_a_row_of_the_database_is_read() -> None:
+    row: dict[str, Any] = {"state": "committed", "plan": {"manual": "anna"}}
+    read = replace(case(), **row)
+    assert read.state is CaseState.COMMITTED
+    assert read.plan == Plan(decisions=Decisions(manual="anna"))
+    with pytest.raises(BadInput):
+        replace(case(), plan=cast("Plan", {"windov": 1}))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "completed_at"),
+    [(None, None), ({"failed": True}, None), ({"completed_at": None}, None), ({"completed_at": NOW.isoformat()}, NOW)],
+)
+def test_when_the_work_was_done_stands_in_the_outcome(
+    outcome: dict[str, object] | None, completed_at: datetime | None
+) -> None:
+    assert case("verifying", BOOKED, outcome=outcome).completed_at == completed_at
+
+
+@pytest.mark.parametrize(
+    ("replanning", "next_window", "event", "after"),
+    [
+        (False, False, "deadline_moved", True),
+        (True, False, "booked", True),
+        (True, True, "next_dropped", True),
+        (True, True, "amended", False),
+        (True, True, "stopped", False),
+        (True, False, "kept", False),
+        (False, False, "booked", False),
+    ],
+)
+def test_the_row_says_whether_a_move_goes_on(replanning: bool, next_window: bool, event: str, after: bool) -> None:
+    moved = Replanning(next_window=WINDOW, next_engineer=JONAS) if next_window else Replanning()
+    before = case("committed", replace(BOOKED, replanning=moved), replanning=replanning)
+    assert before.after(MoveEvent(event)).replanning is after
+
+
+def test_taking_over_leaves_the_questions_as_they_are() -> None:
+    for escalated in (False, True):
+        assert case("planning", escalated=escalated).after(ControlEvent.TAKE_OVER).escalated is escalated
+
+
+@pytest.mark.parametrize(("heading", "table"), [("Move", MOVE), ("Undoing", UNDOING), ("Control", CONTROL)])
+def test_each_machine_is_drawn_whole(heading: str, table: dict[tuple[str, str], str]) -> None:
+    first, begin, *lines = drawings()[heading].splitlines()
+    assert (first, begin) == ("stateDiagram-v2", f"    [*] --> {next(iter(table))[0]}")
+    assert sorted(lines) == sorted(f"    {state} --> {after}: {event}" for (state, event), after in table.items())
+
+
+def test_the_machines_of_cases_and_acts_are_drawn_too() -> None:
+    drawn = drawings()
+    assert list(drawn) == ["Case", "Move", "Undoing", "Control", "Act"]
+    assert "[*] --> open" in drawn["Case"] and "[*] --> intended" in drawn["Act"]
 
 
 def test_events_of_several_machines_change_a_case_at_once() -> None:

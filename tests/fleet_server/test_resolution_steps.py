@@ -26,6 +26,13 @@ def file(state: str, *acts: Act, plan: Plan = Plan(), **changes: Any) -> CaseFil
     return case_file(case(state, plan, **changes), *acts, **around)
 
 
+def test_a_step_is_called_what_it_does() -> None:
+    assert list(Step) == [
+        "send", "release", "unwound", "consume", "entitlement", "approval", "part", "window", "work_order", "dispatch",
+        "commit", "amend", "wait",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("done", "step"),
     list(enumerate((Step.ENTITLEMENT, Step.PART, Step.WINDOW, Step.WORK_ORDER, Step.DISPATCH, Step.COMMIT))),
@@ -49,8 +56,10 @@ def test_what_was_refused_is_done_anew() -> None:
 def test_what_was_put_off_is_waited_for() -> None:
     found = next_step(file("planning", act("entitlement"), act("reservation", "unknown", due_at=LATER)), NOW)
     assert (found.step, found.until) == (Step.WAIT, LATER)
-    found = next_step(file("planning", act("entitlement"), plan=Plan(retrying=Retrying(not_before=LATER))), NOW)
+    later, over = (Plan(retrying=Retrying(not_before=until)) for until in (LATER, NOW))
+    found = next_step(file("planning", act("entitlement"), plan=later), NOW)
     assert (found.step, found.until) == (Step.WAIT, LATER)
+    assert next_step(file("planning", act("entitlement"), plan=over), NOW).step is Step.PART
 
 
 @pytest.mark.parametrize(
@@ -114,6 +123,8 @@ def test_replanning_books_the_new_before_it_releases_the_old() -> None:
     moved, redispatched = act("window"), dispatched(new)
     assert step()[0] is Step.WINDOW
     assert step(moved, plan=moving)[0] is Step.DISPATCH
+    undispatched = file("committed", window, moved, replanning=True, plan=moving)
+    assert next_step(undispatched, NOW).step is Step.DISPATCH
     assert step(moved, redispatched, plan=moving) == (Step.RELEASE, window)
     window.state = ActState.RELEASED
     assert step(moved, redispatched, plan=moving) == (Step.RELEASE, dispatch)

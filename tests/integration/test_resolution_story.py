@@ -29,6 +29,7 @@ from fleet_server.resolution import commands, cover_and_part
 from fleet_server.resolution.commands import WorkReport
 from fleet_server.resolution.decisions import decide_escalation
 from fleet_server.resolution.maintenance import end_maintenance
+from fleet_server.resolution.records import StaleCase, change_case, lock_case
 
 pytestmark = pytest.mark.integration
 
@@ -297,3 +298,15 @@ async def test_a_case_whose_plan_cannot_be_read_waits_for_its_mending_and_stops_
     await story.rows("UPDATE repair_case SET plan = plan - 'windov' RETURNING 1")
     await story.later(1)
     assert [raised["reason"] for raised in await story.escalations(case_id)] == ["work_overdue"]
+
+
+async def test_a_case_is_not_changed_from_an_earlier_reading(story: Stage) -> None:
+    case_id = await story.finding()
+    assert case_id is not None
+    async with story.rt.pool.connection() as conn:
+        read = await lock_case(conn, case_id)
+        changed = await change_case(conn, replace(read, waits_for="the first change"))
+        assert (changed.version, changed.waits_for) == (read.version + 1, "the first change")
+        with pytest.raises(StaleCase):
+            await change_case(conn, replace(read, waits_for="a change that knows nothing of it"))
+    assert (await story.case(case_id))["waits_for"] == "the first change"

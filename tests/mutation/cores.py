@@ -30,10 +30,14 @@ CORES: dict[str, tuple[str, ...]] = {
     "fleet_server.ingest.session": ("tests/fleet_server/test_ingest_session.py",),
     "fleet_server.resolution.window_choice": ("tests/fleet_server/test_resolution_window_choice.py",),
     "fleet_server.resolution.policy": ("tests/fleet_server/test_resolution_policy.py",),
+    "fleet_server.resolution.case": ("tests/fleet_server/test_resolution_booking_states.py",),
+    "fleet_server.resolution.plan": ("tests/fleet_server/test_resolution_plan.py",),
     "fleet_server.resolution.states": (
-        "tests/fleet_server/test_resolution_states.py",
         "tests/fleet_server/test_resolution_booking_states.py",
+        "tests/fleet_server/test_resolution_states.py",
     ),
+    "fleet_server.resolution.steps": ("tests/fleet_server/test_resolution_steps.py",),
+    "fleet_server.resolution.stored": ("tests/fleet_server/test_resolution_plan.py",),
 }
 """Module, or package (then all of its modules), and the tests that must kill its mutants."""
 
@@ -120,6 +124,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "mark_historical",
         ("True -> False in deterministic=True",),
         "it orders maps, of which the messages have none",
+    ),
+    Equivalent(
+        "fleet_server.resolution.case",
+        "Case.after",
+        ("next_control(case.control, event) -> case.control",),
+        "every event of Control is listed in every state; the call refuses one that a later table leaves out",
     ),
     Equivalent(
         "fleet_server.ingest.session",
