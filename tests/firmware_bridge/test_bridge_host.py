@@ -58,7 +58,9 @@ class Talk:
     def frames(self, now_s: float) -> list[Frame]:
         """What the host sends when it is polled now."""
         self.host.poll(now_s)
-        return self._heard.feed(self.host.take_output())
+        frames = self._heard.feed(self.host.take_output())
+        assert not self._heard.rejected  # frames, and nothing between them
+        return frames
 
     def asked(self, now_s: float) -> list[Message]:
         return [codec.decode(frame.payload) for frame in self.frames(now_s)]

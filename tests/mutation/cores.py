@@ -54,6 +54,27 @@ class Equivalent:
 
 EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent(
+        "edge_agent.outbox.outbox",
+        "Outbox.__init__",
+        ("0 -> 1 in self._forgot_us = 0", "0 -> -1 in self._forgot_us = 0"),
+        "any moment long ago does",
+    ),
+    Equivalent(
+        "fleet_server.audit.verify",
+        "_same",
+        ("True -> False in strict=True",),
+        "the lengths were compared before",
+    ),
+    Equivalent(
+        "fleet_server.audit.verify",
+        "verify",
+        (
+            "row 'root_hash': bytes(row['root_hash']) -> removed",
+            "row 'signature': bytes(row['signature']) -> removed",
+        ),
+        "psycopg gives bytes already, and comparing and verifying take whatever is like them",
+    ),
+    Equivalent(
         "fleet_core.batches",
         "_Reader._take_waveform",
         ("DataType.UNKNOWN -> DataType.UUID",),
