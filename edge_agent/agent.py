@@ -2,11 +2,13 @@
 
     source -> AssetWorker (detection, collector) -> OutboxStore (disk) -> Uplink (MQTT)
 
-Each part fails alone: a source is restarted with growing pauses, the uplink reconnects, a full disk is a declared
+Every part fails alone: a source is restarted with growing pauses, the uplink reconnects, a full disk is a declared
 state. The agent ends with an error, for the system's service manager to restart it, when a part's own task ends
-(``fleet_core/service.py``), or when no source is left and one needs a person. A source whose settings are refused keeps
-it from starting at all.
-SIGTERM and SIGINT: sources stop, what is collected is committed, the uplink gets a moment and says its NDEATH.
+(``fleet_core/service.py``), or when no source is left and one of them needs a person. A source whose settings are
+refused keeps the agent from starting.
+
+At SIGTERM and SIGINT the sources stop, collected vitals are committed, and the uplink gets ``FAREWELL_S`` to publish
+them and its NDEATH.
 """
 
 from __future__ import annotations
@@ -61,12 +63,12 @@ MakeSource = Callable[[AssetConfig, SourceDeps], Source]
 
 
 class SourceTask:
-    """Runs one asset's source, again and again; logs a failure once and the recovery once."""
+    """Runs the source of one asset again and again. A failure is logged once, and so is the recovery."""
 
     def __init__(
         self, worker: AssetWorker, make: Callable[[], Source], rng: random.Random, first: Source | None = None
     ) -> None:
-        """``make`` gives a new source for each try but the ``first``; it raises BadConfig."""
+        """``make`` gives a new source for every try, except that ``first`` is used first. It raises BadConfig."""
         self.device_id = worker.device_id
         self.state = "starting"
         self.misconfigured = ""
@@ -79,14 +81,14 @@ class SourceTask:
             log,
             f"source of {worker.device_id} fails, it is tried again",
             f"source of {worker.device_id} delivers again",
-            known=(Retryable,),  # any other error is the plugin's fault, which stays its own
+            known=(Retryable,),  # any other error is the plugin's fault, which must not spread
             begins_level=logging.WARNING,
             over_level=logging.INFO,
         )
         worker.on_delivery = self._outage.succeeded
 
     async def run(self) -> None:
-        """Until the source has no more to give, cannot work without a person, or is cancelled."""
+        """Run until the source has no more to give, cannot work without a person, or is cancelled."""
         await keep_running(self._once, self._outage, self._backoff)
 
     async def _once(self) -> None:
@@ -108,9 +110,9 @@ class SourceTask:
 
 
 class Agent:
-    """Build, then :meth:`run` until stopped. Needs the state folder for itself.
+    """One agent: all assets of a configuration, their outbox and their uplink. :meth:`run` lasts until it is stopped.
 
-    Raises BadConfig or OutboxUnavailable.
+    The agent locks its state folder. Raises BadConfig or OutboxUnavailable.
     """
 
     def __init__(
@@ -137,7 +139,7 @@ class Agent:
         for asset in config.assets:
             deps = SourceDeps(clock, asset.description, config.base_dir, random.Random(rng.getrandbits(64)))
             makes.append(functools.partial(make_source, asset, deps))
-        firsts = list(map(_first_source, config.assets, makes))  # refused before anything is opened
+        firsts = list(map(_first_source, config.assets, makes))  # bad settings are refused before anything is opened
         self._lock = _lock(config.state_dir)
         for folder in (config.state_dir, config.state_dir / "detection"):
             remove_left_behind(folder)
@@ -173,8 +175,11 @@ class Agent:
     # -- running
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Run until ``stop`` is set or a termination signal arrives. Raises what ended a part that should not end,
-        and BadConfig when no source is left and one of them needs a person."""
+        """Run until ``stop`` is set or a termination signal arrives.
+
+        Raises the error that ended a part which should not end, and BadConfig when no source is left and one of them
+        needs a person.
+        """
         stop = stop or stop_on_signals()
         save_interval_s = SCALED_SAVE_INTERVAL_S if self._clock.scale > 1 else self._config.save_interval_s
         (outbox,) = start({"outbox": self._store.run()})
@@ -210,21 +215,22 @@ class Agent:
                 task.result()
 
     async def _while_alive(self, sources: Sequence[asyncio.Task[object]]) -> None:
-        """For ever, also after sources that had no more to give. Raises BadConfig when the last one is gone and one
-        of them was misconfigured."""
+        """Wait without end, also after the sources had no more to give. Raises BadConfig when all sources are gone and
+        one of them was misconfigured.
+        """
         await asyncio.gather(*sources)
         if reasons := [source.misconfigured for source in self._sources if source.misconfigured]:
             raise BadConfig("; ".join(reasons) + "; no source is left")
         await asyncio.Event().wait()
 
     async def _last_flush(self, outbox: asyncio.Task[object]) -> None:
-        """Commit what is collected while the outbox lives; once it has ended nobody would ever answer."""
+        """Commit the collected vitals while the outbox's task lives: after its end no commit would ever be answered."""
         flushing = asyncio.create_task(self._flush(), name="last flush")
         await asyncio.wait([flushing, outbox], return_when=asyncio.FIRST_COMPLETED)
         await end_tasks([flushing])
 
     async def _farewell(self) -> None:
-        """Give the uplink a moment to publish what was committed last."""
+        """Give the uplink ``FAREWELL_S`` to publish the batches that were committed last."""
         self._uplink.wake()
         with suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_S):
@@ -248,7 +254,7 @@ class Agent:
             "assets": dict(map(_asset_status, self._workers, self._sources)),
         }
         try:
-            # not durable: of no use after a power cut, and two more flushes of the flash every few seconds
+            # Not durable: the file is of no use after a power cut, and syncing would cost two flushes every 5 s.
             write_atomic(self._config.state_dir / "status.json", json.dumps(status, indent=1).encode(), durable=False)
         except OSError as error:
             log.debug("status.json was not written: %s", error)
@@ -263,12 +269,15 @@ def build_source(config: AssetConfig, deps: SourceDeps) -> Source:
 
 
 def _first_source(config: AssetConfig, make: Callable[[], Source]) -> Source | None:
-    """The source of the first try, None when only another try can tell. Raises BadConfig."""
+    """The source for the first try, or None when building it failed in a way that only another try can judge.
+
+    Raises BadConfig.
+    """
     try:
         return make()
     except BadConfig as error:
         raise BadConfig(f"source of {config.description.device_id}: {error}") from None
-    except Exception as error:  # noqa: BLE001 - a plugin's fault stays its own: its task meets it again and tells it
+    except Exception as error:  # noqa: BLE001 - a plugin's fault must not spread: its task meets it again and logs it
         log.debug("source of %s was not built: %s", config.description.device_id, error)
         return None
 

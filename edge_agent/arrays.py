@@ -1,4 +1,4 @@
-"""The array types of the agent: what its tables and courses are made of."""
+"""The array types of the agent's numeric code."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 FlagArray = NDArray[np.bool_]
 RealArray = NDArray[np.floating[Any]]
-"""Of either precision: pictures are kept as float32."""
+"""Floats of either precision: traces are kept as float32."""

@@ -1,10 +1,11 @@
 """One asset on its way through the agent: source -> detection -> batches -> outbox.
 
-``AssetWorker`` is the sink its source hands over to. Findings and state changes are committed at once, with the
-recent waveform of their component; vitals are collected and committed when ``flush`` is called or a batch is full.
+``AssetWorker`` is the sink that the asset's source hands over to. Findings and state changes are committed at once,
+with the recent waveform of their component; vitals are collected and committed when ``flush`` is called or a batch is
+full.
 
-Invariants: what is handed over is committed, or counted as rejected, or becomes a gap by time range; a loss that
-cannot be written down yet (disk full) waits in the loss book, one range per class and reason.
+Invariants: all data handed over are committed, or counted as rejected, or become a gap by time range. A loss that
+cannot be written down yet, because the disk is full, waits in the loss book: one range for every class and reason.
 Failure: an error in detection is logged once and counted; the vitals go on without it.
 """
 
@@ -43,7 +44,9 @@ Build = Callable[[AssetDescription, dict[str, object]], AssetDetection]
 
 
 class AssetWorker:
-    """See the module. ``first_alias`` starts the asset's own range; ``on_change`` asks for a rebirth."""
+    """The way of one asset. ``first_alias`` starts the asset's own range of aliases; ``on_change`` asks the uplink for
+    a rebirth.
+    """
 
     def __init__(
         self,
@@ -86,7 +89,7 @@ class AssetWorker:
     # -- what a source calls
 
     async def describe(self, asset: AssetDescription) -> None:
-        """The asset as its device knows it now. Raises BadInput when it claims to be another asset."""
+        """Take the asset's description by its device. Raises BadInput when the device claims to be another asset."""
         if asset.device_id != self.device_id:
             raise BadInput("device_id", f"the source of {self.device_id} describes {asset.device_id!r}")
         if asset == self.description and self.detection is not None:
@@ -107,7 +110,7 @@ class AssetWorker:
         self.save()
 
     async def samples(self, samples: Sequence[Sample], *, historical: bool = False) -> None:
-        """Vitals; returns when they are collected, waits when the disk cannot keep up."""
+        """Take vitals. Returns when they are collected; waits when the disk cannot keep up."""
         accepted = [sample for sample in samples if self._collector.accepts(sample)]
         if not accepted:
             return
@@ -121,7 +124,7 @@ class AssetWorker:
             await self._take(self._guard(lambda: detection.on_samples(accepted)), historical)
 
     async def waveform(self, waveform: Waveform, *, historical: bool = False) -> None:
-        """A burst: judged here, sent only as evidence of a finding."""
+        """Take a waveform burst. Detection judges it; the burst itself is sent only as evidence of a finding."""
         if not self._collector.accepts_waveform(waveform):
             return
         self._delivered(waveform.time_us)
@@ -132,13 +135,13 @@ class AssetWorker:
             await self._take(self._guard(lambda: detection.on_waveform(waveform)), historical)
 
     async def gap(self, start_us: int, end_us: int, reason: str) -> None:
-        """The source lost something before we had it."""
+        """Declare that the source lost data before the agent had them."""
         await self._commit([gap_draft(self.device_id, self._schema, BatchClass.ROUTINE, reason, start_us, end_us)])
 
     # -- what the agent calls
 
     async def flush(self) -> None:
-        """Commit what is collected, and losses that could not be declared before."""
+        """Commit the collected vitals, and losses that could not be declared before."""
         drafts = self._collector.take()
         if self._losses:
             losses, self._losses = self._losses, {}
@@ -150,7 +153,7 @@ class AssetWorker:
             await self._commit(drafts)
 
     def birth(self) -> DeviceBirth:
-        """The asset's birth certificate as of now."""
+        """The asset's present birth certificate."""
         asset = self.description
         return DeviceBirth(
             device_id=self.device_id,
@@ -180,7 +183,7 @@ class AssetWorker:
 
     @property
     def rejected(self) -> Counter[str]:
-        """Hand-overs that broke a rule, by reason."""
+        """How many samples and waveforms broke a rule, by reason."""
         return self._collector.rejected
 
     # -- inside
@@ -211,7 +214,7 @@ class AssetWorker:
         self._collector.rejected = rejected
 
     async def _follow_maintenance(self) -> None:
-        """Tell detection when what is declared has changed."""
+        """Hand changed maintenance declarations to detection."""
         detection = self.detection
         declared = self._maintenance.news() if detection is not None else None
         if self._maintenance.unreadable:
@@ -232,7 +235,7 @@ class AssetWorker:
         try:
             return judge()
         except Exception:
-            # Detection is the part most likely to meet input nobody thought of; transport must outlive it.
+            # Detection is the part most likely to meet input nobody thought of; the transport must survive that.
             self.counters["detection_errors"] += 1
             if self.counters["detection_errors"] == 1:
                 log.exception("%s: detection failed; vitals go on (logged once, counted after)", self.device_id)
@@ -264,7 +267,7 @@ class AssetWorker:
             self.save()
 
     def _evidence(self, finding: Finding) -> list[Waveform]:
-        """The last waveforms of the finding's component, once per revision."""
+        """The last waveforms of the finding's component. They are evidence once for every revision."""
         revision = (finding.finding_id, finding.revision)
         if revision in self._evidenced:
             return []
@@ -282,7 +285,7 @@ class AssetWorker:
     def _lose(self, draft: Draft, reason: str) -> None:
         self.counters[f"lost_{reason}"] += 1
         kind = draft.batch_class
-        if kind is BatchClass.GAP:  # a declaration that could not be written down keeps its own reason
+        if kind is BatchClass.GAP:  # a gap that could not be written down keeps its own reason
             kind, reason = draft.gaps[0].batch_class, draft.gaps[0].reason
         start_us, end_us = draft.time_range_us
         before = self._losses.get((kind, reason), (start_us, end_us))
@@ -297,7 +300,7 @@ class AssetWorker:
         return read_bounded(self._snapshot_path, MAX_SNAPSHOT_BYTES)
 
     def _as_last_told(self) -> AssetDescription:
-        """The configuration's description with what the device said of itself before the restart."""
+        """The configuration's description, completed by the device's own from before the restart."""
         content = read_bounded(self._told_path, remembered.MAX_BYTES)
         if content is None:
             return self._config.description
@@ -311,6 +314,9 @@ class AssetWorker:
 
 
 def _to_and_fro(event: Event) -> bool:
-    """Is it a step between healthy and watch? These are frequent, and told again after a crash at worst: the regular
-    saving is often enough for them, and a snapshot of weeks is megabytes of flash."""
+    """Is the event a step between healthy and watch?
+
+    These steps are frequent, and after a crash they are at worst reported twice. They therefore wait for the regular
+    saving: a snapshot of weeks writes megabytes to the flash.
+    """
     return isinstance(event, StateChange) and {event.previous, event.state} == _RESTLESS

@@ -1,6 +1,6 @@
 """``edge-agent``: run, detect, explain, maintenance, doctor, enrol.
 
-Errors are one line with the mend and exit code 2. Only what a command needs is imported, so ``run`` stays small.
+An error is one line with its remedy, and exit code 2. A command imports only what it needs, so ``run`` stays small.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fleet_core.errors import BadConfig, ForestallError
 
 DETECT, EXPLAIN, MAINTENANCE = "detect", "explain", "maintenance"
 HEAVY = (DETECT, EXPLAIN, MAINTENANCE)
-"""Commands whose arguments bring numpy along, which the others need not wait for."""
+"""Commands whose arguments import numpy. The other commands start faster without them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code (0 done, 1 something is unfit, 2 cannot)."""
+    """Entry point. Returns the exit code: 0 done, 1 a check failed, 2 the command could not be carried out."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parsed = _parser(arguments[:1]).parse_args(arguments)

@@ -1,8 +1,8 @@
-"""``agent.toml``: read, checked, as dataclasses.
+"""Reads ``agent.toml`` and checks it; the configuration becomes dataclasses.
 
 Relative paths count from the file's folder. Identity and broker may come from the bundle that enrolment wrote
-(``[uplink] bundle``); what the file says itself must then agree. Failure: BadConfig with the setting's name and the
-mend; an unknown setting is an error, because it is usually a misspelt one.
+(``[uplink] bundle``); names that the file gives beside it must agree with it. Failure: BadConfig with the setting's
+name and the remedy. An unknown setting is an error, because it is usually a misspelt one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True)
 class UplinkConfig:
-    """Where the broker is. TLS with a client certificate; without the three files it is on this machine."""
+    """The broker's address, and the three files of TLS with a client certificate. Without the files the broker must be
+    on this machine.
+    """
 
     host: str
     port: int
@@ -40,7 +42,7 @@ class UplinkConfig:
 
 @dataclass(frozen=True)
 class AssetConfig:
-    """One asset: what the configuration knows of it, its source and its detection settings."""
+    """One asset: the configuration's part of its description, its source and its detection settings."""
 
     description: AssetDescription
     source_type: str
@@ -50,7 +52,10 @@ class AssetConfig:
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """See ``agent.toml`` in the docs. ``base_dir`` is the file's folder; intervals in real time."""
+    """The whole configuration (docs/agent-configuration.md).
+
+    ``base_dir`` is the file's folder; intervals are real time.
+    """
 
     node_id: str
     group_id: str
@@ -93,7 +98,7 @@ def parse_config(record: Mapping[str, Any], base_dir: Path) -> AgentConfig:
     node_id, group_id = agent.take("node_id", str, ""), agent.take("group_id", str, "")
     bundle_dir = uplink.take("bundle", str, "")
     if bundle_dir:
-        from provisioning.device import load_bundle  # brings cryptography along: 10 MB that plain agents save
+        from provisioning.device import load_bundle  # imports cryptography: 10 MB that an agent without TLS saves
 
         bundle = load_bundle(base_dir / bundle_dir)
         if node_id not in ("", bundle.node_id) or group_id not in ("", bundle.group_id):
@@ -184,7 +189,7 @@ _REQUIRED: Any = object()
 
 
 class _Table:
-    """A TOML table that knows which of its keys were asked for."""
+    """A TOML table that notes which of its keys were asked for, so that ``finish`` can refuse the others."""
 
     def __init__(self, record: Any, name: str) -> None:
         self._name = f"[{name}] " if name else ""
@@ -201,7 +206,7 @@ class _Table:
         return value
 
     def number(self, key: str, default: N, low: N, high: N) -> N:
-        """Of the default's type; where that is float, whole numbers are welcome too."""
+        """A number from ``low`` to ``high``, of the default's type. A whole number is accepted for a float."""
         kind = type(default)
         value = self.take(key, int if isinstance(self._left.get(key), int) else kind, default)
         if not low <= value <= high:

@@ -1,7 +1,7 @@
-"""``edge-agent doctor``: is this device fit to run the agent, and if not, what mends it.
+"""``edge-agent doctor``: checks whether this device is fit to run the agent, and says what mends it if not.
 
-Each check gives ok, warn or fail with one line and, unless ok, the mend. Checks only look: nothing is changed, the
-outbox is opened read-only, the broker sees one connection that says nothing.
+Every check gives ok, warn or fail with one line and, unless ok, the remedy. Checks change nothing: the outbox is opened
+read-only, and the broker sees one connection over which nothing is sent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check's result; ``mend`` is "" when it is ok."""
+    """The result of one check. ``mend`` is the remedy, "" when the check is ok."""
 
     name: str
     verdict: Verdict
@@ -47,7 +47,7 @@ class Check:
 
 
 def examine(config: AgentConfig) -> list[Check]:
-    """All checks of a configuration that could be read."""
+    """The results of all checks, for a configuration that could be read."""
     checks = [Check("config", Verdict.OK, f"{config.node_id} of {config.group_id}, {len(config.assets)} assets")]
     checks += [_clock(), _clock_floor(config), *_state_dir(config), _outbox(config), *_identity(config.uplink)]
     checks.append(_broker(config.uplink))
@@ -68,7 +68,7 @@ def _clock() -> Check:
 
 
 def _clock_floor(config: AgentConfig) -> Check:
-    """What was written here must not lie in the future: else the clock was set back, or started in the past."""
+    """Compare the clock with the agent's files: a file from the future means that the clock was set back."""
     written_s = [path.stat().st_mtime for path in config.state_dir.glob("*") if path.is_file()]
     ahead_s = max(written_s, default=0.0) - time.time()
     if ahead_s > BACKWARDS_LIMIT_S:

@@ -1,10 +1,10 @@
-"""From samples to drafts of batches, pure: collect, cut to size, fragment.
+"""Turns samples, events and waveforms into drafts of batches. Pure.
 
-A draft is a batch before it has a number. Drafts stay below about 16 KiB when encoded, well below what the wire
-allows, because small brokers cut the link at larger messages. The collector of an asset holds at most
-``DRAFT_SAMPLES`` samples; the owner takes a draft when it is full or old enough.
+A draft is a batch before it has a number. An encoded draft stays below about 16 KiB, well below the wire's bound,
+because small brokers cut the link at larger messages. The collector of an asset holds at most ``DRAFT_SAMPLES``
+samples; its owner takes a draft when the collector is full or the samples are old enough.
 
-Failure: samples that no schema or bound allows are counted and named in ``rejected``, never silently lost.
+Failure: samples that the schema or a bound does not allow are counted in ``rejected`` by reason, never silently lost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Event = Finding | StateChange
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A batch without number, chain and clock."""
+    """A batch that has no number, no place in the hash chain and no time of making yet."""
 
     batch_class: BatchClass
     device_id: str
@@ -48,7 +48,7 @@ class Draft:
 
     @property
     def time_range_us(self) -> tuple[int, int]:
-        """First and last device time of the content."""
+        """The first and the last device time of the content, in microseconds."""
         times = [time_us for column in self.columns for time_us in (min(column.times_us), max(column.times_us))]
         if self.waveform is not None:
             times.append(self.waveform.time_us)
@@ -58,14 +58,14 @@ class Draft:
 
 
 def gap_draft(device_id: str, schema: Schema, kind: BatchClass, reason: str, start_us: int, end_us: int) -> Draft:
-    """A loss before the outbox, by time range."""
+    """The draft that declares a loss before the outbox, by time range."""
     start_us, end_us = (min(max(time_us, EARLIEST_US), LATEST_US) for time_us in sorted((start_us, end_us)))
     record = GapRecord(0, 0, kind, reason[:128], start_us, end_us)
     return Draft(BatchClass.GAP, device_id, schema, gaps=(record,))
 
 
 def event_drafts(device_id: str, schema: Schema, events: Iterable[Event], historical: bool) -> list[Draft]:
-    """One draft per finding (they may be long), one for all state changes."""
+    """One draft for every finding, since a finding may be long, and one for every 32 state changes."""
     events = list(events)
     states = tuple(event for event in events if isinstance(event, StateChange))
     drafts = [
@@ -78,7 +78,7 @@ def event_drafts(device_id: str, schema: Schema, events: Iterable[Event], histor
 
 
 def waveform_drafts(device_id: str, schema: Schema, waveform: Waveform, historical: bool) -> list[Draft]:
-    """The waveform in as many fragments as the batch's bound asks for."""
+    """The waveform cut into drafts of at most ``DRAFT_FRAGMENT_SAMPLES`` samples."""
     values = waveform.values
     starts = range(0, len(values), DRAFT_FRAGMENT_SAMPLES)
     return [
@@ -102,7 +102,7 @@ def waveform_drafts(device_id: str, schema: Schema, waveform: Waveform, historic
 
 
 class Collector:
-    """Samples of one asset on their way into routine batches; history and present apart."""
+    """Collects the samples of one asset for routine batches; back-fill and live samples are kept apart."""
 
     def __init__(self, device_id: str, schema: Schema) -> None:
         self.schema = schema
@@ -112,7 +112,7 @@ class Collector:
         self._counts = {False: 0, True: 0}
 
     def accepts(self, sample: Sample) -> bool:
-        """Whether the schema and the bounds allow it; counts why not."""
+        """Whether the schema and the bounds allow the sample. A refusal is counted in ``rejected`` by reason."""
         if sample.metric not in self.schema:
             self.rejected["unknown_metric"] += 1
         elif not EARLIEST_US <= sample.time_us <= LATEST_US:
@@ -122,7 +122,7 @@ class Collector:
         return False
 
     def accepts_waveform(self, waveform: Waveform) -> bool:
-        """The same for a waveform."""
+        """Whether the schema and the bounds allow the waveform. A refusal is counted in ``rejected`` by reason."""
         if waveform.metric not in self.schema or waveform.values.typecode != "f":
             self.rejected["unknown_metric"] += 1
         elif not EARLIEST_US <= waveform.time_us <= LATEST_US:
@@ -134,7 +134,7 @@ class Collector:
         return False
 
     def add(self, samples: Sequence[Sample], historical: bool) -> list[Draft]:
-        """Take accepted samples in; returns the drafts that became full on the way."""
+        """Collect samples that ``accepts`` allowed. Returns the drafts that became full by it."""
         full: list[Draft] = []
         columns = self._columns[historical]
         for sample in samples:
@@ -150,7 +150,7 @@ class Collector:
         return full
 
     def take(self) -> list[Draft]:
-        """What there is, as drafts; the collector is empty then."""
+        """The collected samples as drafts; the collector is empty afterwards."""
         return self._take(False) + self._take(True)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Text files replaced while they are written, and reading with a bound."""
+"""Text output that replaces a file only when it is complete, and reading with a bound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 def replacing(path: Path) -> Iterator[IO[str]]:
     """A text file that takes the place of ``path`` when the block ends well, and leaves no trace when it does not.
 
-    What is no regular file (a terminal, a pipe) is written to directly. Raises OSError.
+    A path that is no regular file (a terminal, a pipe) is written to directly. Raises OSError.
     """
     if path.exists() and not path.is_file():
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
 
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes | None:
-    """The content, None when there is no such file or it is larger than any we write. Raises OSError."""
+    """The content, or None when there is no such file or it is larger than ``limit_bytes``. Raises OSError."""
     try:
         with path.open("rb") as file:
             content = file.read(limit_bytes + 1)

@@ -1,4 +1,4 @@
-"""Facts of the host: boot id, whether its clock is synchronised."""
+"""Facts of the host: its boot id, and whether its clock is synchronised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
 
 def boot_id() -> str:
-    """The running kernel's boot id; where there is none, one for this process."""
+    """The running kernel's boot id; where the kernel has none, an id of this process."""
     try:
         return check_uuid(_BOOT_ID.read_text().strip())
     except (OSError, BadInput) as error:
@@ -26,7 +26,7 @@ def boot_id() -> str:
 
 
 def time_quality() -> str:
-    """ "synchronised", "unsynchronised" or "unknown", as the kernel's clock discipline says."""
+    """The kernel's own judgement of its clock: "synchronised", "unsynchronised" or "unknown"."""
     timex = (ctypes.c_byte * 512)()  # larger than struct timex on any platform; all zero: read only
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)

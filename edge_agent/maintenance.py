@@ -1,8 +1,8 @@
 """``edge-agent maintenance``: declare that a machine is worked on, through a file in the agent's state folder.
 
-The command writes ``maintenance.json`` (whole, under a lock), the running agent looks at it with every hand-over (one
-``stat``) and reads it when it changed. A file that cannot be read leaves what was declared before in force, is logged
-once and counted; windows expire by themselves. Times are domain time.
+The command replaces ``maintenance.json`` as a whole, under a lock. The running agent looks at the file with every
+hand-over (one ``stat``) and reads it when it changed. A file that cannot be read is logged once and counted; the
+earlier declarations then stay in force, and their windows expire by themselves. Times are domain time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ START, STOP, STATUS = "start", "stop", "status"
 
 
 class DeclaredFile:
-    """The file as the agent follows it. ``unreadable`` counts contents that could not be taken."""
+    """Follows the file for the running agent. ``unreadable`` counts the contents that could not be read."""
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE
@@ -48,7 +48,7 @@ class DeclaredFile:
         self._seen: tuple[int, int, int] | None = None
 
     def news(self) -> Declared | None:
-        """What is declared, when the file changed since it was asked last."""
+        """The declarations, if the file changed since the last call, else None."""
         try:
             found = self.path.stat()
             seen = (found.st_mtime_ns, found.st_ino, found.st_size)
@@ -69,14 +69,14 @@ class DeclaredFile:
         return declared
 
     def _failed(self, seen: tuple[int, int, int], reason: str) -> None:
-        if self._seen != seen:  # once for each content
+        if self._seen != seen:  # every unreadable content is logged once
             self.unreadable += 1
             log.error("%s: what was declared before stays in force: %s", self.path, reason)
         self._seen = seen
 
 
 def read_declared(path: Path) -> Declared:
-    """What the file declares; nothing where there is none. Raises BadInput, OSError."""
+    """The declarations in the file; none when there is no file. Raises BadInput, OSError."""
     if not path.exists():
         return Declared()
     content = read_bounded(path, MAX_FILE_BYTES)
@@ -148,7 +148,7 @@ def _stop(args: argparse.Namespace, config: AgentConfig, path: Path, at_us: int)
 
 
 def _check_whom(args: argparse.Namespace, config: AgentConfig) -> None:
-    """Refuse an asset or a component nobody knows: a misspelt one would protect nothing."""
+    """Refuse an unknown asset or component: a misspelt name would protect nothing."""
     assets = {asset.description.device_id: asset.description for asset in config.assets}
     if args.asset and args.asset not in assets:
         raise BadConfig(f"--asset {args.asset!r} is not in the configuration; there are: {', '.join(assets)}")
@@ -165,7 +165,7 @@ def _check_whom(args: argparse.Namespace, config: AgentConfig) -> None:
 
 
 def _reported(state_dir: Path, device_id: str) -> set[str]:
-    """The components that the running agent judges, by what it last said of itself."""
+    """The components that the running agent judges, as its ``status.json`` says."""
     content = read_bounded(state_dir / "status.json", MAX_STATUS_BYTES)
     try:
         assets = json.loads(content or b"{}").get("assets", {})
@@ -190,7 +190,7 @@ def _write(path: Path, declared: Declared) -> None:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """Two commands at once change the file one after the other."""
+    """A lock, so that two commands at once change the file one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{FILE}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

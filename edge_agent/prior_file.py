@@ -1,6 +1,6 @@
-"""The file of a class's prior: named by a configuration, read in its place.
+"""Reads the file of a class's prior, which a configuration names by its path.
 
-What detection takes stays a table without a path in it, so that detection itself touches no disk. Failure: BadConfig
+The path in the settings is replaced by the file's content, so that detection itself reads no disk. Failure: BadConfig
 with the file's name.
 """
 
@@ -20,7 +20,10 @@ MAX_PRIOR_BYTES = 1 << 20
 
 
 def with_prior(detection: Mapping[str, Any], base_dir: Path) -> dict[str, Any]:
-    """The detection's table with the prior it names, a path that counts from ``base_dir``, read. Raises BadConfig."""
+    """The detection's table with the content of the prior it names. The path counts from ``base_dir``.
+
+    Raises BadConfig.
+    """
     table = dict(detection)
     if isinstance(table.get(SETTING), str):
         table[SETTING] = _read(base_dir / table[SETTING])

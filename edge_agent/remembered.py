@@ -1,9 +1,10 @@
-"""What a device last said of itself, kept over restarts: text of a small file <-> description. Pure.
+"""A device's last description, kept over restarts of the agent: text of a small file <-> description. Pure.
 
-The agent is born when its broker answers, often before its devices do. Without this it would say what ``agent.toml``
-says until the device speaks, and the fleet would record a component swapped, and swapped back, at every restart.
+The agent publishes its births when its broker answers, often before its devices do. Without the kept description the
+births would repeat ``agent.toml`` until the device speaks, and the fleet would record that a component was swapped, and
+swapped back, at every restart.
 
-Failure: a text that is not ours raises BadInput; the configuration alone counts then.
+Failure: a text of another form raises BadInput; the configuration alone counts then.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _PARTS = ("slot", "type", "serial", "part_no")
 
 
 def to_text(told: AssetDescription) -> str:
-    """What is worth remembering of a device's description. Its metrics come with it when it speaks again."""
+    """The text that keeps a device's description, without its metrics: the device brings them when it speaks again."""
     texts = {name: getattr(told, name) for name in _TEXTS}
     return json.dumps({**texts, "components": [asdict(component) for component in told.components]})
 
 
 def from_text(configured: AssetDescription, text: str) -> AssetDescription:
-    """The configuration's description as the device last told it. Raises BadInput."""
+    """The configuration's description, completed by the device's last one. Raises BadInput."""
     record = parse_object(text, MAX_BYTES)
     told = {name: _text(record, name) for name in _TEXTS}
     rows = record.get("components")

@@ -1,5 +1,5 @@
-"""``edge-agent explain``: what detection saw, in one sentence and one picture.
+"""``edge-agent explain``: explains a finding in one sentence and one picture.
 
-``recording`` and ``live`` find out what there is to explain, ``case`` puts it together (pure), ``words`` says it,
-``picture`` draws it. Only ``picture`` and ``panels`` need matplotlib (the extra ``explain``).
+``recording`` and ``live`` find the findings that can be explained, ``case`` puts one together (pure), ``words`` writes
+the sentence, ``picture`` draws. Only ``picture`` and the modules it draws with need matplotlib (the extra ``explain``).
 """

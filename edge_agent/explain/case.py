@@ -1,9 +1,9 @@
-"""What is to be explained, put together from a component's trace: all that the sentence and the picture need. Pure.
+"""The case to be explained, put together from a component's trace: all that the sentence and the picture need. Pure.
 
-With a finding the moment explained is that of its most severe revision; without one it is the highest evidence since
-the baseline was learnt. The healthy band of a channel is its expected course plus and minus ``HEALTHY_SIGMAS``, and
-around it stands its calibrated limit; how many units one sigma is, and whether it multiplies rather than adds, is
-read off the trace itself.
+The moment explained is that of the finding's most severe revision; without a finding it is the moment of the highest
+evidence since the baseline was learnt. The healthy band of a channel is its expected course plus and minus
+``HEALTHY_SIGMAS`` healthy sigmas; its calibrated limit stands around the band. The trace itself tells how many units
+one sigma is, and whether a deviation of the channel adds to the expected course or multiplies it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ HEALTHY_SIGMAS = 3.0
 DEFAULT_LIMIT = 4.0
 NOW_TICKS = 5
 ZOOM_BELOW = 1 / 12
-"""When the course from onset to now is a smaller part of the life than this, the channels are drawn closer up."""
+"""The channels are drawn over a part of the life when onset to now is a smaller share of the life than this."""
 MIN_BAND_TICKS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel's name and UCUM unit; None where a recording does not tell it."""
+    """A channel's name and UCUM unit. The unit is None where a recording does not tell it."""
 
     name: str
     unit: str | None = None
@@ -42,7 +42,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What the picture is about. ``origin_us``: times are told since then (None: they are UTC)."""
+    """The subject of the picture. Times are given since ``origin_us``, or in UTC when it is None."""
 
     title: str
     channels: tuple[Channel, ...]
@@ -51,9 +51,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One channel's course (n,) beside its healthy band and calibrated limit (n, 2: low and high), NaN where unknown.
+    """One channel's course ``values`` (n,), its healthy ``band`` and its calibrated ``limits`` (n, 2: low and high).
 
-    ``sigmas`` is how far it stands from healthy at the moment explained, ``worst`` the furthest since the onset.
+    Unknown values are NaN. ``sigmas`` is the channel's deviation at the moment explained, ``worst`` the largest since
+    the onset, both in healthy sigmas.
     """
 
     channel: Channel
@@ -69,7 +70,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A waveform vital's healthy burst and a later one; either may be missing. ``word`` says which one is later."""
+    """A waveform vital's healthy burst and a later one; either may be missing. ``word`` describes the later burst."""
 
     metric: str
     healthy: Shot | None
@@ -79,11 +80,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """All that is told. Shares are 0..1, votes are ratios to each detector's calibrated limit, times in us.
+    """All that the explanation says. Shares are 0..1, votes are ratios to the detector's calibrated limit, times in us.
 
-    ``ticks`` are what the panels show: tick by tick, or means of ``means_of`` ticks where the slow plane led, which
-    sees what creeps; ``life`` is the whole life tick by tick, ``slow`` what the slow plane saw of it. ``window_us``
-    is the part the channels are drawn in; ``which`` says which finding of how many this is.
+    The panels show ``ticks``: single ticks, or means of ``means_of`` ticks where the slow plane, which sees slow
+    drifts, led to the finding. ``life`` is the whole life in single ticks, ``slow`` the same life in the slow plane's
+    means. The channels are drawn over ``window_us``. ``which`` says which finding of how many this is.
     """
 
     subject: Subject
@@ -108,7 +109,7 @@ class Case:
 
     @property
     def zoomed(self) -> bool:
-        """Are the channels drawn closer up than the life?"""
+        """Are the channels drawn over a part of the life only?"""
         return self.window_us != (int(self.life.first_us[0]), int(self.life.last_us[-1]))
 
 
@@ -121,8 +122,10 @@ def put_together(
     which: str = "",
     means: Trace | None = None,
 ) -> Case:
-    """The case of one component, with a finding of it or without. ``means``: what its slow plane saw. Raises BadInput
-    when nothing was judged at all."""
+    """The case of one component. ``told`` is the finding to explain, or None; ``means`` is the slow plane's trace.
+
+    Raises BadInput when detection judged no tick at all.
+    """
     life = joined(trace)
     if not len(life):
         raise BadInput("trace", f"{subject.title}: nothing was judged yet")
@@ -174,12 +177,12 @@ def put_together(
 
 
 def index_at(ticks: Ticks, time_us: int) -> int:
-    """The place of the tick of that moment."""
+    """The index of the tick at ``time_us``."""
     return max(0, int(np.searchsorted(ticks.first_us, time_us, side="right")) - 1)
 
 
 def _creeping(trace: Trace, told: ToldFinding | None, means: Trace) -> bool:
-    """Was it the slow plane that saw it?"""
+    """Did the slow plane lead to the finding?"""
     if means.learnt is None or not len(means.recent()):
         return False
     if told is not None:
@@ -188,7 +191,7 @@ def _creeping(trace: Trace, told: ToldFinding | None, means: Trace) -> bool:
 
 
 def joined(trace: Trace) -> Ticks:
-    """The whole life in spans, its newest part tick by tick."""
+    """The whole life in one course: older ticks as spans, the newest tick by tick."""
     whole, recent = trace.whole(), trace.recent()
     if not len(recent) or whole.ticks_each == 1:
         return whole
@@ -199,7 +202,10 @@ def joined(trace: Trace) -> Ticks:
 
 
 def band(ticks: Ticks, channel: int, sigmas: float) -> RealArray:
-    """A channel's expected course minus and plus so many sigmas (n, 2); NaN when the trace tells too little."""
+    """A channel's expected course minus and plus ``sigmas`` healthy sigmas (n, 2), in the channel's unit.
+
+    NaN when the trace holds too few ticks to tell the size of a sigma.
+    """
     value, expected, deviation = (getattr(ticks, name)[:, channel] for name in ("values", "expected", "deviation"))
     value, expected = value.astype(np.float64), expected.astype(np.float64)
     usable = np.isfinite(value) & np.isfinite(expected) & (np.abs(deviation) > 0.3) & (np.abs(deviation) < 100)
@@ -235,7 +241,7 @@ def _panel(channel: Channel, ticks: Ticks, index: int, limit: float, sigmas: flo
 
 
 def _now(deviation: RealArray) -> RealArray:
-    """The median of each channel's newest known deviations (channels,); 0 where there is none."""
+    """For every channel the median of its newest known deviations (channels,), in sigmas; 0 where none is known."""
     result = np.zeros(deviation.shape[1])
     for index, column in enumerate(deviation[-8 * NOW_TICKS :].T):
         known = column[np.isfinite(column)][-NOW_TICKS:]
@@ -244,7 +250,7 @@ def _now(deviation: RealArray) -> RealArray:
 
 
 def _worst(deviation: RealArray, now: RealArray) -> RealArray:
-    """Each channel's furthest deviation (channels,), one wild tick left out by a median of three."""
+    """For every channel its largest deviation (channels,), in sigmas; a median of three leaves out one wild tick."""
     known = np.where(np.isfinite(deviation), deviation, 0.0)
     if len(known) < 3:
         return now
@@ -254,7 +260,7 @@ def _worst(deviation: RealArray, now: RealArray) -> RealArray:
 
 
 def _contributions(subject: Subject, finding: Finding | None, relative: RealArray) -> tuple[tuple[Channel, float], ...]:
-    """Channels and their shares, the largest first; as the finding says, else by the deviation's own size."""
+    """Channels and their shares of the deviation, the largest first: the finding's, else by the size of deviations."""
     if finding is not None:
         by_name = {channel.name: channel for channel in subject.channels}
         return tuple(

@@ -1,4 +1,4 @@
-"""Which of the things that could be explained is meant: the N-th finding, one by its id, or the worst moment. Pure."""
+"""Chooses what is explained: the N-th finding, a finding by its id, or the moment of the highest evidence. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fleet_core.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A component's trace with one of its findings, or with none. ``which``: filled in by ``choose``."""
+    """A component's trace with one of its findings, or with none. ``choose`` fills in ``which``."""
 
     slot: str
     trace: Trace
@@ -21,8 +21,11 @@ class Choice:
 
 
 def choose(choices: Sequence[Choice], wanted: str = "") -> Choice:
-    """``wanted``: a number counted from 1 in order of detection, the beginning of a finding's id, or nothing (the
-    first finding; without any the highest evidence). Raises BadInput with what there is."""
+    """The choice that ``wanted`` names: a number from 1 on in order of detection, or the beginning of a finding's id.
+
+    With "" the first finding is chosen; where there is no finding, the trace with the highest evidence. Raises BadInput
+    with the findings there are.
+    """
     findings = sorted((choice for choice in choices if choice.told), key=_detected)
     count = len(findings)
     findings = [replace(each, which=f"finding {index} of {count}") for index, each in enumerate(findings, 1)]

@@ -1,4 +1,4 @@
-"""``edge-agent explain``: one sentence and one picture of what was seen, in a recording or by a live agent."""
+"""``edge-agent explain``: one sentence and one picture about a finding, in a recording or of a live agent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main_explain(args: argparse.Namespace) -> int:
-    """Run the command; 0, or 2 with one line on standard error when input, settings or libraries are wrong."""
+    """Run the command. Returns 0, or 2 with one line on standard error when input, settings or libraries are wrong."""
     try:
         case = _case(args)
         if args.out is not None:

@@ -1,4 +1,4 @@
-"""The picture's course of evidence: its levels, what was believed, and what the baseline decided meanwhile."""
+"""The picture's course of evidence: the levels, the evidence that raised no alarm, and the baseline's decisions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = {
 
 
 def evidence(axis: Any, case: Case, scale: panels.TimeScale) -> None:
-    """The evidence over the whole life, its levels, and how far it must fall for each to be left again."""
+    """Draw the evidence over the whole life, the levels, and below every level the zone where its state is kept."""
     ticks, settings = case.life, case.settings
     times = scale.place((ticks.first_us + ticks.last_us) // 2)
     top = max(1.6 * settings.alarm, 1.25 * float(np.nanmax(ticks.peak, initial=0.0)))
@@ -47,7 +47,7 @@ def evidence(axis: Any, case: Case, scale: panels.TimeScale) -> None:
         )
     if ticks.ticks_each > 1:
         axis.fill_between(times, ticks.evidence, ticks.peak, color=panels.INK, alpha=0.2, lw=0)
-    # evidence beyond the alarm that raised none: on trial, or still to last
+    # Evidence beyond the alarm level that raised no alarm: it is on trial, or has not lasted long enough.
     held = (ticks.evidence >= settings.alarm) & (ticks.states < STATES.index(DetectionState.DEGRADING))
     axis.plot(times, np.where(held, np.nan, ticks.evidence), color=panels.INK, lw=0.9)
     axis.plot(times, np.where(held, ticks.evidence, np.nan), color=panels.INK, lw=1.1, ls=(0, (1, 1)))
@@ -80,8 +80,7 @@ def evidence(axis: Any, case: Case, scale: panels.TimeScale) -> None:
 
 
 def _decisions(axis: Any, case: Case, scale: panels.TimeScale) -> None:
-    """Where the baseline was learnt anew or an episode was taken as experience, in a word each as far as there is
-    room."""
+    """Mark where the baseline was learnt anew or an episode was taken as experience, with a word if there is room."""
     low, high = axis.get_xlim()
     free = low
     taken = [float(scale.place(time_us)) for time_us in (case.onset_us, case.detected_us) if time_us is not None]

@@ -1,7 +1,7 @@
-"""A live agent's cases: the traces its detection keeps in its snapshots, read beside the running agent.
+"""The cases of a live agent, read from the traces in its detection's snapshots while the agent runs.
 
 The agent replaces a snapshot as a whole, so reading needs no lock. A snapshot that is damaged, too large or of a
-version that keeps no trace is passed over and named, unless nothing else is left.
+version that keeps no trace is passed over and named on standard error; when no other is left, it is the error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WHOLE_ASSET = "asset"
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One component as its agent keeps it."""
+    """One component with the trace that its agent keeps."""
 
     device_id: str
     slot: str
@@ -68,7 +68,10 @@ def case_of(args: argparse.Namespace) -> Case:
 
 
 def read_components(state_dir: Path, tables: Mapping[str, Mapping[str, Any]]) -> list[Component]:
-    """All components with a trace under a state folder; ``tables``: detection settings by device. Raises BadInput."""
+    """All components with a trace under a state folder. ``tables`` has the detection settings of every device.
+
+    Raises BadInput.
+    """
     kept: list[Component] = []
     refused = ""
     paths = sorted((state_dir / "detection").glob("*.snapshot"))[:MAX_SNAPSHOTS]

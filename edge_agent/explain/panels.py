@@ -1,6 +1,6 @@
-"""The parts of the picture, one function each; they draw into axes they are given.
+"""The parts of the picture, one function for every part. A function draws into the axes it is given.
 
-Colours are those of Okabe and Ito; what a colour says is also said by a word or a line's form.
+The colours are those of Okabe and Ito. No meaning rests on a colour alone: a word or the form of a line says the same.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ STATE_COLOURS = ("#d9d9d9", "#bfe3d6", "#F0E442", "#E69F00", "#a8325a")
 MAX_BARS = 8
 LEAST_BAR = 0.005
 LETTER = 0.0105
-"""A letter's width as a share of the left column's."""
+"""The width of a letter as a share of the left column's width."""
 MAX_CHANGES = 10
 HEADROOM = 0.45
-"""How far beyond what was seen until the moment explained a channel is drawn; what comes later may be cut off."""
+"""How far the axis of a channel reaches beyond its values until the moment explained; later values may be cut off."""
 VOTE_LIMIT = 16.0
 
 
 @dataclass(frozen=True)
 class TimeScale:
-    """Times in microseconds to the axis: ``place`` converts, ``dress`` sets locator, formatter and label."""
+    """Times in microseconds on an axis: ``place`` converts them, ``dress`` sets locator, formatter and label."""
 
     place: Callable[[Any], Any]
     dress: Callable[[Any], None]
@@ -62,7 +62,7 @@ def time_scale(case: Case) -> TimeScale:
 
 
 def states(axis: Any, case: Case, scale: TimeScale) -> None:
-    """A strip of the detection states over the window, and above it the onset and the detection."""
+    """Draw the detection states over the window as a strip, with the onset and the detection named above it."""
     ticks, (start, stop) = case.life, case.window_us
     edges = np.flatnonzero(np.diff(ticks.states.astype(int))) + 1
     begins = [int(ticks.first_us[i]) for i in (0, *edges)]
@@ -97,7 +97,7 @@ def states(axis: Any, case: Case, scale: TimeScale) -> None:
             continue
         place = float(scale.place(time_us))
         fraction = (place - low) / (high - low)
-        # the onset is written to the left of its line, the detection to the right, unless there is no room
+        # The onset is written to the left of its line, the detection to the right, unless there is no room.
         row = 0
         text = f"{text} {words.moment(case, time_us, dated=False)}"
         needed = LETTER * len(text)
@@ -122,7 +122,7 @@ def states(axis: Any, case: Case, scale: TimeScale) -> None:
 
 
 def channel(axis: Any, case: Case, panel: Panel, scale: TimeScale, last: bool) -> None:
-    """One channel's course beside its healthy band; what is beyond the band is another colour and thicker."""
+    """Draw one channel's course beside its healthy band; values beyond the band have another colour and are thicker."""
     start, stop = case.window_us
     inside = (case.ticks.last_us >= start) & (case.ticks.first_us <= stop)
     times = scale.place((case.ticks.first_us[inside] + case.ticks.last_us[inside]) // 2)
@@ -159,7 +159,7 @@ def channel(axis: Any, case: Case, panel: Panel, scale: TimeScale, last: bool) -
 
 
 def _single_ticks(axis: Any, case: Case, panel: Panel, scale: TimeScale) -> None:
-    """The ticks that the means are of, faint."""
+    """Draw the single ticks faintly behind the means that were made of them."""
     start, stop = case.window_us
     inside = (case.life.last_us >= start) & (case.life.first_us <= stop)
     index = case.subject.channels.index(panel.channel)
@@ -172,7 +172,7 @@ def _single_ticks(axis: Any, case: Case, panel: Panel, scale: TimeScale) -> None
 
 
 def contributions(axis: Any, case: Case) -> None:
-    """What each channel adds to the deviation, the largest first; the small ones together."""
+    """Draw every channel's share of the deviation, the largest first; small shares are drawn together."""
     seen = [pair for pair in case.contributions if pair[1] >= LEAST_BAR] or case.contributions[:1]
     bars = [(shortened(words.named(each), 22), share) for each, share in seen[:MAX_BARS]]
     if rest := seen[MAX_BARS:]:
@@ -185,7 +185,7 @@ def contributions(axis: Any, case: Case) -> None:
 
 
 def votes(axis: Any, case: Case) -> None:
-    """Each detector's statistic as a ratio to its own calibrated limit."""
+    """Draw every detector's statistic as a ratio to its own calibrated limit."""
     if not case.votes:
         axis.set_axis_off()
         axis.text(0.5, 0.5, "no votes were kept", ha="center", va="center", color=GREY)
@@ -200,7 +200,7 @@ def votes(axis: Any, case: Case) -> None:
 
 
 def lines(axis: Any, case: Case, scale: TimeScale, everywhere: bool = False) -> None:
-    """Onset (dotted), detection (solid), and the other state changes and fits of the window (thin)."""
+    """Draw lines at the onset (dotted), the detection (solid), and the window's other state changes and fits (thin)."""
     start, stop = case.window_us
     changes = [
         mark.time_us for mark in case.markers if mark.kind is not MarkerKind.FINDING and start <= mark.time_us <= stop
@@ -226,8 +226,10 @@ def _bars(axis: Any, bars: Sequence[tuple[str, float]], labels: Sequence[str], s
 
 
 def _limits(axis: Any, until: RealArray, values: RealArray, band: RealArray) -> None:
-    """Room for the course until the moment explained, its band, and some of what came later; one that rises to many
-    times its band is drawn by the logarithm."""
+    """Set the axis so that the course until the moment explained, its band and some of the later course have room.
+
+    A course that rises to many times its band gets a logarithmic axis.
+    """
     shown, known, later = (each[np.isfinite(each)] for each in (until, band, values))
     if not shown.size:
         return
@@ -246,5 +248,5 @@ def _limits(axis: Any, until: RealArray, values: RealArray, band: RealArray) -> 
 
 
 def shortened(text: str, limit: int) -> str:
-    """A text with its end left out when it is longer than ``limit``."""
+    """``text``, with its end left out when it is longer than ``limit`` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"

@@ -1,8 +1,9 @@
-"""The picture: one landscape page that shows what was seen and how the device came to its verdict.
+"""The picture: one landscape page that shows the finding and how the device came to it.
 
-Left: the worst channels beside their healthy bands, the states, the evidence over the whole life with its levels.
-Right: what each channel contributed, how each detector voted. Below, where the asset gives waveforms: a healthy burst,
-the one of now, and both spectra. The same case gives the same file, byte for byte, with the same matplotlib.
+On the left stand the states, the worst channels beside their healthy bands, and the evidence over the whole life with
+its levels. On the right stand the channels' contributions and the detectors' votes. Below, where the asset gives
+waveforms, stand a healthy burst, the burst at the moment explained, and both spectra. The same case gives the same
+file, byte for byte, with the same matplotlib.
 
 matplotlib (the extra ``explain``) is imported when a picture is drawn, and only then.
 """
@@ -25,7 +26,7 @@ WIDTH_IN, HEIGHT_IN = 11.69, 8.27
 PNG_DPI = 150
 LEFT_TEXT, LEFT, LEFT_WIDTH = 0.05, 0.085, 0.552
 EVIDENCE_SHARE = 1.15
-"""How high the evidence is drawn, a channel being 1."""
+"""The height of the evidence's panel; a channel's panel has the height 1."""
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#8a8a8a",
@@ -50,7 +51,7 @@ STYLE: dict[str, Any] = {
 
 
 def check_out(path: Path) -> None:
-    """Can a picture be drawn there? Raises BadConfig with the mend, before the work is begun."""
+    """Check that a picture can be drawn into ``path``, before the work is begun. Raises BadConfig with the remedy."""
     if path.suffix.lower() not in ENDINGS:
         raise BadConfig(f"--out {path}: a picture's name ends in {' or '.join(ENDINGS)}")
     try:
@@ -74,7 +75,7 @@ def render(case: Case, kind: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # the user's own matplotlibrc must not change the picture
+    # The style starts from matplotlib's defaults: the user's own matplotlibrc must not change the picture.
     style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE, "backend": "Agg"}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), facecolor="white")
@@ -100,7 +101,7 @@ def _compose(figure: Any, case: Case) -> None:
     pair = case.waveforms if case.waveforms and case.waveforms.now is not None else None
     shown = case.panels
     top, floor = below_y - 0.064 - 0.02 * len(below), 0.305 if pair else 0.102
-    # left: the states, the channels one below the other, and the evidence under them
+    # Left column: the states, the channels one below the other, and the evidence under them.
     strip = figure.add_axes((LEFT, top, LEFT_WIDTH, 0.02))
     *boxes, lowest = _stacked(top - 0.006, floor, len(shown))
     axes = [figure.add_axes(box, sharex=strip) for box in boxes]

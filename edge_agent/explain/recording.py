@@ -1,5 +1,5 @@
-"""A recording's cases: the device's own detection is run over the file, as ``edge-agent detect`` does, and asked what
-it saw."""
+"""The cases of a recording: the device's own detection runs over the file, as in ``edge-agent detect``, and keeps a
+trace, from which the case is made."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from edge_agent.recorded.options import settings_of
 from fleet_core.errors import BadInput
 
 SPANS = 8192
-"""A recording is remembered in more detail than the device can afford."""
+"""The most spans in the trace of a recording: more than the memory of a device allows."""
 
 
 @dataclass
 class Watched:
-    """A recording after the run: its components' traces, its vitals, and since when its times are told."""
+    """A recording after the run: its components' traces, its vitals, and the origin of its times (None: UTC)."""
 
     tracers: dict[str, TraceKeeper]
     vitals: list[str]
@@ -46,7 +46,7 @@ def case_of(args: argparse.Namespace) -> Case:
     chosen = choose(choices, args.finding)
     tracer = watched.tracers[chosen.slot]
     bursts = args.file.suffix.lower() == ".npz"
-    # a table's columns tell no unit; features of waveforms do
+    # The columns of a table tell no unit; the features of waveforms have one.
     channels = tuple(Channel(channel.name, channel.unit if bursts else None) for channel in tracer.channels)
     subject = Subject(title_of(args.file), channels, watched.origin_us)
     pairs = _pairs(open_snapshots(args.file), watched.vitals, chosen) if bursts else []
@@ -54,7 +54,7 @@ def case_of(args: argparse.Namespace) -> Case:
 
 
 def watch(args: argparse.Namespace, settings: DetectionSettings) -> Watched:
-    """Judge all rows. Raises BadInput, BadConfig, OSError."""
+    """Run detection over all rows of the recording. Raises BadInput, BadConfig, OSError."""
     summary = offline.Summary()
     recording = offline.open_recording(args, settings, summary)
     tracers = retrace(recording.detection, SPANS)
@@ -70,12 +70,12 @@ def watch(args: argparse.Namespace, settings: DetectionSettings) -> Watched:
 
 
 def title_of(path: Path) -> str:
-    """A recording's name with its folder's: ``valve1/0.csv``."""
+    """The name of a recording with its folder, as in ``valve1/0.csv``."""
     return "/".join(path.absolute().parts[-2:]).lstrip("/")
 
 
 def _origin_us(args: argparse.Namespace, text: str, time_us: int) -> int | None:
-    """Since when the times of a recording are told that knows no date; None for one that does."""
+    """The origin of the times of a recording without dates; None for a recording with dates."""
     if args.file.suffix.lower() == ".npz":
         return time_us
     try:
@@ -86,7 +86,7 @@ def _origin_us(args: argparse.Namespace, text: str, time_us: int) -> int | None:
 
 
 def _pairs(shots: Snapshots, vitals: list[str], chosen: Choice) -> list[Pair]:
-    """Each waveform vital's burst at the moment explained beside one from the middle of the learning period."""
+    """For every waveform vital the burst at the moment explained, and one from the middle of the learning period."""
     trace = chosen.trace
     now_us = chosen.told.finding.detected_us if chosen.told else trace.peak.time_us if trace.peak else None
     healthy_us = None if trace.learnt is None else (trace.learnt.first_us + trace.learnt.last_us) // 2

@@ -20,7 +20,7 @@ SEGMENT = 512
 
 
 def bursts(axes: Sequence[Any], case: Case, pair: Pair) -> None:
-    """A healthy burst, a later one on the same scale, and the spectra and envelope spectra of both."""
+    """Draw a healthy burst, a later one on the same scale, and the spectra and envelope spectra of both."""
     shots = [("healthy", pair.healthy, HEALTHY), (pair.word, pair.now, BEYOND)]
     present = [shot for _, shot, _ in shots if shot is not None]
     reach = 1.08 * max(float(np.abs(shot.values - shot.values.mean()).max()) for shot in present) or 1.0
@@ -56,7 +56,7 @@ def bursts(axes: Sequence[Any], case: Case, pair: Pair) -> None:
 
 
 def _decades(axis: Any) -> None:
-    """A logarithmic axis over whole decades, labelled at these only."""
+    """Make the axis logarithmic over whole decades, with labels at the decades only."""
     from matplotlib.ticker import NullFormatter
 
     axis.set_yscale("log")
@@ -69,7 +69,10 @@ def _decades(axis: Any) -> None:
 
 
 def spectrum(shot: Shot) -> tuple[RealArray, RealArray]:
-    """Frequencies in Hz and amplitude density (unit per root hertz): Hann windows, half overlapped, averaged."""
+    """The spectrum of a burst: frequencies in Hz (bins,) and amplitude densities (bins,) in unit per root hertz.
+
+    Hann windows of ``SEGMENT`` samples, overlapping by half, are averaged (Welch's method).
+    """
     signal = shot.values.astype(np.float64) - shot.values.mean()
     size = min(SEGMENT, len(signal))
     window = np.hanning(size)
@@ -80,7 +83,10 @@ def spectrum(shot: Shot) -> tuple[RealArray, RealArray]:
 
 
 def envelope(shot: Shot) -> tuple[RealArray, RealArray]:
-    """Frequencies in Hz up to ``MAX_LINE_HZ`` and the envelope's lines there; empty when the burst is silent."""
+    """The envelope spectrum of a burst: frequencies in Hz up to ``MAX_LINE_HZ``, and the lines' amplitudes.
+
+    Both are empty when the burst is silent or too short.
+    """
     signal = shot.values.astype(np.float64) - shot.values.mean()
     found = envelope_spectrum(spectrum_of(signal, shot.sample_rate_hz))
     if found is None:

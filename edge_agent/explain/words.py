@@ -1,4 +1,4 @@
-"""What was seen, in words a meeting understands: the title, the line below it, the footer. Pure."""
+"""The explanation in words that a meeting understands: the title, the line below it, the footer. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fleet_core.telemetry import from_us
 
 AS_RECORDED = "as recorded"
 SHORT_S = 3 * 3600.0
-"""In a course shorter than this the seconds are told."""
+"""In a course shorter than this, times have seconds."""
 DETECTORS = {
     "aakr": "healthy neighbours",
     "autoencoder": "shape",
@@ -31,7 +31,7 @@ LEGEND = (
 CREEPING = "Seen in means of {ticks} ticks, which show what creeps below the noise of single ticks (grey)."
 MAX_REASONS = 2
 LIKELY = 0.5
-"""From this confidence on a failure mode is called likely."""
+"""From this confidence on a failure mode is called likely, below it possible."""
 JOINT = ("aakr", "pca", "virtual")
 """Detectors that judge how the channels move together."""
 
@@ -44,7 +44,7 @@ def spoken(name: str) -> str:
 
 
 def named(channel: Channel) -> str:
-    """A channel's name as words, without the unit at its end that its axis tells anyway."""
+    """A channel's name as words, without a unit at its end: the axis shows the unit."""
     words = spoken(channel.name)
     units = {"".join(filter(str.isalpha, unit)).lower() for unit in (channel.unit or "", unit_of(channel)) if unit}
     rest, _, last = words.rpartition(" ")
@@ -52,17 +52,17 @@ def named(channel: Channel) -> str:
 
 
 def unit_of(channel: Channel) -> str:
-    """A channel's unit as on an axis: ``as recorded`` where a recording does not tell, ``ratio`` for a pure number."""
+    """A channel's unit for an axis: ``as recorded`` where a recording does not tell it, ``ratio`` for pure numbers."""
     return AS_RECORDED if channel.unit is None else unit_label(channel.unit) or "ratio"
 
 
 def voter(name: str) -> str:
-    """A detector as people call it, with its name in the settings."""
+    """A detector's name for people, followed by its name in the settings."""
     return f"{DETECTORS[name]} ({name})" if name in DETECTORS else spoken(name)
 
 
 def scale_of(span_s: float) -> tuple[float, str]:
-    """The unit a course of this length is told in: how many seconds it has, and its name."""
+    """The time unit for a course of this length: its seconds and its name."""
     for size_s, unit, least in ((86_400.0, "days", 4.0), (3600.0, "h", 2.0), (60.0, "min", 5.0)):
         if span_s >= least * size_s:
             return size_s, unit
@@ -70,7 +70,10 @@ def scale_of(span_s: float) -> tuple[float, str]:
 
 
 def moment(case: Case, time_us: int, dated: bool = True) -> str:
-    """A time for people: UTC, or since the recording's start where it knows no date. ``dated``: with the day."""
+    """A time for people: in UTC, or since the recording's start where the recording has no dates.
+
+    ``dated`` adds the day.
+    """
     span_us = int(case.life.last_us[-1]) - int(case.life.first_us[0])
     origin_us = case.subject.origin_us
     if origin_us is not None:
@@ -84,7 +87,7 @@ def moment(case: Case, time_us: int, dated: bool = True) -> str:
 
 
 def number(value: float, sigma: float = 0.0) -> str:
-    """A value rounded to two digits of one sigma where that is a sensible number of digits, else to three digits."""
+    """A value rounded to two digits of its sigma where that is a sensible number of digits, else to three digits."""
     if not math.isfinite(value):
         return "unknown"
     if sigma > 0 and math.isfinite(sigma):
@@ -95,7 +98,7 @@ def number(value: float, sigma: float = 0.0) -> str:
 
 
 def duration(span_us: int) -> str:
-    """``35 min``, ``6.2 h``: a length of time in its own unit."""
+    """A length of time in a fitting unit, as in ``35 min`` or ``6.2 h``."""
     size_s, unit = scale_of(span_us / 1e6)
     return f"{span_us / 1e6 / size_s:.{0 if unit == 's' else 1}f} {unit}"
 
@@ -126,7 +129,7 @@ def sentence(case: Case) -> str:
 def _left(case: Case, panel: Panel) -> str:
     if abs(panel.worst) >= HEALTHY_SIGMAS:
         return "rose above its healthy band" if panel.worst > 0 else "fell below its healthy band"
-    # inside its own band, and still the worst: what broke is its course, or how the vitals move together
+    # The channel is inside its own band and still the worst: its course broke, or how the vitals move together.
     if case.votes and case.votes[0][0] in JOINT and len(case.subject.channels) > 1:
         return "no longer goes with the other vitals"
     return "changed its course within its healthy band"
@@ -146,7 +149,7 @@ def signed(sigmas: float) -> str:
 
 
 def below(case: Case) -> str:
-    """The line below the title: how soon it was seen, how severe it is."""
+    """The line below the title: how soon after the onset the finding was raised, and how severe it is."""
     finding = case.finding
     if finding is None and case.learnt is None:
         return "Nothing is judged while learning; --learn-ticks, or learn_span_h in the settings, shortens it."
@@ -165,7 +168,7 @@ def below(case: Case) -> str:
 
 
 def _why(case: Case) -> str:
-    """What speaks most for the failure mode, as the finding says."""
+    """The finding's strongest reasons for its failure mode."""
     reasons = case.finding.extra.get("mode_reasons", ()) if case.finding else ()
     if not isinstance(reasons, list | tuple) or not reasons:
         return ""
@@ -184,7 +187,7 @@ def state_of(panel: Panel, now_index: int) -> str:
 
 
 def footer(case: Case) -> str:
-    """What the baseline came from, what it is calibrated to, and which software drew this."""
+    """The footer: what the baseline was learnt from, the rate it is calibrated to, and the software's version."""
     learnt = case.learnt
     base = "Baseline: not learnt yet"
     if learnt is not None:
@@ -200,7 +203,7 @@ def footer(case: Case) -> str:
 
 
 def as_json(case: Case) -> dict[str, Any]:
-    """The case as one JSON object: plain numbers, times as integer microseconds (``time_origin_us``: since then)."""
+    """The case as one JSON object: plain numbers, times as integer microseconds since ``time_origin_us``."""
     at = now_index(case)
     return {
         "sentence": sentence(case),
@@ -243,7 +246,7 @@ def as_json(case: Case) -> dict[str, Any]:
 
 
 def now_index(case: Case) -> int:
-    """The tick of the moment explained."""
+    """The index of the tick at the moment explained."""
     return index_at(case.ticks, case.now_us)
 
 
