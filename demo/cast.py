@@ -1,7 +1,7 @@
-"""Who plays: the devices and agents of each scenario, and the stories they are in.
+"""The cast: the devices and agents of every scenario, and the stories they play in.
 
-Devices wear out by themselves; nothing here touches the server. Seeds differ from those the shipped library was made
-with, and so does the physics: the library's histories come from ``models/simulation.py``, the devices from
+Devices wear out by themselves; nothing here touches the server. The devices differ from the shipped library in seeds
+and in physics: the library's histories come from ``models/simulation.py``, the devices from
 ``firmware_bridge/devices/drive_model.py``.
 """
 
@@ -78,7 +78,7 @@ class _Drive:
         )
 
     def swap(self, stack: Stack, new_bearing: str) -> None:
-        """What the engineer does: power off, fit the new bearing, power on."""
+        """Do the engineer's work: power off, fit the new bearing, power on."""
         stack.keeper.stop(self._process)
         self._power_on(stack, new_bearing, LONG_AFTER_THE_DEMO_H, 0.0)
 
@@ -124,7 +124,7 @@ def simulated_cast(stack: Stack) -> Cast:
 
 
 def recorded_cast(stack: Stack, data: Path) -> Cast:
-    """Story 1 with the recorded bearing; its own test is never in the library it is judged against."""
+    """Story 1 with the recorded bearing. Its own test is never in the library that it is compared with."""
     data = data.absolute()
     new_bearing = "IMS2-B1-B"
     story = Repair(
@@ -139,7 +139,7 @@ def _cast(stack: Stack, scenario: str, histories: Sequence[Path], story: Repair,
     """The story's asset and robot 18 share an agent; the other robots and this machine have their own."""
 
     def start() -> None:
-        # the customers' side of the hand-overs: a machine lent elsewhere, a warehouse system that is broken
+        # The customers' side of the hand-overs: a machine is lent elsewhere, a warehouse system is broken.
         stack.take_equipment("rtm-2", "AMR-31", 14, "Lent to the Antwerp site")
         broken = {"kind": "error_500", "target": "any", "count": 1_000_000}
         stack.wms("wms-leipzig", "POST", "/_faults", broken)
@@ -181,7 +181,7 @@ def hours_until(clock: Clock, hour_utc: int, at_least_h: float) -> float:
 
 
 def _cut_row(clock: Clock) -> int:
-    """The row that falls at this moment, so that the recorded wear shows at its hour of the day."""
+    """The row that must fall at this moment for the recorded wear to show at ``RECORDED_WEAR_HOUR_UTC``."""
     ahead_h = hours_until(clock, RECORDED_WEAR_HOUR_UTC, at_least_h=8.0)
     return RECORDED_WEAR_ROW - round(ahead_h * RECORDED_ROWS_PER_H)
 

@@ -1,4 +1,4 @@
-"""What a person can do in the dashboard, done through the same HTTP interface: look, start and complete work."""
+"""A person at the dashboard, played through the same HTTP interface: look, start and complete work."""
 
 from __future__ import annotations
 

@@ -4,8 +4,9 @@
     fleet-models prior fit DIR/bearing-*.csv --component bearing --units ... --out models/artifacts/priors/drive.json
     fleet-models prior fit DIR/motor-*.csv --component motor --units ... --out models/artifacts/priors/drive.json
 
-Each drive is another one of its kind (``varied``), long before its wear begins. One file per drive and component, with
-the vitals named as the device names them. The seeds are none the demo plays with. The same seeds give the same files.
+Every drive is another one of its kind (``varied``), long before its wear begins. There is one file for every drive and
+component, with the vitals named as the device names them. The demo plays with other seeds. The same seeds give the same
+files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real SMTP server that keeps what it is sent: each accepted mail is a line of ``mails.jsonl``.
+"""A real SMTP server that keeps the mails it accepts, one line of ``mails.jsonl`` for every mail.
 
 ``python -m demo.mail_sink --dir D`` prints one JSON line when ready. A mail is on disk before it is accepted, so what
 a sender counts as delivered can be counted here too. Faults for tests: ``--tempfail N`` refuses the first N mails with
@@ -31,7 +31,7 @@ FILE_NAME = "mails.jsonl"
 
 @dataclass
 class Trouble:
-    """What still goes wrong: how many mails are refused, how many are kept but not answered, seconds of delay."""
+    """Faults still to come: how many mails are refused, how many are kept but not answered, and the delay."""
 
     tempfail: int = 0
     drop_after_accept: int = 0
@@ -60,8 +60,9 @@ class Keep:
 
 
 def read_mails(directory: Path) -> list[dict[str, Any]]:
-    """What was accepted so far, in order. Keys: received_at (real time), sender, recipients, message_id, in_reply_to,
-    subject, text, html, calendar, headers."""
+    """The mails accepted so far, in order. Their keys: received_at (real time), sender, recipients, message_id,
+    in_reply_to, subject, text, html, calendar, headers.
+    """
     path = directory / FILE_NAME
     if not path.exists():
         return []
@@ -70,7 +71,7 @@ def read_mails(directory: Path) -> list[dict[str, Any]]:
 
 
 def distinct(mails: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first mail of each Message-ID: what a reader's mail program shows once."""
+    """The first mail of every Message-ID: a reader's mail program shows repeats once."""
     seen: dict[str, dict[str, Any]] = {}
     for mail in mails:
         seen.setdefault(mail["message_id"], mail)

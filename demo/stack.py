@@ -1,4 +1,4 @@
-"""Everything the demo and the end-to-end tests run, as separate real processes on loopback.
+"""The world of the demo and the end-to-end tests: separate real processes on loopback.
 
 Broker (mosquitto with TLS and client certificates when installed), enrolment service, database and fleet server,
 two customers' warehouse systems, an SMTP server that keeps what it gets, devices and agents. One keeper owns them
@@ -103,7 +103,7 @@ class Stack:
         return Console(self.url, role, self.passwords[role])
 
     def mails(self) -> list[dict[str, Any]]:
-        """What the SMTP server accepted so far."""
+        """The mails that the SMTP server accepted so far."""
         return read_mails(self.mail_dir)
 
     def wms(self, name: str, method: str, path: str, body: object = None, **headers: str) -> Any:
@@ -116,7 +116,7 @@ class Stack:
         return answer.json() if answer.content else None
 
     def take_equipment(self, warehouse: str, equipment: str, days: int, reason: str) -> None:
-        """The customer needs a machine for other work: booked out of our reach from now on."""
+        """Book a machine for the customer's other work from now on, so that no repair window is left for it."""
         now = self.clock.now()
         for day in range(0, days, 7):
             booking = {
@@ -159,7 +159,7 @@ class Stack:
         self.keeper.start(node_id, argv, env={**self._env(), **(env or {})})
 
     def server_status(self) -> dict[str, Any]:
-        """The supervisor's own account of its processes: name -> pid, restarts."""
+        """The supervisor's status of its processes: name -> pid, restarts."""
         return dict(json.loads(self._status_file.read_text(encoding="utf-8")))
 
     def fleet_server(self, *arguments: str) -> str:

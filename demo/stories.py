@@ -1,8 +1,8 @@
 """The stories of the golden path, followed from outside: through the HTTP interface, the mailbox and the devices.
 
-A story never helps the system along. It does what people do in life: the engineer starts the work order when its
-window begins, swaps the part, reports; nobody else lifts a finger. It ends when the case closed (a repair) or when a
-named person has been asked (a hand-over), or fails with the reason when its limit, in story time, passes.
+A story never helps the system along. It plays only the engineer, who starts the work order when its window begins,
+swaps the part and reports. A story ends when the case is closed (a repair) or when a named person has been asked (a
+hand-over). It fails with the reason when its limit, in story time, passes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fleet_core.clock import Clock
 
 POLL_S = 0.25
 Tell = Callable[[str, datetime, str], None]
-"""(story, story time, text): what a person watching should read."""
+"""Called with (story, story time, text) for every line that a person watching should read."""
 
 
 class StoryFailed(Exception):
@@ -116,11 +116,11 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
         case = _perform(stack, console, follower, story, planned)
         mails = _mails_of(stack, case)
     announcements = [mail for mail in distinct(mails) if _purpose(mail) == "announcement"]
-    # what it was decided on; the prognosis goes on being refreshed until the repair
+    # The prognosis that the plan was decided on: it goes on being refreshed until the repair.
     summary, plan, prognosis = case["summary"], case["plan"], planned["prognosis"]
     window = next(window for window in planned["plan"]["windows"] if window["chosen"])
     deadline_at = datetime.fromisoformat(planned["summary"]["deadline_at"])
-    # the finding that opened the case: later revisions carry the time they were made
+    # The time of the finding that opened the case: later revisions carry the time they were made.
     finding_at = min(follower.first_seen["finding"]["detected_at"], follower.first_seen["summary"]["opened_at"])
     result = {
         "name": story.name,
@@ -182,7 +182,7 @@ def play_hand_over(stack: Stack, story: HandOver, tell: Tell) -> dict[str, Any]:
 
 
 def _perform(stack: Stack, console: Console, follower: Follower, story: Repair, case: dict[str, Any]) -> dict[str, Any]:
-    """The engineer's part: come when the window begins, swap, report."""
+    """Play the engineer: come when the window begins, swap the part, report."""
     while True:
         order = next(order for order in case["work_orders"] if order["state"] in ("open", "dispatched", "started"))
         follower.wait_until(datetime.fromisoformat(order["starts_at"]))
@@ -190,7 +190,7 @@ def _perform(stack: Stack, console: Console, follower: Follower, story: Repair, 
         current = next((one for one in case["work_orders"] if one["work_order_id"] == order["work_order_id"]), None)
         if current and current["state"] == "dispatched" and current["starts_at"] == order["starts_at"]:
             break
-        # the plan was changed meanwhile: come at the new time
+        # The plan was changed meanwhile: the engineer comes at the new time.
         case = follower.wait(
             "a new appointment", lambda case: any(o["state"] == "dispatched" for o in case["work_orders"])
         )
@@ -240,7 +240,7 @@ def _purpose(mail: dict[str, Any]) -> str:
 
 
 def _own_unit_among(case: dict[str, Any]) -> bool:
-    """Whether the unit's own history was among what it was compared with: it must never be."""
+    """Whether the unit was compared with its own history, which must never happen."""
     units = {neighbour["unit_serial"] for neighbour in case["prognosis"]["neighbours"]}
     return case["component_serial"] in units
 

@@ -1,4 +1,5 @@
-"""Words both sides of the wire share: clock, errors, vocabulary, telemetry, wire format. No I/O here."""
+"""What both sides of the wire share: clock, errors, vocabulary, telemetry, wire format. A leaf: it imports no
+sibling."""
 
 __version__ = "0.1.0"
 WIRE_VERSION = 1

@@ -1,9 +1,9 @@
 """Vocabulary of the physical world: asset classes, component types, failure modes, units.
 
-What is known of a component type stands here and nowhere else: detection, prognosis and repair read it. Failure modes
+All knowledge of a component type stands here and nowhere else: detection, prognosis and repair read it. Failure modes
 and mechanisms carry ISO 14224:2016 codes (tables B.6 to B.15 and B.2); units are UCUM codes (https://ucum.org).
-No thresholds live here. The confidences of rules are plain judgement, ordered by how specific the evidence is; they are
-no frequencies.
+No thresholds stand here. The confidences of rules are expert judgement, ordered by how specific the evidence is; they
+are not frequencies.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class AssetClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureMode:
-    """``iso_mode`` is the ISO 14224 failure mode (how it shows), ``iso_mechanism`` the mechanism behind it; ``verb``
-    says what a unit did in the end: it "seized"."""
+    """A failure mode. ``iso_mode`` is the ISO 14224 code of how the failure shows, ``iso_mechanism`` that of the
+    mechanism behind it. ``verb`` completes the sentence "the unit ...", as in "seized".
+    """
 
     code: str
     label: str
@@ -36,13 +37,15 @@ class FailureMode:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentType:
-    """A kind of maintainable item, and all that detection, prognosis and repair know of it.
+    """A kind of maintainable item (ISO 14224), and all that detection, prognosis and repair know of it.
 
-    ``indicator`` is the vital that best follows its degradation (part of the vital's name), ``indicator_unit`` its UCUM
-    unit and ``degrades`` the way it goes as the item wears. ``may_stand_still``: it may be meant to rest, so that a
-    standstill is neither judged nor learnt; where it is False a standstill is a fault. ``rules`` say which evidence
-    speaks for which of ``failure_modes``. ``skill`` is what an engineer must have, ``playbook`` what they are asked to
-    do. Raises BadInput when a rule names a mode the type does not have, or when there is nothing to do.
+    ``indicator`` is part of the name of the vital that follows the degradation best, ``indicator_unit`` that vital's
+    UCUM unit, ``degrades`` the direction it moves in as the item wears. With ``may_stand_still`` a standstill may be
+    intended, so it is neither judged nor learnt; without it a standstill is a fault. ``rules`` say which evidence
+    speaks for which of ``failure_modes``. ``skill`` is the skill that an engineer needs, ``playbook`` the steps of the
+    repair.
+
+    Raises BadInput when a rule names a mode the type does not have, or when the playbook is empty.
     """
 
     code: str
@@ -65,9 +68,10 @@ class ComponentType:
 
 UNKNOWN_FAILURE_MODE = "unknown"
 BEARING_SEIZURE, BEARING_SPALLING, BATTERY_FADE = "bearing_seizure", "bearing_spalling", "battery_fade"
-"""Modes that code names: those of recorded and simulated lives."""
+"""The modes that code may name: those of recorded and simulated lives."""
 DEFECT_LINE_MODE = BEARING_SPALLING
-"""What a bearing defect's own line in the envelope speaks for, on any type: motors, fans and pumps turn in bearings."""
+"""The mode that a bearing defect's line in the envelope speaks for, on any type: motors, fans and pumps have
+bearings."""
 
 FAILURE_MODES: dict[str, FailureMode] = {
     mode.code: mode
@@ -90,7 +94,8 @@ FAILURE_MODES: dict[str, FailureMode] = {
 }
 
 BEARING, MOTOR, HOST, BATTERY = "bearing", "motor", "host", "battery"
-"""Types that code names: where a source or a reader of recorded lives says of what kind its component is."""
+"""The types that code may name, in sources and readers of recorded lives, which must say of what type their component
+is."""
 
 _WEAR = (Family.VIBRATION_LEVEL, Family.VIBRATION_SHAPE, Family.TEMPERATURE, Family.VIBRATION_SPECTRUM)
 _FAN = (Family.SPEED, Family.VIBRATION_LEVEL, Family.TEMPERATURE, Family.CURRENT)
@@ -111,7 +116,7 @@ _EFFORT = rises(Family.CURRENT, Family.PRESSURE)
 
 
 def _overheating(mode: str) -> ModeRule:
-    """Hot without shaking; a current that is high as well says where the heat comes from."""
+    """The rule for a component that is hot and does not shake. A high current confirms it: it explains the heat."""
     return ModeRule(
         mode=mode,
         confidence=0.7,
@@ -268,7 +273,7 @@ COMPONENT_TYPES: dict[str, ComponentType] = {
             skill="medical-devices",
             playbook=("Take the device off the patient first.", "Replace the battery; run the capacity test."),
         ),
-        # Too little flow, and what goes with it: effort is a blockage, shaking cavitation, neither a leak.
+        # Too little flow, told apart by its company: with effort a blockage, with shaking cavitation, alone a leak.
         ComponentType(
             code="pump",
             label="Pump",
@@ -318,7 +323,7 @@ COMPONENT_TYPES: dict[str, ComponentType] = {
             skill="drive-mechanics",
             playbook=("Check inlet pressure and strainer.", "Replace the pump; verify flow and vibration."),
         ),
-        # Flow over the pressure it takes: it falls as the element clogs, at any demand.
+        # The indicator is the flow over the pressure it takes: it falls as the element clogs, at any demand.
         ComponentType(
             code="filter",
             label="Filter",
@@ -348,7 +353,7 @@ COMPONENT_TYPES: dict[str, ComponentType] = {
                 "Look at what the old element holds: metal speaks of a worn pump.",
             ),
         ),
-        # The share of the pressure that a closed section still holds after a test: it falls as the hose leaks.
+        # The indicator is the share of the pressure that a closed section holds after a test: it falls as it leaks.
         ComponentType(
             code="hose",
             label="Hydraulic hose",
@@ -378,7 +383,7 @@ COMPONENT_TYPES: dict[str, ComponentType] = {
                 "Replace the hose; check its bend radius and for chafing, bleed the line and repeat the holding test.",
             ),
         ),
-        # It turns faster for the same flow as it wears; a patient breathes by it, so it is never meant to stand.
+        # A worn turbine turns faster for the same flow. A patient breathes by it, so it is never meant to stand.
         ComponentType(
             code="turbine",
             label="Ventilator turbine",
@@ -434,7 +439,7 @@ UNITS: dict[str, str] = {
     "s": "s",
     "ms": "ms",
 }
-"""UCUM code -> how it is written on a page (``[g]`` is standard acceleration of free fall)."""
+"""UCUM code -> the unit as pages show it (``[g]`` is the standard acceleration of free fall)."""
 
 FAMILY_OF_UNIT: dict[str, Family] = {
     "[g]": Family.VIBRATION_LEVEL,
@@ -450,7 +455,7 @@ FAMILY_OF_UNIT: dict[str, Family] = {
     "L/min/bar": Family.FLOW,
     "A.h": Family.CAPACITY,
 }
-"""What a vital in this unit measures; other units say nothing of it, then its name tells."""
+"""UCUM unit -> the family of a vital in that unit. Of a vital in any other unit the name tells the family."""
 
 
 def component_type(code: str) -> ComponentType:
@@ -462,9 +467,9 @@ def component_type(code: str) -> ComponentType:
 
 
 def rules_for(code: str) -> tuple[ModeRule, ...]:
-    """The rules by which evidence on a component of this type is read; for "" those that hold without knowing the type.
+    """The rules by which evidence on a component of this type is read. An unlisted type has none.
 
-    An unlisted type has none.
+    For "" these are the untyped rules, which hold without knowing the type.
     """
     if code:
         kind = COMPONENT_TYPES.get(code)
@@ -473,22 +478,22 @@ def rules_for(code: str) -> tuple[ModeRule, ...]:
 
 
 def indicator_falls(code: str) -> bool:
-    """Does the indicator of this type fall as a component degrades? Of an unlisted type: no."""
+    """Does the indicator of this type fall as a component degrades? For an unlisted type: no."""
     kind = COMPONENT_TYPES.get(code)
     return kind is not None and kind.degrades is Direction.FALLS
 
 
 def may_stand_still(code: str) -> bool:
-    """May a component of this type be meant to rest? Of an unlisted type nothing is known: it may."""
+    """May a standstill of a component of this type be intended? For an unlisted type: yes, since nothing is known."""
     kind = COMPONENT_TYPES.get(code)
     return kind is None or kind.may_stand_still
 
 
 def failure_mode(code: str) -> FailureMode:
-    """Look up a failure mode; an unlisted code is the unknown mode."""
+    """Look up a failure mode. An unlisted code gives the unknown mode."""
     return FAILURE_MODES.get(code, FAILURE_MODES[UNKNOWN_FAILURE_MODE])
 
 
 def unit_label(ucum: str) -> str:
-    """How a unit is written for people."""
+    """A unit as pages show it."""
     return UNITS.get(ucum, ucum)

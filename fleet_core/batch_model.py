@@ -1,6 +1,6 @@
-"""What a batch is: types, bounds, digest. The payload codec stands in ``batches.py``, which offers all of it.
+"""The batch: its types, bounds and digest. The payload codec stands in ``batches.py``, which also offers these names.
 
-Everything here is content: no Sparkplug, no I/O. Failure: BadInput for what breaks a bound.
+This module knows the content only: no Sparkplug, no I/O. Failure: BadInput for content that breaks a bound.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 @dataclass(frozen=True, slots=True)
 class SampleColumn:
-    """Samples of one metric: ``array('q')`` device times in microseconds, ``array('d')`` values, equally long."""
+    """The samples of one metric: ``times_us`` (``array('q')``, device time) and ``values`` (``array('d')``), equally
+    long.
+    """
 
     metric: str
     times_us: array[int]
@@ -52,7 +54,9 @@ class SampleColumn:
 
 @dataclass(frozen=True, slots=True)
 class WaveformFragment:
-    """Part ``index`` of ``count`` of a waveform; ``time_us`` is the whole waveform's, ``values`` ``array('f')``."""
+    """Part ``index`` of ``count`` of a waveform. ``time_us`` is the time of the whole waveform's first sample;
+    ``values`` is an ``array('f')``.
+    """
 
     metric: str
     time_us: int
@@ -65,7 +69,10 @@ class WaveformFragment:
 
 @dataclass(frozen=True, slots=True)
 class GapRecord:
-    """A declared loss. Batch numbers are 0 when it happened before the outbox: then only the time range counts."""
+    """A declared loss.
+
+    Batch numbers are 0 when the loss happened before the outbox; then only the time range counts.
+    """
 
     first_batch: int
     last_batch: int
@@ -94,7 +101,9 @@ class GapRecord:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """See the module. ``prev_digest`` is 32 bytes, ``schema_digest`` hex; ids are lower-case UUID texts."""
+    """One batch. ``prev_digest`` is the 32-byte digest of the outbox's previous batch, ``schema_digest`` is
+    hexadecimal; ids are lower-case UUID texts.
+    """
 
     outbox_id: str
     number: int
@@ -114,7 +123,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A batch's identity, readable without its schema. ``seq`` is Sparkplug's."""
+    """A batch's identity, which can be read without its schema. ``seq`` is Sparkplug's sequence number."""
 
     outbox_id: str
     number: int
@@ -127,7 +136,7 @@ class Header:
 
 
 def batch_digest(batch: Batch) -> bytes:
-    """SHA-256 over the content, each part behind its length."""
+    """SHA-256 over the content. Every part stands behind its length, so that no two contents give the same bytes."""
     digest = hashlib.sha256(b"forestall batch 1")
     for part in _parts(batch):
         digest.update(len(part).to_bytes(8, "little"))
@@ -153,14 +162,14 @@ def _parts(batch: Batch) -> Iterator[bytes]:
     if wave is not None:
         yield _canonical([wave.metric, wave.time_us, wave.sample_rate_hz, wave.unit, wave.index, wave.count])
         yield pack_array(wave.values)
-    # read back once: an int where a float belongs is written differently before and after the journey
+    # Findings are read back once: an int in a float's place is written differently before and after the journey.
     yield from (Finding.from_json(finding.to_json()).to_json().encode() for finding in batch.findings)
     yield from (StateChange.from_json(state.to_json()).to_json().encode() for state in batch.states)
     yield from (gap.to_json().encode() for gap in batch.gaps)
 
 
 def check_batch(batch: Batch) -> None:
-    """The bounds both encoder and decoder hold to."""
+    """Check the bounds that both encoder and decoder hold to. Raises BadInput."""
     check_uuid(batch.outbox_id)
     check_uuid(batch.boot_id)
     check_time_us(batch.created_us)

@@ -91,13 +91,16 @@ HEADER_METRICS = {
     CREATED: DataType.INT64,
     SUB_MS: DataType.UINT16_ARRAY,
 }
-"""Sent by name before the content of every batch."""
+"""The metrics sent by name before the content of every batch."""
 BATCH_METRICS = {**HEADER_METRICS, FINDING: DataType.STRING, STATE: DataType.STRING, GAP: DataType.STRING}
-"""All that batches send by name; births announce them."""
+"""All metrics that batches send by name; births announce them."""
 
 
 def encode_batch(batch: Batch, schema: Schema, seq: int | None, max_bytes: int = MAX_BATCH_BYTES) -> bytes:
-    """The payload. ``seq`` None leaves it out, to be added by ``with_seq``. Raises BadInput."""
+    """The payload of a batch. With ``seq`` None the sequence number is left out, for ``with_seq`` to add.
+
+    Raises BadInput when the content breaks a bound or the payload is larger than ``max_bytes``.
+    """
     check_batch(batch)
     if batch.schema_digest != schema.digest:
         raise BadInput("schema", "the batch names another schema")
@@ -142,9 +145,9 @@ def batch_header(payload: bytes | Payload) -> Header:
 
 
 def decode_batch(payload: bytes | Payload, schema: Schema, device_id: str, max_bytes: int = MAX_PAYLOAD_BYTES) -> Batch:
-    """The batch of a payload that came on ``device_id``'s topic ("" for NDATA).
+    """The batch in a payload that came on the topic of ``device_id`` ("" for NDATA).
 
-    Batches without samples name ``EMPTY_SCHEMA`` and can be read with any. Raises BadInput.
+    Batches without samples name ``EMPTY_SCHEMA`` and can be read with any schema. Raises BadInput.
     """
     if not isinstance(payload, Payload):
         payload = decode_payload(payload, max_bytes)
@@ -264,7 +267,7 @@ class _Reader:
         column.values.append(metric.value)
 
     def _take_waveform(self, name: str, time_us: int, metric: Metric) -> None:
-        # sent by alias, so without a data type: the bytes as they stand
+        # A waveform is sent by alias, so without a data type: the value is the bytes as they stand.
         if self.waveform is not None or not isinstance(metric.value, bytes):
             raise BadInput("waveform", f"{name}: more than one, or not an array")
         rate, unit, index, count = (

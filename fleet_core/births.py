@@ -1,8 +1,8 @@
 """Birth certificates and the held-range report: dataclasses <-> Sparkplug payloads.
 
-NBIRTH says who the agent is and which batches it still holds; DBIRTH says what the asset is and which metrics it has
-(alias, data type, UCUM unit, period, component), every value null: births carry no samples, they would escape the
-conservation ledger. A DBIRTH also carries the former schemas of batches still held, so that backfill from before a
+NBIRTH says who the agent is and which batches it still holds. DBIRTH says what the asset is and which metrics it has
+(alias, data type, UCUM unit, period, component). All values of births are null, because samples in a birth would escape
+the conservation ledger. A DBIRTH also carries the former schemas of batches still held, so that backfill from before a
 change of configuration can be read. The held report is repeated every minute in an NDATA that is not a batch.
 
 Failure: decoding raises only BadInput, whatever the bytes.
@@ -40,7 +40,7 @@ COMPONENTS = "Properties/Components"
 
 @dataclass(frozen=True, slots=True)
 class HeldReport:
-    """Which batches the outbox holds: committed, neither stored nor refused nor dropped, as ascending ranges.
+    """The batches that the outbox holds: committed, and neither stored nor refused nor dropped. ``ranges`` ascend.
 
     ``next_number`` is the number the next batch will get. The ranges are complete up to ``covers_to`` (inclusive),
     which is below ``next_number - 1`` only when there were too many ranges for one report.
@@ -80,7 +80,7 @@ class DeviceBirth:
 
 
 def encode_node_birth(birth: NodeBirth, timestamp_ms: int) -> bytes:
-    """NBIRTH, sequence number 0. Raises BadInput."""
+    """The NBIRTH payload, with sequence number 0. Raises BadInput."""
     metrics = [
         Metric(BD_SEQ, DataType.UINT64, birth.bd_seq),
         Metric(REBIRTH, DataType.BOOLEAN, False),
@@ -119,7 +119,7 @@ def decode_node_birth(payload: bytes | Payload) -> NodeBirth:
 
 
 def encode_device_birth(birth: DeviceBirth, timestamp_ms: int, seq: int) -> bytes:
-    """DBIRTH. Raises BadInput."""
+    """The DBIRTH payload. Raises BadInput."""
     components = [[c.slot, c.type, c.serial, c.part_no] for c in birth.components]
     texts = (birth.asset_class.value, birth.model, birth.serial, birth.firmware)
     metrics = [Metric(name, DataType.STRING, text) for name, text in zip(ASSET_TEXTS, texts, strict=True)]
@@ -175,7 +175,7 @@ def encode_held(report: HeldReport, timestamp_ms: int, seq: int) -> bytes:
 
 
 def decode_held(payload: bytes | Payload) -> HeldReport | None:
-    """The held report of an NDATA, None when it is none. Raises BadInput."""
+    """The held report in an NDATA, or None when the NDATA has none. Raises BadInput."""
     values = _values(_decoded(payload))
     return _held(values) if HELD in values else None
 

@@ -1,7 +1,7 @@
-"""What the server tells an agent in NCMD: stored, refused, send again, be born again; <-> Sparkplug payloads.
+"""The server's commands to an agent (NCMD): stored, refused, resend, rebirth; <-> Sparkplug payloads.
 
-``Forestall/Stored`` and ``Forestall/Refused`` are terminal for a batch and may come in any order, doubled, or from
-any worker. Metrics this version does not know are counted in ``unknown`` and otherwise ignored.
+``Forestall/Stored`` and ``Forestall/Refused`` are terminal for a batch. They may come in any order, more than once, or
+from any worker. Metrics that this version does not know are counted in ``unknown`` and otherwise ignored.
 
 Failure: decoding raises only BadInput, whatever the bytes.
 """
@@ -25,7 +25,7 @@ MAX_REFUSED = 256
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A decoded NCMD. ``outbox_id`` is "" when it concerns no batches."""
+    """A decoded NCMD. ``outbox_id`` is "" when the command concerns no batches."""
 
     outbox_id: str = ""
     stored: tuple[tuple[int, int], ...] = ()
@@ -36,13 +36,13 @@ class Command:
 
 
 def encode_stored(outbox_id: str, ranges: Ranges, timestamp_ms: int | None = None) -> bytes:
-    """These batches are committed in the server's database. Raises BadInput."""
+    """The NCMD that says: these batches are committed in the server's database. Raises BadInput."""
     metrics = [Metric(OUTBOX, DataType.UUID, outbox_id), Metric(STORED, DataType.UINT64_ARRAY, pack_ranges(ranges))]
     return encode_payload(metrics, timestamp_ms, None)
 
 
 def encode_refused(outbox_id: str, refused: Sequence[tuple[int, str]], timestamp_ms: int | None = None) -> bytes:
-    """These batches (number, reason) are in quarantine for good. Raises BadInput."""
+    """The NCMD that says: these batches (number, reason) are in quarantine for good. Raises BadInput."""
     if len(refused) > MAX_REFUSED:
         raise BadInput("refused", f"{len(refused)} batches, at most {MAX_REFUSED} in one command")
     text = json.dumps({"batches": [[number, reason[:MAX_REASON]] for number, reason in refused]}, separators=(",", ":"))
@@ -51,13 +51,16 @@ def encode_refused(outbox_id: str, refused: Sequence[tuple[int, str]], timestamp
 
 
 def encode_resend(outbox_id: str, ranges: Ranges, timestamp_ms: int | None = None) -> bytes:
-    """A server restored from a backup wants these again, where the outbox still keeps them. Raises BadInput."""
+    """The NCMD that asks for these batches again, as far as the outbox still keeps them. Raises BadInput.
+
+    A server that was restored from a backup sends it.
+    """
     metrics = [Metric(OUTBOX, DataType.UUID, outbox_id), Metric(RESEND, DataType.UINT64_ARRAY, pack_ranges(ranges))]
     return encode_payload(metrics, timestamp_ms, None)
 
 
 def encode_rebirth(timestamp_ms: int | None = None) -> bytes:
-    """The standard's request for NBIRTH and all DBIRTHs."""
+    """Sparkplug's own NCMD that asks for NBIRTH and all DBIRTHs."""
     return encode_payload([Metric(REBIRTH, DataType.BOOLEAN, True)], timestamp_ms, None)
 
 

@@ -1,4 +1,4 @@
-"""How evidence speaks for a failure mode: the signs, and the rules that a component type is described with.
+"""Signs and rules: how evidence speaks for a failure mode of a component type.
 
 A vital belongs to a family by what it measures. A *sign* is a family that stands out in one direction: vibration that
 rises, a flow that falls. A rule names a failure mode, the signs it asks for and how sure they make it. Rules are data
@@ -43,7 +43,7 @@ class Sign:
 
 
 Signs = tuple[Sign, ...]
-"""Any one of them will do."""
+"""Alternatives: one of the signs is enough."""
 
 
 def rises(*families: Family) -> Signs:
@@ -58,7 +58,7 @@ def falls(*families: Family) -> Signs:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """What makes a rule's mode surer: ``worth`` is added to its confidence when any of the signs is seen."""
+    """Signs that make a rule's mode surer: ``worth`` is added to its confidence when any of them is seen."""
 
     signs: Signs
     worth: float
@@ -68,11 +68,11 @@ class Confirmation:
 class ModeRule:
     """One picture of evidence that is typical of a failure mode.
 
-    The rule applies when every group of ``when`` shows at least one of its signs and nothing of ``unless`` is seen. It
-    is then an opinion of ``confidence`` 0..1 plus the worth of its confirmations. ``reasons`` are the families told to
-    people as far as they stand out, after ``because``, a sentence of the rule's own. ``corroborated`` is added when two
-    or more of these families stand out. An ``untyped`` rule is believed, at less confidence, also when nobody said what
-    the component is: its evidence hardly fits another kind of component.
+    The rule applies when every group of ``when`` shows at least one of its signs and no sign of ``unless`` is seen. It
+    then names its mode with ``confidence`` 0..1 plus the worth of its confirmations. ``because`` is the rule's own
+    sentence for people; after it the families of ``reasons`` are named, as far as they stand out. ``corroborated`` is
+    added to the confidence when two or more of these families stand out. An ``untyped`` rule applies, at less
+    confidence, also when the component's type is unknown: its evidence hardly fits another type.
     """
 
     mode: str

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _ENDING = ".new"
 _LEFT_BEHIND_S = 3600.0
-"""A half-written file older than this is nobody's work in progress."""
+"""A half-written file older than this cannot belong to a write in progress."""
 
 
 def write_atomic(path: Path, content: bytes, *, mode: int | None = None, durable: bool = True) -> None:
@@ -51,8 +51,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_left_behind(folder: Path) -> None:
-    """Remove what writes cut off by a crash left in ``folder``; each start of a long-lived process calls it once."""
+    """Remove the files that crashed writes left in ``folder``. A long-lived process calls it once at its start."""
     for beside in folder.glob(f".*{_ENDING}"):
-        with suppress(OSError):  # gone already, or not ours to remove: it only takes room
+        with suppress(OSError):  # the file is gone already, or may not be removed: it only takes room
             if time.time() - beside.stat().st_mtime > _LEFT_BEHIND_S:
                 beside.unlink()

@@ -1,4 +1,4 @@
-"""One rule for whatever leaves a process over a network: encrypted, unless it certainly stays on this machine."""
+"""One rule for all connections: data are encrypted, unless they certainly stay on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address certainly names this machine. Names other than localhost are not looked up."""
+    """Whether a host name or address certainly names this machine.
+
+    No name is looked up: of names only localhost does.
+    """
     if host.rstrip(".").lower() == "localhost":
         return True
     try:

@@ -50,9 +50,9 @@ def load_plugin(package: str, name: str) -> ModuleType:
 def parse_config(cls: type[Settings], table: Mapping[str, Any], where: str) -> Settings:
     """Make a dataclass from a TOML table. Raises BadConfig naming ``where``, the key and what was expected.
 
-    Understood field types: bool, int, float (an int will do), str, Path, ``Literal``, nested dataclasses,
-    ``tuple[T, ...]``, ``dict[str, T]``, ``Any`` and unions of these. Ranges are the dataclass's own
-    business (``__post_init__``).
+    Fields may be of type bool, int, float (which accepts an int), str, Path, ``Literal``, a dataclass,
+    ``tuple[T, ...]``, ``dict[str, T]``, ``Any`` or a union of these. The dataclass itself checks ranges, in
+    ``__post_init__``.
     """
     if not isinstance(table, Mapping):
         raise BadConfig(f"{where}: expected a table, not {table!r}")

@@ -1,9 +1,9 @@
 """The schema: which metrics an asset has and by which numbers (aliases) they travel.
 
-A schema is its content: the digest covers every metric and alias, so a batch that names its schema can be read by
-anybody who ever saw that schema, in any order, after any configuration change. Aliases are consecutive from
-``first_alias`` in order of name; the agent gives each of its assets a range of its own because Sparkplug wants
-aliases unique in the node.
+A schema is identified by its content: the digest covers every metric and alias. A batch names its schema by digest, so
+anybody who ever saw that schema can read the batch, in any order, after any configuration change. Aliases are
+consecutive from ``first_alias`` on, in order of name. The agent gives every asset a range of its own, because Sparkplug
+wants aliases unique in the node.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Schema:
 
 
 EMPTY_SCHEMA = Schema(())
-"""The schema of batches without samples of an asset (gaps of the node itself)."""
+"""The schema of batches that hold no samples, such as gaps of the node itself."""
 
 
 def checked_spec(name: Any, unit: Any, component: Any, period_s: Any, kind: Any) -> MetricSpec:

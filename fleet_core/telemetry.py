@@ -1,4 +1,4 @@
-"""What travels from a device: samples, waveforms, detection states, findings, gaps; and what describes them.
+"""The data that travel from a device: samples, waveforms, detection states and findings, and their descriptions.
 
 Times are integer microseconds since the Unix epoch (UTC), device time. Values are 64-bit floats; NaN and
 infinities are legal and have quality BAD. Every ``from_json`` treats its input as hostile: it checks sizes and
@@ -48,7 +48,9 @@ class DetectionState(StrEnum):
 
 
 class BatchClass(StrEnum):
-    """A batch holds one class, so that eviction by class is whole batches. Listed in order of worth."""
+    """The class of a batch's content. A batch holds one class only, so that a full outbox can evict whole batches by
+    class.
+    """
 
     FINDING = "finding"
     GAP = "gap"
@@ -99,7 +101,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """A burst of equally spaced samples of one metric; ``values`` is ``array('f')``, ``time_us`` of the first."""
+    """A burst of equally spaced samples of one metric. ``values`` is an ``array('f')`` in ``unit``; ``time_us`` is the
+    time of the first sample.
+    """
 
     metric: str
     time_us: int
@@ -137,7 +141,9 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class ChannelEvidence:
-    """What one channel contributed. ``contribution`` is its share 0..1 of the deviation."""
+    """The evidence of one channel. ``contribution`` is its share 0..1 of the deviation; the other numbers are in
+    ``unit``.
+    """
 
     metric: str
     unit: str
@@ -149,11 +155,11 @@ class ChannelEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An on-device detection with its evidence.
+    """A degradation that the device detected, with its evidence.
 
-    ``finding_id`` is stable over revisions (1, 2, ...). ``signature`` is the fingerprint the server compares with
-    the fleet's history. ``indicator_*`` name the vital that best follows the degradation and its healthy level,
-    so that the server can express the course of degradation as a ratio to the asset's own baseline.
+    ``finding_id`` is stable over revisions (1, 2, ...). ``signature`` is the fingerprint that the server compares with
+    the fleet's history. ``indicator_*`` name the vital that follows the degradation best and its healthy level, so that
+    the server can express the course of degradation as a ratio to the asset's own baseline.
     """
 
     finding_id: str
@@ -285,7 +291,7 @@ def _finite(value: Any) -> float:
 
 
 def _number(value: Any, low: float, high: float) -> float:
-    # an int too large for a float compares correctly, so the range is checked before it is converted
+    # The range is checked before the conversion: an int too large for a float still compares correctly.
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise BadInput("number", f"{str(value)[:40]} is not a number in {low}..{high}")
     return float(value)

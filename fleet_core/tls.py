@@ -1,4 +1,4 @@
-"""The TLS context of a client: the one place that says which authority is believed and which versions are spoken."""
+"""The TLS context of a client: the one place that decides which authority is trusted and which versions are allowed."""
 
 from __future__ import annotations
 

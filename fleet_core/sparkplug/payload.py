@@ -94,7 +94,7 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """``seq`` is None in NDEATH and NCMD payloads."""
+    """One payload. ``seq`` is None in NDEATH and NCMD payloads."""
 
     timestamp_ms: int | None
     seq: int | None
@@ -156,7 +156,7 @@ def decode_payload(payload: bytes, max_bytes: int = MAX_PAYLOAD_BYTES) -> Payloa
 
 
 def with_seq(payload: bytes, seq: int) -> bytes:
-    """A payload encoded without ``seq``, with it: the sequence number is the last field, so it is appended."""
+    """The payload, which was encoded without ``seq``, with it. The number is the last field, so it is appended."""
     return payload + (bytes((0x18, seq)) if seq < 0x80 else bytes((0x18, seq & 0x7F | 0x80, seq >> 7)))
 
 
@@ -192,7 +192,7 @@ def _parse(payload: bytes, max_bytes: int) -> payload_pb2.Payload:
     if len(payload) > max_bytes:
         raise BadInput("payload_size", f"{len(payload)} bytes, at most {max_bytes}")
     try:
-        # A metric takes two bytes at least; only where many could hide is it worth counting them unparsed first.
+        # A metric takes at least two bytes. Only a payload long enough for too many is counted unparsed first.
         if len(payload) > 2 * MAX_METRICS and len(payload_pb2.Envelope.FromString(payload).metrics) > MAX_METRICS:
             raise BadInput("payload_metrics", f"more than {MAX_METRICS} metrics")
         return payload_pb2.Payload.FromString(payload)
@@ -207,7 +207,7 @@ def _fill_metric(target: payload_pb2.Metric, metric: Metric) -> None:
         target.alias = metric.alias
     if metric.timestamp_ms is not None:
         target.timestamp = metric.timestamp_ms
-    if metric.name:  # a metric sent by alias alone has the data type of its birth
+    if metric.name:  # a metric sent by alias alone needs none: it has the data type of its birth
         target.datatype = int(metric.datatype)
     if metric.is_historical:
         target.is_historical = True
@@ -288,7 +288,7 @@ def _read_properties(message: payload_pb2.PropertySet) -> dict[str, Property]:
 
 def _read_value(message: payload_pb2.Metric | payload_pb2.PropertyValue, datatype: DataType) -> Value:
     which = message.WhichOneof("value")
-    if which == "double_value" and datatype is _D.UNKNOWN:  # a sample by alias: nearly all there is
+    if which == "double_value" and datatype is _D.UNKNOWN:  # a sample by alias: nearly all metrics are
         return message.double_value
     if which is None:
         return None
@@ -338,7 +338,7 @@ def _timestamp(message: payload_pb2.Payload | payload_pb2.Metric) -> int | None:
 
 
 def _bounded(text: str | bytes, limit: int) -> str:
-    if isinstance(text, bytes):  # what the runtime returns when it is not UTF-8
+    if isinstance(text, bytes):  # the runtime returns bytes for a text that is not UTF-8
         raise BadInput("payload_text", "a text is not UTF-8")
     if len(text) > limit or "\x00" in text:
         raise BadInput("payload_text", f"a text of {len(text)} characters, at most {limit} and no U+0000")

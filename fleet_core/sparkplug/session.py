@@ -1,7 +1,7 @@
-"""Rules of a Sparkplug session, pure: sequence numbers, birth-death pairing, host state.
+"""Rules of a Sparkplug session: sequence numbers, birth-death pairing, host state. Pure.
 
-A node numbers every birth and data message 0..255 and around; NBIRTH is 0. The will (NDEATH) and the NBIRTH of one
-connection carry the same ``bdSeq``, so that a late will of an older connection cannot kill a newer session.
+A node numbers its birth and data messages 0..255 and begins again; NBIRTH has 0. The will (NDEATH) and the NBIRTH of
+one connection carry the same ``bdSeq``, so that a late will of an older connection cannot kill a newer session.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def next_seq(seq: int) -> int:
 
 
 def encode_death(bd_seq: int, timestamp_ms: int | None = None) -> bytes:
-    """The NDEATH payload, given to the broker as the will before the connection's birth."""
+    """The NDEATH payload. The broker gets it as the will, before the connection's birth."""
     return encode_payload([Metric(BD_SEQ, DataType.UINT64, bd_seq)], timestamp_ms, None)
 
 
@@ -83,7 +83,7 @@ def unpack_ranges(values: object) -> tuple[tuple[int, int], ...]:
 
 
 def coalesce(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Numbers in any order, with doubles, as the fewest ranges."""
+    """The fewest ranges that hold the numbers, which may be in any order and repeat."""
     ranges: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
         if ranges and ranges[-1][1] == number - 1:

@@ -32,7 +32,7 @@ _OF_DEVICE = frozenset((MessageType.DBIRTH, MessageType.DDEATH, MessageType.DDAT
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """``device_id`` is "" for node messages; ``str()`` gives the topic's text."""
+    """One topic. ``device_id`` is "" for node messages; ``str()`` gives the topic's text."""
 
     group_id: str
     message_type: MessageType
@@ -69,12 +69,12 @@ def parse_topic(text: str) -> Topic:
 
 
 def data_topic(group_id: str, node_id: str, device_id: str = "") -> Topic:
-    """Where a batch goes: NDATA of the node, DDATA of a device."""
+    """The topic of a batch: NDATA for the node, DDATA for a device."""
     return Topic(group_id, MessageType.DDATA if device_id else MessageType.NDATA, node_id, device_id)
 
 
 def state_topic(host_id: str) -> str:
-    """Where a Sparkplug host says whether it is online (retained). Raises BadInput."""
+    """The topic on which a Sparkplug host says, retained, whether it is online. Raises BadInput."""
     return f"{NAMESPACE}/STATE/{check_identity(host_id)}"
 
 
