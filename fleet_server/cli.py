@@ -239,10 +239,10 @@ def ledger(
 def audit_verify(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Check every entry and every signed checkpoint; exit code 1 when something does not add up."""
     from fleet_server.audit.checkpoint import load_key
-    from fleet_server.audit.verify import Verdict
+    from fleet_server.audit.verify import AuditReport
     from fleet_server.audit.verify import verify as check
 
-    async def act(conn: Connection, settings: Settings) -> Verdict:
+    async def act(conn: Connection, settings: Settings) -> AuditReport:
         key = load_key(settings.audit.signing_key_file).public_key()
         return await check(conn, key, settings.audit.checkpoint_file)
 

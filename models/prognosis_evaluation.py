@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fleet_server.prognosis.calibration import Calibration, Judged, calibrate, leave_one_out
+from fleet_server.prognosis.calibration import Calibration, HeldOut, calibrate, leave_one_out
 from fleet_server.prognosis.history import read_history
 from fleet_server.prognosis.judgement import Evidence, judge
 from fleet_server.prognosis.library import Library, Trajectory
@@ -111,7 +111,7 @@ def reliability(forecasts: Sequence[Forecast]) -> list[dict[str, float]]:
     return table
 
 
-def _forecast(item: Judged, calibration: Calibration) -> Forecast:
+def _forecast(item: HeldOut, calibration: Calibration) -> Forecast:
     curve = calibration.applied(item.curve, item.signature)
     p10_h, p50_h, p90_h = (curve.quantile(share) for share in (0.1, 0.5, 0.9))
     p_fail = curve.p_fail(HORIZON_H)

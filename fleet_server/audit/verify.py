@@ -28,7 +28,7 @@ MAX_FAULTS = 50
 
 
 @dataclass
-class Verdict:
+class AuditReport:
     """``faults`` are lines for people; ``verified`` means none. ``checkpoints`` counts those compared."""
 
     entries: int = 0
@@ -56,9 +56,9 @@ class Verdict:
             self.faults.append(text)
 
 
-async def verify(conn: Connection, key: Ed25519PublicKey | None, checkpoint_file: Path | None) -> Verdict:
+async def verify(conn: Connection, key: Ed25519PublicKey | None, checkpoint_file: Path | None) -> AuditReport:
     """Check everything, in one snapshot. Without ``key`` signatures are not checked, only the tree."""
-    verdict = Verdict()
+    verdict = AuditReport()
     # before the snapshot begins: what the file holds then is in it, however fast the log grows meanwhile
     kept = _from_file(verdict, checkpoint_file)
     await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -87,7 +87,7 @@ async def verify(conn: Connection, key: Ed25519PublicKey | None, checkpoint_file
     return verdict
 
 
-def _from_file(verdict: Verdict, path: Path | None) -> list[Checkpoint]:
+def _from_file(verdict: AuditReport, path: Path | None) -> list[Checkpoint]:
     if path is None:
         return []
     try:
@@ -98,7 +98,7 @@ def _from_file(verdict: Verdict, path: Path | None) -> list[Checkpoint]:
 
 
 def _expectations(
-    verdict: Verdict,
+    verdict: AuditReport,
     stored: Iterable[Checkpoint],
     kept: Iterable[Checkpoint],
     key: Ed25519PublicKey | None,
@@ -112,7 +112,7 @@ def _expectations(
     return expected
 
 
-def _check_entry(verdict: Verdict, row: dict[str, Any], place: int) -> None:
+def _check_entry(verdict: AuditReport, row: dict[str, Any], place: int) -> None:
     if row["seq"] != place:
         verdict.fault(f"entry {place} is missing, number {row['seq']} stands in its place")
     if bytes(row["leaf_hash"]) != leaf_hash(row["canonical"].encode()):

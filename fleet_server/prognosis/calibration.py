@@ -24,7 +24,7 @@ import numpy as np
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.library import Library, Trajectory
 from fleet_server.prognosis.signatures import BINS, Floats
-from fleet_server.prognosis.survival import MIN_HOURS, Curve, kaplan_meier, product_limit
+from fleet_server.prognosis.survival import MIN_HOURS, SurvivalCurve, kaplan_meier, product_limit
 
 COVERAGE = 0.8
 CUTS = (0.05, 0.25, 0.45, 0.65, 0.8, 0.92)
@@ -45,7 +45,7 @@ class Calibration:
     units: int
     library_digest: str
 
-    def applied(self, curve: Curve, signature: Floats) -> Curve:
+    def applied(self, curve: SurvivalCurve, signature: Floats) -> SurvivalCurve:
         """The curve with its promise kept, for a course of this signature (BINS,)."""
         group = _group(signature)
         return curve.stretched(self.early[group], self.late[group])
@@ -85,12 +85,12 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Judged:
+class HeldOut:
     """One unit judged at one moment by all the others: the raw curve, and what was still to come."""
 
     unit: Trajectory
     signature: Floats
-    curve: Curve
+    curve: SurvivalCurve
     remaining_h: float
     share_of_life: float
     eighth_distance: float
@@ -118,7 +118,7 @@ def calibrate(library: Library) -> Calibration:
     )
 
 
-def leave_one_out(library: Library, max_units: int = MAX_JUDGED_UNITS) -> Iterator[Judged]:
+def leave_one_out(library: Library, max_units: int = MAX_JUDGED_UNITS) -> Iterator[HeldOut]:
     """Judge units of the library, evenly chosen, at :data:`CUTS` of their observed courses by all the others."""
     stride = max(1, -(-len(library) // max_units))
     covered = np.ones(BINS, dtype=bool)
@@ -130,7 +130,7 @@ def leave_one_out(library: Library, max_units: int = MAX_JUDGED_UNITS) -> Iterat
             lived_h = float(unit.hours[-1] - unit.hours[0] - points.remaining_h[index])
             near = library.nearest(signature, covered, lived_h, {unit.unit_serial})
             if near.failed.any():
-                yield Judged(
+                yield HeldOut(
                     unit,
                     signature,
                     kaplan_meier(near.remaining_h, near.failed, near.weight),
@@ -140,7 +140,7 @@ def leave_one_out(library: Library, max_units: int = MAX_JUDGED_UNITS) -> Iterat
                 )
 
 
-def _factors(judged: list[Judged]) -> tuple[float, float]:
+def _factors(judged: list[HeldOut]) -> tuple[float, float]:
     """Early and late factor from the positions of the true ends."""
     positions = np.array([_position(item.curve, item.remaining_h) for item in judged])
     failed = np.array([item.unit.failed for item in judged])
@@ -168,7 +168,7 @@ def _quantile(values: Floats, beyond: Floats, share: float, *, lower: bool) -> f
     return float(values[index]) if index < values.size else np.inf
 
 
-def _position(curve: Curve, remaining_h: float) -> float:
+def _position(curve: SurvivalCurve, remaining_h: float) -> float:
     """Where an end falls on the axis on which the raw p10, p50 and p90 are -1, 0 and 1."""
     early_h, middle_h, late_h = (max(curve.quantile(share), MIN_HOURS) for share in (0.1, 0.5, 0.9))
     off = np.log(remaining_h / middle_h)

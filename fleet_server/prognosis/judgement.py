@@ -20,7 +20,7 @@ from fleet_core.assets import UNKNOWN_FAILURE_MODE, failure_mode
 from fleet_server.prognosis.calibration import Calibration
 from fleet_server.prognosis.library import FLAT_RATIO, HIGHEST_NOISE, Library, Neighbours
 from fleet_server.prognosis.signatures import BIN_EDGES_H, Flags, Floats, course_signature, height
-from fleet_server.prognosis.survival import Curve, kaplan_meier
+from fleet_server.prognosis.survival import SurvivalCurve, kaplan_meier
 
 MODEL_VERSION = "nearest-trajectories/1"
 HORIZONS_H = (24, 72, 168, 720)
@@ -51,7 +51,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Prognosis:
     """The answer. ``rul_*`` are hours from now, None when it abstained; ``reason`` is for people."""
 
     abstained: bool
@@ -68,7 +68,7 @@ class Judgement:
     neighbours: tuple[Mapping[str, Any], ...] = ()
 
 
-def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Judgement:
+def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Prognosis:
     """Judge a component by its course and the library of its type. Never raises on poor data: it abstains."""
     if not evidence.component_type:
         return _abstain(evidence, "unregistered", "the registry knows no component in this slot")
@@ -89,7 +89,7 @@ def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Jud
     curve = calibration.applied(raw, signature).aged(age_h)
     mode, share, conflicting = failure_mode_of(near, evidence.device_mode, evidence.device_confidence)
     early_h, middle_h, late_h = (round(curve.quantile(level), 3) for level in (0.1, 0.5, 0.9))
-    return Judgement(
+    return Prognosis(
         abstained=False,
         reason=_grounds(near, curve, late_h),
         failure_mode=mode,
@@ -104,7 +104,7 @@ def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Jud
     )
 
 
-def withheld(made: Judgement, component_type: str) -> Judgement:
+def withheld(made: Prognosis, component_type: str) -> Prognosis:
     """An abstention in place of a forecast whose cohort has drifted; what it says of the failure mode stands."""
     if made.abstained:
         return made
@@ -178,9 +178,9 @@ def _shortage(near: Neighbours, calibration: Calibration, component_type: str) -
     return ""
 
 
-def _abstain(evidence: Evidence, code: str, reason: str, near: Neighbours | None = None) -> Judgement:
+def _abstain(evidence: Evidence, code: str, reason: str, near: Neighbours | None = None) -> Prognosis:
     certain = evidence.device_confidence >= _CLEAR_CONFIDENCE
-    return Judgement(
+    return Prognosis(
         abstained=True,
         reason=f"No forecast: {reason}.",
         abstain_code=code,
@@ -189,7 +189,7 @@ def _abstain(evidence: Evidence, code: str, reason: str, near: Neighbours | None
     )
 
 
-def _grounds(near: Neighbours, curve: Curve, late_h: float) -> str:
+def _grounds(near: Neighbours, curve: SurvivalCurve, late_h: float) -> str:
     units, failures = len(near.units), int(near.failed.sum())
     kinds = sorted({unit.source.partition(":")[0] for unit in near.units})
     text = f"Rests on the {units} nearest past courses ({', '.join(kinds)}), {failures} of them observed until failure."
@@ -198,7 +198,7 @@ def _grounds(near: Neighbours, curve: Curve, late_h: float) -> str:
     return text
 
 
-def _points(curve: Curve) -> tuple[tuple[float, float], ...]:
+def _points(curve: SurvivalCurve) -> tuple[tuple[float, float], ...]:
     """The curve at even steps of probability, for display."""
     shares = np.linspace(0.0, 0.99, _CURVE_POINTS)
     return tuple((round(curve.quantile(float(share)), 2), round(1.0 - float(share), 4)) for share in shares)

@@ -26,9 +26,9 @@ from fleet_core.telemetry import Finding, to_us
 from fleet_server.audit.log import record
 from fleet_server.prognosis import learning
 from fleet_server.prognosis.course import HOUR_US, read_course
-from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Judgement, judge, withheld
+from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Prognosis, judge, withheld
 from fleet_server.prognosis.live_calibration import score_case, standing_of
-from fleet_server.prognosis.live_calibration.cohorts import Cohort, Verdict
+from fleet_server.prognosis.live_calibration.cohorts import Cohort, CohortVerdict
 from fleet_server.prognosis.shelf import Scope, Shelf, rows
 from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course, found_falling, indicator_ratio
 from fleet_server.store.sql import queries
@@ -112,7 +112,7 @@ async def prognose(
         "onset_us": finding.onset_us,
     }
     standing = await standing_of(conn, Cohort(scope.component_type, scope.asset_class, MODEL_VERSION))
-    if standing.verdict is not Verdict.OK:
+    if standing.verdict is not CohortVerdict.OK:
         inputs["cohort"] = {"verdict": standing.verdict.value, "early": standing.early, "late": standing.late}
     course = [[float(age_h), float(level)] for age_h, level in zip(hours_before, ratio, strict=True)]
     made, library_digest, inputs["calibration_id"] = await _judge(conn, scope, inputs, course, now)
@@ -184,7 +184,7 @@ async def prepare_scope(conn: AsyncConnection[Any], clock: Clock, scope: Scope) 
 
 async def _judge(
     conn: AsyncConnection[Any], scope: Scope, inputs: dict[str, Any], course: list[list[float]], known_at: datetime
-) -> tuple[Judgement, str, str]:
+) -> tuple[Prognosis, str, str]:
     """Judge recorded inputs against the library known at a time; also the digests of library and calibration."""
     columns = np.array(course, dtype=np.float64).reshape(-1, 2)
     evidence = Evidence(
@@ -202,15 +202,15 @@ async def _judge(
     else:
         calibration = await _shelf.calibration(conn, scope.component_type, library, known_at)
         cohort = inputs.get("cohort", {})
-        if cohort.get("verdict") == Verdict.RECALIBRATE:
+        if cohort.get("verdict") == CohortVerdict.RECALIBRATE:
             stretch = cohort["early"], cohort["late"]
             calibration = await _shelf.widened(conn, scope.component_type, calibration, stretch, known_at)
     return judge(evidence, library, calibration), library.digest, calibration.digest
 
 
-def _issued(made: Judgement, inputs: dict[str, Any]) -> Judgement:
+def _issued(made: Prognosis, inputs: dict[str, Any]) -> Prognosis:
     """What is told of a judgement: nothing of a forecast whose cohort has drifted."""
-    if inputs.get("cohort", {}).get("verdict") == Verdict.ABSTAIN:
+    if inputs.get("cohort", {}).get("verdict") == CohortVerdict.ABSTAIN:
         return withheld(made, inputs["component_type"])
     return made
 
@@ -220,7 +220,7 @@ def _sigma_ratio(finding: Finding) -> float:
     return round(min(finding.indicator_sigma / level, 1e6), 9) if level > 0 else 0.0
 
 
-def _answer(judgement: Judgement) -> dict[str, Any]:
+def _answer(judgement: Prognosis) -> dict[str, Any]:
     """A judgement in the row's names and JSON's types."""
     return {
         **vars(judgement),

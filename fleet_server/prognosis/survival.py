@@ -20,7 +20,7 @@ _FARTHEST_H = 1e6
 
 
 @dataclass(frozen=True)
-class Curve:
+class SurvivalCurve:
     """Piecewise linear survival: ``hours`` ascend from 0, ``surviving`` falls from 1 to 0."""
 
     hours: Floats
@@ -39,7 +39,7 @@ class Curve:
         """Hours by which ``share`` (0..1) of the units have failed."""
         return float(np.interp(share, 1.0 - self.surviving, self.hours))
 
-    def stretched(self, early: float, late: float) -> Curve:
+    def stretched(self, early: float, late: float) -> SurvivalCurve:
         """Stretch the curve about its median in log time: by ``early`` below it and by ``late`` above it."""
         middle_h = max(self.quantile(0.5), MIN_HOURS)
 
@@ -52,24 +52,24 @@ class Curve:
         shares = np.union1d(1.0 - self.surviving, (0.1, 0.5, 0.9))
         hours = moved(np.interp(shares, 1.0 - self.surviving, self.hours))
         known_to_h = float(moved(np.array([self.known_to_h]))[0])
-        return Curve(np.maximum.accumulate(hours), 1.0 - shares, known_to_h)
+        return SurvivalCurve(np.maximum.accumulate(hours), 1.0 - shares, known_to_h)
 
-    def aged(self, hours: float) -> Curve:
+    def aged(self, hours: float) -> SurvivalCurve:
         """The curve seen ``hours`` later, given that the unit survived until then; at least a trace of time is left."""
         if hours <= 0:
             return self
         left = self.at(hours)
         if left < 0.02:  # it has outlived the past cases: failure is imminent or its data are too old to say more
-            return Curve(np.array([0.0, MIN_HOURS]), np.array([1.0, 0.0]), MIN_HOURS)
+            return SurvivalCurve(np.array([0.0, MIN_HOURS]), np.array([1.0, 0.0]), MIN_HOURS)
         later = self.hours > hours
-        return Curve(
+        return SurvivalCurve(
             np.concatenate(([0.0], self.hours[later] - hours)),
             np.concatenate(([1.0], self.surviving[later] / left)),
             max(0.0, self.known_to_h - hours),
         )
 
 
-def kaplan_meier(remaining_h: Floats, failed: Flags, weights: Floats) -> Curve:
+def kaplan_meier(remaining_h: Floats, failed: Flags, weights: Floats) -> SurvivalCurve:
     """Weighted Kaplan-Meier of remaining lives (hours). Raises BadInput when nothing failed.
 
     ``remaining_h``, ``failed`` and ``weights`` have one entry for each past unit; weights are non-negative.
@@ -81,7 +81,7 @@ def kaplan_meier(remaining_h: Floats, failed: Flags, weights: Floats) -> Curve:
     hazard = float(weights[failed].sum()) / float((weights * lives).sum())
     tail_share = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001])
     tail_h = event_h[-1] - np.log(tail_share) / hazard
-    return Curve(
+    return SurvivalCurve(
         np.concatenate(([0.0], event_h, tail_h, [tail_h[-1] * 1.05])),
         np.concatenate((middle, middle[-1] * tail_share, [0.0])),
         known_to_h=float(event_h[-1]),

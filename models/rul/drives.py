@@ -35,7 +35,7 @@ _KNOWN_AT_END = ("n_fails", "n_records", "max_date", "max_hours")
 
 
 @dataclass(frozen=True)
-class Judged:
+class DriveForecasts:
     """Forecasts of one cut: ``said`` (n,), ``came`` (n,) and ``weight`` (n,); 0 where the outcome was not seen."""
 
     drive: npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ def evaluate_histories(histories: Histories, seed: int = 0, cuts: tuple[float, .
     }
 
 
-def figures(judged: list[Judged], seed: int = 0) -> dict[str, Any]:
+def figures(judged: list[DriveForecasts], seed: int = 0) -> dict[str, Any]:
     """Pooled figures with 90 % bootstrap intervals over drives, figures of each cut, and a reliability table."""
     everyone = _pooled(judged)
     rng = np.random.default_rng(seed)
@@ -138,7 +138,7 @@ def ended_at(unit: Unit, start: int, moment: float) -> Unit | None:
 
 def _judge(
     drives: _Drives, day: float, learned: npt.NDArray[np.bool_], tested: npt.NDArray[np.bool_], seed: int
-) -> Judged:
+) -> DriveForecasts:
     """Learn from what the ``learned`` drives had shown at the cut, forecast the ``tested`` ones that still ran."""
     units, start = drives.histories.units, drives.histories.channels.index(drives.channel)
     at_cut = drives.hours_at(day)
@@ -156,7 +156,7 @@ def _judge(
     came = failed & (remaining <= HORIZON_H)
     top = np.zeros(said.size, dtype=bool)
     top[np.argsort(-said, kind="stable")[: max(1, round(TOP_SHARE * said.size))]] = True
-    return Judged(np.array(running), said, came.astype(float), watched_weights(remaining, failed), top)
+    return DriveForecasts(np.array(running), said, came.astype(float), watched_weights(remaining, failed), top)
 
 
 def watched_weights(remaining: Floats, failed: npt.NDArray[np.bool_], horizon: float = HORIZON_H) -> Floats:
@@ -172,14 +172,14 @@ def watched_weights(remaining: Floats, failed: npt.NDArray[np.bool_], horizon: f
     return np.asarray(np.where(left, 0.0, 1.0 / np.maximum(probability, 0.05)))
 
 
-def _pooled(judged: list[Judged]) -> Judged:
+def _pooled(judged: list[DriveForecasts]) -> DriveForecasts:
     def joined(name: str) -> Any:
         return np.concatenate([getattr(each, name) for each in judged])
 
-    return Judged(joined("drive"), joined("said"), joined("came"), joined("weight"), joined("top"))
+    return DriveForecasts(joined("drive"), joined("said"), joined("came"), joined("weight"), joined("top"))
 
 
-def _figures(judged: Judged, weight: Floats) -> dict[str, float]:
+def _figures(judged: DriveForecasts, weight: Floats) -> dict[str, float]:
     """Brier score against the base rate's, and in the top 1 %: observed over expected failures, lift, share caught."""
     base = float(np.average(judged.came, weights=weight))
     brier = float(np.average((judged.said - judged.came) ** 2, weights=weight))
@@ -206,7 +206,7 @@ def _told(value: float) -> float | None:
     return round(float(value), 5) if np.isfinite(value) else None
 
 
-def _reliability(judged: Judged) -> list[dict[str, float]]:
+def _reliability(judged: DriveForecasts) -> list[dict[str, float]]:
     """Said against happened, in bins of what was said with equally many expected failures."""
     order = np.argsort(judged.said, kind="stable")
     expected = np.cumsum(judged.weight[order] * judged.said[order])

@@ -28,7 +28,7 @@ from fleet_server.insights.demand.plan import (
     plan_demand,
 )
 from fleet_server.insights.demand.words import amount, part_sentence, skill_sentence
-from fleet_server.prognosis.survival import Curve
+from fleet_server.prognosis.survival import SurvivalCurve
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 USUAL = Assumptions()
@@ -98,7 +98,7 @@ def test_any_stored_points_give_a_curve_or_none(
 
 def test_quantiles_alone_give_a_curve() -> None:
     curve = curve_of([], (10.0, 50.0, 200.0))
-    assert isinstance(curve, Curve)
+    assert isinstance(curve, SurvivalCurve)
     assert (curve.p_fail(10.0), curve.p_fail(50.0)) == pytest.approx((0.1, 0.5))
 
 

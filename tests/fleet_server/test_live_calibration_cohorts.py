@@ -12,9 +12,9 @@ from fleet_server.prognosis.live_calibration.cohorts import (
     MIN_FAILURES,
     WINDOW,
     WINDOW_LIVES,
+    CohortVerdict,
     Scored,
     Standing,
-    Verdict,
     coverage_of,
     demanded,
     drift,
@@ -74,19 +74,19 @@ def test_intervals_that_keep_their_promise_are_left_alone() -> None:
 
 def test_a_drift_after_a_long_good_record_is_found_and_mended() -> None:
     changes, scores = run([*normal(1, 100), *normal(2, 120, shift=-1.2, scale=1.3)])
-    assert changes[0].verdict is Verdict.RECALIBRATE
+    assert changes[0].verdict is CohortVerdict.RECALIBRATE
     assert changes[0].early > 1.5
     found = int((changes[0].counts_from - START) / HOUR)
     assert 100 < found < 130
     after = [one for one in scores if one.made_at >= changes[0].counts_from]
     share, low, high = coverage_of(lives_of(after, START + 220 * HOUR))
     assert low <= 0.8 <= high or share > 0.8
-    assert Verdict.ABSTAIN not in [change.verdict for change in changes]
+    assert CohortVerdict.ABSTAIN not in [change.verdict for change in changes]
 
 
 def test_a_drift_of_a_young_cohort_abstains_until_twenty_failures_show_the_way() -> None:
     changes, _ = run(normal(3, 60, shift=-2.5))
-    assert [change.verdict for change in changes[:2]] == [Verdict.ABSTAIN, Verdict.RECALIBRATE]
+    assert [change.verdict for change in changes[:2]] == [CohortVerdict.ABSTAIN, CohortVerdict.RECALIBRATE]
     assert "too few" in changes[0].reason
     recalibrated = int((changes[1].counts_from - START) / HOUR)
     assert recalibrated >= MIN_FAILURES - 1
@@ -94,27 +94,27 @@ def test_a_drift_of_a_young_cohort_abstains_until_twenty_failures_show_the_way()
 
 def test_what_no_stretch_mends_abstains() -> None:
     changes, _ = run([*normal(4, 60), *normal(5, 40, shift=-40.0)])
-    assert changes[-1].verdict is Verdict.ABSTAIN
+    assert changes[-1].verdict is CohortVerdict.ABSTAIN
     again = run([*normal(4, 40), *normal(5, 30, shift=-2.0), *normal(6, 40, shift=-14.0)])[0]
-    assert Verdict.ABSTAIN in [change.verdict for change in again]
+    assert CohortVerdict.ABSTAIN in [change.verdict for change in again]
     assert any("Even recalibrated" in change.reason for change in again)
 
 
 def test_a_cohort_that_is_sound_again_is_restored() -> None:
-    suspended = Standing(Verdict.ABSTAIN, START, reason="x")
+    suspended = Standing(CohortVerdict.ABSTAIN, START, reason="x")
     lives = lives_of([scored(n, 0.5 * (-1) ** n) for n in range(MIN_FAILURES - 1)], START + 99 * HOUR)
     assert review(lives, suspended, START + 99 * HOUR) is suspended
     lives = lives_of([scored(n, 0.5 * (-1) ** n) for n in range(30)], START + 99 * HOUR)
-    assert review(lives, suspended, START + 99 * HOUR).verdict is Verdict.OK
-    widened = Standing(Verdict.RECALIBRATE, START - HOUR, 2.0, 1.5)
+    assert review(lives, suspended, START + 99 * HOUR).verdict is CohortVerdict.OK
+    widened = Standing(CohortVerdict.RECALIBRATE, START - HOUR, 2.0, 1.5)
     lives = lives_of([scored(n, 0.5 * (-1) ** n, under=widened) for n in range(30)], START + 99 * HOUR)
-    assert review(lives, widened, START + 99 * HOUR).verdict is Verdict.OK
+    assert review(lives, widened, START + 99 * HOUR).verdict is CohortVerdict.OK
     lives = lives_of([scored(n, 1.4 * (-1) ** n, under=widened) for n in range(30)], START + 99 * HOUR)
     assert review(lives, widened, START + 99 * HOUR) is widened
 
 
 def test_forecasts_made_before_a_verdict_are_not_held_against_it() -> None:
-    standing = Standing(Verdict.RECALIBRATE, START + 50 * HOUR, 2.0, 2.0)
+    standing = Standing(CohortVerdict.RECALIBRATE, START + 50 * HOUR, 2.0, 2.0)
     before = lives_of([scored(n, -9.0) for n in range(50)], START + 60 * HOUR)
     assert review(before, standing, START + 60 * HOUR) is standing
 
@@ -165,7 +165,7 @@ def test_coverage_has_an_interval_that_holds_and_an_answer_for_nothing() -> None
 
 
 def test_positions_are_told_on_the_axis_without_stretch() -> None:
-    under = replace(Standing(), verdict=Verdict.RECALIBRATE, early=2.0, late=3.0)
+    under = replace(Standing(), verdict=CohortVerdict.RECALIBRATE, early=2.0, late=3.0)
     assert scored(1, -1.8, under=under).base_position == pytest.approx(-1.8)
     assert scored(1, 2.4, under=under).base_position == pytest.approx(2.4)
     assert scored(1, -1.8, under=under).credit == 1.0

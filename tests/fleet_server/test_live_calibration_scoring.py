@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.live_calibration.reliability import Told, reliability
+from fleet_server.prognosis.live_calibration.reliability import ProbabilityOutcome, reliability
 from fleet_server.prognosis.live_calibration.scoring import Forecasted, score
 
 SAID = Forecasted(40.0, 100.0, 220.0, {"24": 0.05, "72": 0.3, "168": 0.8, "720": 1.0})
@@ -90,7 +90,7 @@ def test_an_interval_without_width_is_scored() -> None:
 
 
 def test_nothing_known_has_no_figures() -> None:
-    for told in ([], [Told("a", 0.3, 10.0, False)]):
+    for told in ([], [ProbabilityOutcome("a", 0.3, 10.0, False)]):
         made = reliability(told)
         assert (made.lives, made.brier, made.bins) == (0, None, ())
 
@@ -101,7 +101,7 @@ def test_reliability_of_a_true_forecast_lies_on_the_diagonal_though_lives_are_ce
     for number in range(4000):
         scale_h = float(rng.uniform(20, 400))
         end_h, stop_h = float(rng.exponential(scale_h)), float(rng.exponential(150))
-        told.append(Told(str(number), 1 - math.exp(-72 / scale_h), min(end_h, stop_h), end_h <= stop_h))
+        told.append(ProbabilityOutcome(str(number), 1 - math.exp(-72 / scale_h), min(end_h, stop_h), end_h <= stop_h))
     made = reliability(told)
     assert made.brier < made.base_brier
     for each in made.bins:
@@ -114,7 +114,7 @@ def test_reliability_of_a_true_forecast_lies_on_the_diagonal_though_lives_are_ce
 
 
 def test_a_life_counts_once_however_many_forecasts_it_had() -> None:
-    once = [Told("a", 0.9, 10.0, True), Told("b", 0.1, 500.0, True)]
-    often = [*once, *[Told("a", 0.9, 10.0, True)] * 50]
+    once = [ProbabilityOutcome("a", 0.9, 10.0, True), ProbabilityOutcome("b", 0.1, 500.0, True)]
+    often = [*once, *[ProbabilityOutcome("a", 0.9, 10.0, True)] * 50]
     assert reliability(often).brier == reliability(once).brier
     assert reliability(often).base_rate == 0.5

@@ -9,7 +9,7 @@ import pytest
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding
 from fleet_server.prognosis.calibration import Calibration, calibrate
-from fleet_server.prognosis.judgement import Evidence, Judgement, failure_mode_of, judge
+from fleet_server.prognosis.judgement import Evidence, Prognosis, failure_mode_of, judge
 from fleet_server.prognosis.library import Library, Neighbours, Trajectory
 from fleet_server.prognosis.signatures import canonical_course, found_falling, indicator_ratio
 
@@ -44,7 +44,7 @@ def evidence(life_h: float = 90.0, at_h: float = 100.0, seed: int = 1, **more: o
     return Evidence("bearing", "Q", hours_before, ratio, 0.01, **more)  # type: ignore[arg-type]
 
 
-def answer(given: Evidence) -> Judgement:
+def answer(given: Evidence) -> Prognosis:
     return judge(given, library(), calibration())
 
 

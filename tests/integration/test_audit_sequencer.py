@@ -23,7 +23,7 @@ from fleet_server.audit.checkpoint import Checkpoint, load_key, new_key, read_li
 from fleet_server.audit.log import record
 from fleet_server.audit.sequencer import Sequencer, Tampered
 from fleet_server.audit.tree import verify_inclusion
-from fleet_server.audit.verify import Verdict, prove, verify
+from fleet_server.audit.verify import AuditReport, prove, verify
 from fleet_server.store.pool import Pool, open_pool, transaction
 
 pytestmark = pytest.mark.integration
@@ -54,7 +54,7 @@ class Log:
             await sequencer.load(conn)
         return await sequencer.round(self.pool)
 
-    async def verify(self) -> Verdict:
+    async def verify(self) -> AuditReport:
         async with transaction(self.pool) as conn:
             return await verify(conn, load_key(self.key_file).public_key(), self.file)
 

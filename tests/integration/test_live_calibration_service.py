@@ -20,7 +20,7 @@ from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, to_us
 from fleet_server.prognosis.judgement import MODEL_VERSION
 from fleet_server.prognosis.learning import add_trajectories
 from fleet_server.prognosis.live_calibration import review_cohort, score_case, standing_of
-from fleet_server.prognosis.live_calibration.cohorts import Cohort, Standing, Verdict
+from fleet_server.prognosis.live_calibration.cohorts import Cohort, CohortVerdict, Standing
 from fleet_server.prognosis.service import learn_from_case, prognose, reproduce
 from fleet_server.resolution.corrections import Correction, correct_outcome
 from fleet_server.resolution.states import ForbiddenTransition
@@ -173,7 +173,7 @@ async def test_a_drifted_cohort_is_recalibrated_once_and_keeps_its_promise_again
     await live_lives(conn, PLACES[30:60], 30, until + 1000 * HOUR, rng, shift=-1.1, apart_h=30)
     assert await _verdicts(conn) == ["recalibrated"]
     standing = await standing_of(conn, COHORT)
-    assert standing.verdict is Verdict.RECALIBRATE
+    assert standing.verdict is CohortVerdict.RECALIBRATE
     assert standing.early > 1.3
     again = await review_cohort(conn, SimulatedClock(until + 2500 * HOUR), COHORT)
     assert again.verdict is standing.verdict
@@ -237,7 +237,7 @@ async def test_the_service_issues_what_the_verdict_allows_and_can_make_it_again(
 
 
 async def test_a_forecast_kept_back_is_scored_all_the_same(conn: Connection) -> None:
-    under = Standing(Verdict.ABSTAIN)
+    under = Standing(CohortVerdict.ABSTAIN)
     case_id = await add_case(
         conn, PLACES[8], "B-9", [(START, forecast(60.0, under))], START + 50 * HOUR, {"failed": True}
     )

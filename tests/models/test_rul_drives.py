@@ -13,7 +13,7 @@ from fleet_server.prognosis.rul.histories import Histories, Unit
 from models.rul.drives import (
     CUT_SHARES,
     FILE,
-    Judged,
+    DriveForecasts,
     ended_at,
     evaluate_drives,
     evaluate_histories,
@@ -63,10 +63,10 @@ def test_those_who_left_are_weighed_into_the_others():
 def test_figures_of_a_perfect_and_of_a_blind_forecast():
     came = np.r_[np.ones(10), np.zeros(990)]
     top = np.r_[np.ones(10, dtype=bool), np.zeros(990, dtype=bool)]
-    perfect = figures([Judged(np.arange(1000), came * 0.98 + 0.01, came, np.ones(1000), top)])
+    perfect = figures([DriveForecasts(np.arange(1000), came * 0.98 + 0.01, came, np.ones(1000), top)])
     assert perfect["skill"] > 0.98 and perfect["lift_top1"] == pytest.approx(100.0)
     assert perfect["observed_expected_top1"] == pytest.approx(1.0, abs=0.02)
-    blind = figures([Judged(np.arange(1000), np.full(1000, 0.01), came, np.ones(1000), top)])
+    blind = figures([DriveForecasts(np.arange(1000), np.full(1000, 0.01), came, np.ones(1000), top)])
     assert blind["skill"] == pytest.approx(0.0, abs=1e-9)
     assert blind["observed_expected"] == pytest.approx(1.0)
 

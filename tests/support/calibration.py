@@ -17,7 +17,7 @@ from fleet_core.clock import SimulatedClock
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding, to_us
 from fleet_server.prognosis.judgement import HORIZONS_H, MODEL_VERSION
 from fleet_server.prognosis.live_calibration import score_case, standing_of
-from fleet_server.prognosis.live_calibration.cohorts import Cohort, Standing, Verdict
+from fleet_server.prognosis.live_calibration.cohorts import Cohort, CohortVerdict, Standing
 from fleet_server.store.pool import Connection
 
 SIGMA = 0.5  # of the forecasts, in log time
@@ -44,10 +44,10 @@ def forecast(median_h: float, under: Standing | None = None) -> dict[str, Any]:
     sigma = SIGMA * under.early
     p_fail = {str(h): 0.5 * math.erfc(-math.log(h / median_h) / sigma / math.sqrt(2)) for h in HORIZONS_H}
     columns = {**quantiles, "p_fail": p_fail}
-    if under.verdict is Verdict.OK:
+    if under.verdict is CohortVerdict.OK:
         return columns
     cohort = {"cohort": {"verdict": under.verdict.value, "early": under.early, "late": under.late}}
-    if under.verdict is Verdict.RECALIBRATE:
+    if under.verdict is CohortVerdict.RECALIBRATE:
         return {**columns, "inputs": cohort}
     return {"abstained": True, "abstain_code": "cohort_drifted", "inputs": {**cohort, "withheld": columns}}
 

@@ -11,7 +11,7 @@ from fleet_server.api.models.base import Record
 from fleet_server.api.models.calibration import CalibrationAnswer, CohortCalibration, ReliabilityBin
 from fleet_server.prognosis.live_calibration.cohorts import ALARM, WINDOW, WINDOW_LIVES, coverage_of, drift, lives_of
 from fleet_server.prognosis.live_calibration.reliability import HORIZON_H, reliability
-from fleet_server.prognosis.live_calibration.service import scored_of, told_of
+from fleet_server.prognosis.live_calibration.service import outcome_of, scored_of
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -36,7 +36,7 @@ def _cohort(key: _Key, rows: list[Record], verdict: Record, now: datetime) -> Co
     within = {life.unit for life in lives}
     rows = [row for row in rows if row["unit"] in within]
     coverage, low, high = coverage_of(lives)
-    told = reliability([one for row in rows if (one := told_of(row)) is not None])
+    told = reliability([one for row in rows if (one := outcome_of(row)) is not None])
     failed = [row for row in rows if row["failed"]]
     named = {row["unit"]: row for row in sorted(rows, key=lambda row: row["made_at"]) if _names_a_mode(row)}
     return CohortCalibration(

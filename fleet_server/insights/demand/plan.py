@@ -24,7 +24,7 @@ import numpy as np
 
 from fleet_core.errors import BadInput
 from fleet_server.insights.demand.counts import Count, bernoulli_sum, negative_binomial, plus, total
-from fleet_server.prognosis.survival import Curve
+from fleet_server.prognosis.survival import SurvivalCurve
 
 DAY_H = 24.0
 YEAR_H = 365.25 * DAY_H
@@ -80,7 +80,7 @@ class Installed:
     skill: str
     region: str
     mode: str = "unknown"
-    curve: Curve | None = None
+    curve: SurvivalCurve | None = None
     age_h: float = 0.0
     stopped_h: float = 0.0
     case: OpenCase | None = None
@@ -217,7 +217,7 @@ def parse_days(text: str) -> tuple[int, ...]:
     return days
 
 
-def curve_of(points: Sequence[Sequence[float]], quantiles: Sequence[float | None] = ()) -> Curve | None:
+def curve_of(points: Sequence[Sequence[float]], quantiles: Sequence[float | None] = ()) -> SurvivalCurve | None:
     """The curve of a stored prognosis: of its points, else of its (p10, p50, p90) hours; None when neither will do."""
     known = np.array(points, dtype=np.float64).reshape(-1, 2)
     known = known[np.isfinite(known).all(axis=1)]
@@ -229,7 +229,7 @@ def curve_of(points: Sequence[Sequence[float]], quantiles: Sequence[float | None
         return None
     hours, surviving = known[np.lexsort((-known[:, 1], known[:, 0]))].T
     hours, surviving = np.maximum(hours, 0.0), np.minimum.accumulate(np.clip(surviving, 0.0, 1.0))
-    return Curve(np.append(hours, hours[-1] * 1.05 + 1), np.append(surviving, 0.0), float(hours[-1]))
+    return SurvivalCurve(np.append(hours, hours[-1] * 1.05 + 1), np.append(surviving, 0.0), float(hours[-1]))
 
 
 class _Outlook:

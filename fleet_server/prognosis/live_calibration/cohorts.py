@@ -38,7 +38,7 @@ _GRID = np.linspace(0.0025, 0.9975, 200)
 _SHARES = np.array([0.05, 0.1, 0.2, 0.35, 0.5])
 
 
-class Verdict(StrEnum):
+class CohortVerdict(StrEnum):
     OK = "ok"
     RECALIBRATE = "recalibrate"
     ABSTAIN = "abstain"
@@ -94,7 +94,7 @@ class Life:
 class Standing:
     """The verdict on a cohort. Only what was made (``abstain``: what ended) from ``counts_from`` on is judged next."""
 
-    verdict: Verdict = Verdict.OK
+    verdict: CohortVerdict = CohortVerdict.OK
     counts_from: datetime | None = None
     early: float = 1.0
     late: float = 1.0
@@ -158,7 +158,7 @@ def coverage_of(lives: Sequence[Life]) -> tuple[float, float, float]:
 
 def review(lives: Sequence[Life], standing: Standing, now: datetime) -> Standing:
     """The verdict after the lives of the window; the very same object when it stands."""
-    if standing.verdict is Verdict.ABSTAIN:
+    if standing.verdict is CohortVerdict.ABSTAIN:
         return _may_speak_again([life for life in lives if _from(life.ended_at, standing)], standing, now)
     judged = _made_under(lives, standing)
     found = drift(judged)
@@ -167,15 +167,17 @@ def review(lives: Sequence[Life], standing: Standing, now: datetime) -> Standing
     since = judged[found.began :]
     share = coverage_of(since)[0]
     why = f"{share:.0%} of the last {len(since)} lives ended inside intervals that promise {COVERAGE:.0%}"
-    if standing.verdict is Verdict.RECALIBRATE:
-        return Standing(Verdict.ABSTAIN, now, reason=f"Even recalibrated, {why}.")
+    if standing.verdict is CohortVerdict.RECALIBRATE:
+        return Standing(CohortVerdict.ABSTAIN, now, reason=f"Even recalibrated, {why}.")
     recent = since if _failures(since) >= MIN_FAILURES else _newest(judged)
     if _failures(recent) < MIN_FAILURES:
         few = f"{_failures(recent)} failures are too few to recalibrate, {MIN_FAILURES} are needed"
-        return Standing(Verdict.ABSTAIN, since[0].ended_at, reason=f"Only {why}, and {few}.")
+        return Standing(CohortVerdict.ABSTAIN, since[0].ended_at, reason=f"Only {why}, and {few}.")
     early, late = demanded(recent)
     if max(early, late) > MAX_STRETCH:
-        return Standing(Verdict.ABSTAIN, now, reason=f"Only {why}, and no interval of use would keep the promise.")
+        return Standing(
+            CohortVerdict.ABSTAIN, now, reason=f"Only {why}, and no interval of use would keep the promise."
+        )
     return _recalibrated(early, late, now, f"Only {why}")
 
 
@@ -207,21 +209,25 @@ def _may_speak_again(lives: Sequence[Life], standing: Standing, now: datetime) -
     early, late = demanded(lives)
     failures = f"the forecasts kept back were set against {_failures(lives)} failures"
     if max(early, late) <= _SOUND_STRETCH:
-        return Standing(Verdict.OK, now, reason=f"Sound again: {failures}.")
+        return Standing(CohortVerdict.OK, now, reason=f"Sound again: {failures}.")
     return _recalibrated(early, late, now, f"Since {failures}") if max(early, late) <= MAX_STRETCH else standing
 
 
 def _lifted(judged: Sequence[Life], standing: Standing, now: datetime) -> Standing:
     """A recalibration is lifted when the unstretched intervals would have kept the promise."""
-    if standing.verdict is Verdict.OK or _failures(judged) < MIN_FAILURES or max(demanded(judged)) > _SOUND_STRETCH:
+    if (
+        standing.verdict is CohortVerdict.OK
+        or _failures(judged) < MIN_FAILURES
+        or max(demanded(judged)) > _SOUND_STRETCH
+    ):
         return standing
-    return Standing(Verdict.OK, now, reason=f"{_failures(judged)} failures no longer demand wider intervals.")
+    return Standing(CohortVerdict.OK, now, reason=f"{_failures(judged)} failures no longer demand wider intervals.")
 
 
 def _recalibrated(early: float, late: float, now: datetime, why: str) -> Standing:
     early, late = max(1.0, early), max(1.0, late)
     text = f"{why}; the early side is stretched by {early:.2f}, the late side by {late:.2f}."
-    return Standing(Verdict.RECALIBRATE, now, early, late, text)
+    return Standing(CohortVerdict.RECALIBRATE, now, early, late, text)
 
 
 def _made_under(lives: Sequence[Life], standing: Standing) -> list[Life]:

@@ -24,7 +24,7 @@ _LEAST_CHANCE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ProbabilityOutcome:
     """One prognosis with its outcome: it said ``p_fail`` for the horizon; its unit lived on for ``remaining_h``."""
 
     unit: str
@@ -58,7 +58,7 @@ class Reliability:
     bins: tuple[Bin, ...]
 
 
-def reliability(told: Sequence[Told], horizon_h: float = HORIZON_H) -> Reliability:
+def reliability(told: Sequence[ProbabilityOutcome], horizon_h: float = HORIZON_H) -> Reliability:
     """Brier score, base rate and diagram of what was told for one horizon."""
     if not told:
         return Reliability(0, None, None, None, ())

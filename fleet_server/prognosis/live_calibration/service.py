@@ -32,16 +32,16 @@ from fleet_server.prognosis.learning import case_course, case_record
 from fleet_server.prognosis.live_calibration.cohorts import (
     WINDOW,
     Cohort,
+    CohortVerdict,
     Life,
     Scored,
     Standing,
-    Verdict,
     coverage_of,
     drift,
     lives_of,
     review,
 )
-from fleet_server.prognosis.live_calibration.reliability import HORIZON_H, Told, reliability
+from fleet_server.prognosis.live_calibration.reliability import HORIZON_H, ProbabilityOutcome, reliability
 from fleet_server.prognosis.live_calibration.scoring import Forecasted, Score, score
 from fleet_server.prognosis.shelf import rows
 from fleet_server.store.sql import queries
@@ -60,9 +60,9 @@ WEALTH = Gauge(
 VERDICT = Gauge("forestall_calibration_verdict", "1 for the cohort's verdict, 0 for the others", [*_COHORT, "verdict"])
 
 _ACTIONS = {
-    Verdict.OK: "calibration.restored",
-    Verdict.RECALIBRATE: "calibration.recalibrated",
-    Verdict.ABSTAIN: "calibration.suspended",
+    CohortVerdict.OK: "calibration.restored",
+    CohortVerdict.RECALIBRATE: "calibration.recalibrated",
+    CohortVerdict.ABSTAIN: "calibration.suspended",
 }
 _sql = queries("live_calibration")
 _Row = dict[str, Any]
@@ -156,10 +156,10 @@ def scored_of(row: _Row) -> Scored:
     return Scored(**{name: row[name] for name in Scored.__dataclass_fields__})
 
 
-def told_of(row: _Row, horizon_h: float = HORIZON_H) -> Told | None:
+def outcome_of(row: _Row, horizon_h: float = HORIZON_H) -> ProbabilityOutcome | None:
     """What a scored prognosis told for a horizon; None when it told nothing."""
     share = row["p_fail"].get(f"{horizon_h:g}")
-    return None if share is None else Told(row["unit"], float(share), row["remaining_h"], row["failed"])
+    return None if share is None else ProbabilityOutcome(row["unit"], float(share), row["remaining_h"], row["failed"])
 
 
 async def _end_of(conn: AsyncConnection[Any], clock: Clock, case: _Row) -> tuple[datetime, bool] | None:
@@ -220,14 +220,14 @@ async def _standing(conn: AsyncConnection[Any], cohort: Cohort) -> tuple[Standin
     if not found:
         return Standing(), 0
     row = found[0]
-    standing = Standing(Verdict(row["verdict"]), row["counts_from"], row["early"], row["late"], row["reason"])
+    standing = Standing(CohortVerdict(row["verdict"]), row["counts_from"], row["early"], row["late"], row["reason"])
     return standing, row["revision"]
 
 
 def _evidence(lives: list[Life], scores: list[_Row]) -> _Row:
     """The figures a verdict rests on, and the digest of every score that was judged."""
     share, low, high = coverage_of(lives)
-    told = reliability([one for row in scores if (one := told_of(row)) is not None])
+    told = reliability([one for row in scores if (one := outcome_of(row)) is not None])
     judged = sorted([row["unit"], row["made_at"].isoformat(), row["position"], row["failed"]] for row in scores)
     return {
         "lives": len(lives),
@@ -249,7 +249,7 @@ def _show(cohort: Cohort, standing: Standing, evidence: _Row) -> None:
              (WEALTH, "drift_wealth"))  # fmt: skip
     for gauge, name in shown:
         gauge.labels(*labels).set(float("nan") if evidence[name] is None else evidence[name])
-    for verdict in Verdict:
+    for verdict in CohortVerdict:
         VERDICT.labels(*labels, verdict.value).set(verdict is standing.verdict)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fleet_server.prognosis.rul.features import FeatureModel
-from fleet_server.prognosis.rul.histories import Ints, Rows
+from fleet_server.prognosis.rul.histories import Ints, UnitRows
 
 LOOK_BACK = 3
 MOST_ROWS = 5
@@ -22,7 +22,7 @@ MARGIN = 1.0
 STRANGE = 0.1
 
 
-def reasons(model: FeatureModel, rows: Rows, place: Ints, least_rows: int) -> tuple[str, ...]:
+def reasons(model: FeatureModel, rows: UnitRows, place: Ints, least_rows: int) -> tuple[str, ...]:
     """Why not to forecast at each ``place`` (m,) among the ``rows``; empty where there is no reason."""
     lags = np.arange(LOOK_BACK)
     reach = rows.row[place][:, None] >= lags

@@ -17,7 +17,7 @@ import numpy as np
 
 from fleet_core.errors import BadInput
 from fleet_server.prognosis.rul.counters import counter_channels, counter_features, counter_names
-from fleet_server.prognosis.rul.histories import Floats, Histories, Rows, Unit
+from fleet_server.prognosis.rul.histories import Floats, Histories, Unit, UnitRows
 from fleet_server.prognosis.rul.leaks import leaks
 from fleet_server.prognosis.rul.regimes import Ints, Regimes, find_regimes
 from fleet_server.prognosis.rul.windows import window_features, window_names
@@ -67,7 +67,7 @@ class FeatureModel:
         Raises:
             BadInput: ``no_channels`` when nothing changes.
         """
-        rows = Rows.of(_sampled(histories, seed))
+        rows = UnitRows.of(_sampled(histories, seed))
         dropped = leaks(histories)
         heavy = np.array([c for c in range(rows.values.shape[1]) if _heavy(rows.values[:, c])], dtype=np.int64)
         values = _logged(rows.values, heavy)
@@ -129,12 +129,12 @@ class FeatureModel:
         """
         return self.tables([unit])
 
-    def rows(self, units: Sequence[Unit]) -> Rows:
+    def rows(self, units: Sequence[Unit]) -> UnitRows:
         """The units' rows under each other. Raises BadInput ``shape`` as :meth:`table`."""
         for unit in units:
             if unit.values.shape[1] != len(self.channels):
                 raise BadInput("shape", f"unit {unit.name}: {unit.values.shape[1]} of {len(self.channels)} channels")
-        return Rows.of(units)
+        return UnitRows.of(units)
 
     def tables(self, units: Iterable[Unit]) -> Floats:
         """The units' tables under each other: (rows of all, features)."""
@@ -209,7 +209,7 @@ def _clipped(values: Floats) -> Floats:
     return np.clip(values, -CLIP, CLIP)
 
 
-def _scales(values: Floats, regime: Ints, rows: Rows, regimes: int) -> tuple[Floats, Floats]:
+def _scales(values: Floats, regime: Ints, rows: UnitRows, regimes: int) -> tuple[Floats, Floats]:
     """Mean and deviation of early life per regime, each (regimes, channels); deviation 1.0 where nothing changes."""
     early = (rows.row < EARLY_ROWS) | (rows.life_share <= EARLY_SHARE)
     centre = np.zeros((regimes, values.shape[1]))
@@ -234,7 +234,7 @@ def _varies(column: Floats) -> bool:
     return bool(len(known) and np.ptp(known) > 1e-6)
 
 
-def _fixed_in_units(column: Floats, rows: Rows) -> bool:
+def _fixed_in_units(column: Floats, rows: UnitRows) -> bool:
     same_unit = np.diff(rows.unit) == 0
     before, after = column[:-1][same_unit], column[1:][same_unit]
     return bool(len(before) and ((before == after) | (np.isnan(before) & np.isnan(after))).all())

@@ -61,7 +61,7 @@ _SETTINGS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class ScoreCurve:
     """Probability over score: straight in log odds between the knots, level beyond them."""
 
     scores: tuple[float, ...]
@@ -79,7 +79,7 @@ class HorizonModel:
     horizon: float
     texts: tuple[str, ...]
     boosters: tuple[Any, ...]
-    curve: Curve
+    curve: ScoreCurve
 
     def p_fail(self, features: Floats) -> Floats:
         """Probability (n,) of failing within the horizon."""
@@ -129,7 +129,7 @@ class Hazard:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _AtRisk:
     """The rows that count: not the end of a life itself. ``weight`` is 1 on average."""
 
     features: Floats
@@ -170,11 +170,11 @@ def fit_hazard(
     if not kept.any():
         raise BadInput("rows", "no row lies before the end of its unit")
     weight = (np.ones(len(times)) if weight is None else weight)[kept]
-    rows = _Rows(features[kept], unit[kept], remaining[kept], failed[kept].astype(bool), weight / weight.mean())
+    rows = _AtRisk(features[kept], unit[kept], remaining[kept], failed[kept].astype(bool), weight / weight.mean())
     return Hazard(ascending, tuple(_fit_horizon(rows, horizon, seed) for horizon in ascending), features.shape[1])
 
 
-def _fit_horizon(rows: _Rows, horizon: float, seed: int) -> HorizonModel:
+def _fit_horizon(rows: _AtRisk, horizon: float, seed: int) -> HorizonModel:
     soon = rows.failed & (rows.remaining <= horizon)
     if min(_units(rows.unit[soon]), _units(rows.unit[rows.remaining > horizon])) < MIN_FAILED_UNITS:
         return HorizonModel(horizon, (), (), _level_curve(rows, horizon))
@@ -195,7 +195,7 @@ def _fit_horizon(rows: _Rows, horizon: float, seed: int) -> HorizonModel:
     return HorizonModel(horizon, tuple(texts), tuple(lgb().Booster(model_str=text) for text in texts), curve)
 
 
-def _thinned(rows: _Rows, soon: Flags, rng: np.random.Generator) -> tuple[Ints, Floats]:
+def _thinned(rows: _AtRisk, soon: Flags, rng: np.random.Generator) -> tuple[Ints, Floats]:
     """Rows to learn from, in order, and their weights: all with a failure soon and some of the others, up to bounds."""
     parts = []
     for members, most in ((np.flatnonzero(soon), MAX_EVENT_ROWS), (np.flatnonzero(~soon), MAX_QUIET_ROWS)):
@@ -232,7 +232,7 @@ def _score(booster: Any, features: Floats) -> Floats:
     return np.asarray(booster.predict(features, raw_score=True, num_threads=1), dtype=np.float64)
 
 
-def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit: Ints, horizon: float) -> Curve:
+def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit: Ints, horizon: float) -> ScoreCurve:
     """Monotone curve through bins of equally many failures within the horizon, from scores of unseen units."""
     order = np.argsort(score, kind="stable")
     event = (failed & (remaining <= horizon))[order]
@@ -251,10 +251,10 @@ def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit
         counts.append(float(weight[members].sum()))
     level = _ascending(np.array(odds), np.array(counts))
     knots = np.maximum.accumulate(np.array(scores))
-    return Curve(tuple(knots.tolist()), tuple(np.log(level / (1.0 - level)).tolist()))
+    return ScoreCurve(tuple(knots.tolist()), tuple(np.log(level / (1.0 - level)).tolist()))
 
 
-def _shifted_curve(score: Floats, weight: Floats, share: float) -> Curve:
+def _shifted_curve(score: Floats, weight: Floats, share: float) -> ScoreCurve:
     """Scores as they are, a log of expected failures, but shifted so that on average ``share`` fails: too few units
     failed to learn another curve from, and one level for all would deny what the scores tell apart."""
     low, high = -30.0, 30.0
@@ -265,15 +265,15 @@ def _shifted_curve(score: Floats, weight: Floats, share: float) -> Curve:
     knots = np.unique(np.quantile(score, np.linspace(0.0, 1.0, _SHIFTED_KNOTS)))
     edge = 0.5 / (score.size + 1.0)
     chance = np.clip(-np.expm1(-np.exp(knots + high)), edge, 1.0 - edge)
-    return Curve(tuple(knots.tolist()), tuple(np.log(chance / (1.0 - chance)).tolist()))
+    return ScoreCurve(tuple(knots.tolist()), tuple(np.log(chance / (1.0 - chance)).tolist()))
 
 
-def _level_curve(rows: _Rows, horizon: float) -> Curve:
+def _level_curve(rows: _AtRisk, horizon: float) -> ScoreCurve:
     """The same for every unit: what share of all failed within the horizon, with half a unit of doubt."""
     share = _share_failed(rows.remaining, rows.failed, rows.weight, horizon)
     units = _units(rows.unit)
     level = (share * units + 0.5) / (units + 1.0)
-    return Curve((0.0,), (float(np.log(level / (1.0 - level))),))
+    return ScoreCurve((0.0,), (float(np.log(level / (1.0 - level))),))
 
 
 def _share_failed(remaining: Floats, failed: Flags, weight: Floats, horizon: float) -> float:
@@ -306,4 +306,4 @@ def _model_of(record: dict[str, Any]) -> HorizonModel:
     if not scores or len(scores) != len(odds) or not np.isfinite([*scores, *odds]).all():
         raise ValueError("curve")
     boosters = tuple(lgb().Booster(model_str=text) for text in texts)
-    return HorizonModel(float(record["horizon"]), texts, boosters, Curve(scores, odds))
+    return HorizonModel(float(record["horizon"]), texts, boosters, ScoreCurve(scores, odds))

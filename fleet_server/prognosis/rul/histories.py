@@ -92,7 +92,7 @@ class Histories:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class UnitRows:
     """Units under each other: ``unit`` (n,) which, ``row`` (n,) place in its unit, ``life_share`` (n,) 0..1."""
 
     values: Floats
@@ -101,7 +101,7 @@ class Rows:
     life_share: Floats
 
     @classmethod
-    def of(cls, units: Sequence[Unit]) -> Rows:
+    def of(cls, units: Sequence[Unit]) -> UnitRows:
         """All rows of ``units`` (at least one)."""
         lengths = np.array([len(unit) for unit in units], dtype=np.int64)
         row = np.concatenate([np.arange(length) for length in lengths]).astype(np.int64)

@@ -55,7 +55,7 @@ class IntervalHazard:
         if channel not in histories.channels:
             raise BadInput("channel", f"no channel {channel}")
         start = histories.channels.index(channel)
-        rows = _Rows.of(histories.units, start)
+        rows = _IntervalRows.of(histories.units, start)
         moving, groups = _usable(rows, start)
         windows = (*sorted(set(horizons)), _LONGEST_WINDOW * max(horizons))
         row, moment, weight = _moments(rows, horizons, np.random.default_rng(seed))
@@ -68,14 +68,14 @@ class IntervalHazard:
         """Probabilities (units, horizons) at each unit's last time."""
         if not units:
             return np.zeros((0, len(self.hazard.horizons)))
-        rows = _Rows.of(units, self.start)
+        rows = _IntervalRows.of(units, self.start)
         row = np.append(np.flatnonzero(np.diff(rows.unit)), rows.unit.size - 1)
         features = _features(rows, row, rows.stop[row], self.moving, self.groups, self.windows)
         return self.hazard.p_fail(features)
 
     def p_fail_at(self, unit: Unit, chosen: Sequence[int]) -> Floats:
         """Probabilities (chosen, horizons) at the ends of these rows of one unit."""
-        rows, row = _Rows.of([unit], self.start), np.asarray(chosen, dtype=np.int64)
+        rows, row = _IntervalRows.of([unit], self.start), np.asarray(chosen, dtype=np.int64)
         return self.hazard.p_fail(_features(rows, row, rows.stop[row], self.moving, self.groups, self.windows))
 
     def to_text(self) -> str:
@@ -110,7 +110,7 @@ def interval_channel(histories: Histories) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _IntervalRows:
     """Intervals of units under each other; ``end`` and ``failed`` are per unit. No interval starts before the last."""
 
     begin: Floats
@@ -121,7 +121,7 @@ class _Rows:
     failed: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, units: Sequence[Unit], start: int) -> _Rows:
+    def of(cls, units: Sequence[Unit], start: int) -> _IntervalRows:
         unit = np.repeat(np.arange(len(units)), [len(each) for each in units])
         stop = np.concatenate([each.times for each in units])
         values = np.concatenate([each.values for each in units])
@@ -135,7 +135,7 @@ class _Rows:
         return cls(begin, stop, values, unit, end, np.array([each.failed for each in units], dtype=bool))
 
 
-def _usable(rows: _Rows, start: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _usable(rows: _IntervalRows, start: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Channels that move within units, and channels fixed within them that are groups."""
     first = np.flatnonzero(np.r_[True, rows.unit[1:] != rows.unit[:-1]])
     same = rows.unit[1:] == rows.unit[:-1]
@@ -163,7 +163,7 @@ def _is_group(fixed: Floats, failed: npt.NDArray[np.bool_]) -> bool:
     return not (failures.sum() >= FATE_UNITS and failures[largest] == 0 and units[largest] > units.sum() / 2)
 
 
-def _moments(rows: _Rows, horizons: Sequence[float], rng: np.random.Generator) -> tuple[Ints, Floats, Floats]:
+def _moments(rows: _IntervalRows, horizons: Sequence[float], rng: np.random.Generator) -> tuple[Ints, Floats, Floats]:
     """Row (m,), moment (m,) and the time (m,) it stands for: one moment, at random, in each cell of each life."""
     longest = max(horizons)
     births = rows.begin[np.r_[True, rows.unit[1:] != rows.unit[:-1]]]
@@ -189,7 +189,7 @@ def _moments(rows: _Rows, horizons: Sequence[float], rng: np.random.Generator) -
     return _row_of(rows, unit, moment), moment, width
 
 
-def _row_of(rows: _Rows, unit: Ints, moment: Floats) -> Ints:
+def _row_of(rows: _IntervalRows, unit: Ints, moment: Floats) -> Ints:
     """The last row of the unit that begins before the moment."""
     order = np.lexsort(
         (np.r_[np.zeros(rows.unit.size), np.ones(unit.size)], np.r_[rows.begin, moment], np.r_[rows.unit, unit])
@@ -202,7 +202,12 @@ def _row_of(rows: _Rows, unit: Ints, moment: Floats) -> Ints:
 
 
 def _features(
-    rows: _Rows, row: Ints, moment: Floats, moving: Sequence[int], groups: Sequence[int], windows: Sequence[float]
+    rows: _IntervalRows,
+    row: Ints,
+    moment: Floats,
+    moving: Sequence[int],
+    groups: Sequence[int],
+    windows: Sequence[float],
 ) -> Floats:
     """Features (m, f): of what moves, the groups, the age and how long the unit has been watched."""
     counted = counter_features(rows.begin, rows.values[:, list(moving)], rows.unit, windows, (row, moment))

@@ -12,7 +12,7 @@ import re
 
 import numpy as np
 
-from fleet_server.prognosis.rul.histories import Floats, Histories, Rows
+from fleet_server.prognosis.rul.histories import Floats, Histories, UnitRows
 from fleet_server.prognosis.rul.intervals import interval_channel
 
 LEAK = 0.98
@@ -32,7 +32,7 @@ def leaks(histories: Histories) -> dict[str, str]:
     units = tuple(unit for unit in histories if len(unit) > 1)
     if len(units) < LEAST_UNITS:
         return found
-    rows = Rows.of(units)
+    rows = UnitRows.of(units)
     first = np.flatnonzero(rows.row == 0)
     begins = np.array([unit.times[0] for unit in units])
     if start is not None:
@@ -63,7 +63,7 @@ def leaks(histories: Histories) -> dict[str, str]:
     return found
 
 
-def _fixed(column: Floats, rows: Rows) -> bool:
+def _fixed(column: Floats, rows: UnitRows) -> bool:
     """Is it the same in all rows of each unit?"""
     before, after = column[:-1], column[1:]
     same = (before == after) | (np.isnan(before) & np.isnan(after))

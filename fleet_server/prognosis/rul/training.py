@@ -20,7 +20,7 @@ from fleet_server.prognosis.rul.conformal import Conformal, fit_conformal
 from fleet_server.prognosis.rul.curve import SHARES
 from fleet_server.prognosis.rul.features import FeatureModel
 from fleet_server.prognosis.rul.hazard import Hazard, fit_hazard
-from fleet_server.prognosis.rul.histories import Floats, Histories, Ints, Rows
+from fleet_server.prognosis.rul.histories import Floats, Histories, Ints, UnitRows
 from fleet_server.prognosis.rul.lives import life_weights
 from fleet_server.prognosis.rul.similarity import MAX_LIBRARY, Similarity, fit_similarity
 
@@ -235,7 +235,7 @@ def hazard_of(units: Histories, features: FeatureModel, horizons: tuple[float, .
         left -= min(left, rows)
     places = np.flatnonzero(taken)
     chosen = units.pick(places.tolist())
-    unit = Rows.of(chosen.units).unit
+    unit = UnitRows.of(chosen.units).unit
     ends = np.array([each.times[-1] for each in chosen])[unit]
     times = np.concatenate([each.times for each in chosen])
     known = failed[places][unit]

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fleet_server.prognosis.rul.histories import Floats, Rows
+from fleet_server.prognosis.rul.histories import Floats, UnitRows
 
 EWMA_DECAY = 0.8
 BASELINE_ROWS = 12
@@ -30,7 +30,7 @@ def window_names(windows: Sequence[int], since_start: bool) -> tuple[str, ...]:
     )
 
 
-def window_features(scaled: Floats, rows: Rows, windows: Sequence[int], since_start: bool) -> list[Floats]:
+def window_features(scaled: Floats, rows: UnitRows, windows: Sequence[int], since_start: bool) -> list[Floats]:
     """Last value, weighted mean, distance from the unit's beginning, and mean, slope, deviation per window.
 
     ``since_start``: how far the weighted mean is above the unit's mean so far, and the slope since its start.
@@ -74,7 +74,7 @@ def _window(
     return [mean, slope, std]
 
 
-def _since_start(present: np.ndarray, filled: Floats, rows: Rows) -> tuple[Floats, Floats]:
+def _since_start(present: np.ndarray, filled: Floats, rows: UnitRows) -> tuple[Floats, Floats]:
     """Mean and slope per row from the unit's first row to each row."""
     at = rows.row[:, None].astype(np.float64)
     seen = present.astype(np.float64)
@@ -90,7 +90,7 @@ def _since_start(present: np.ndarray, filled: Floats, rows: Rows) -> tuple[Float
     return mean, slope
 
 
-def _beginning(present: np.ndarray, filled: Floats, rows: Rows) -> Floats:
+def _beginning(present: np.ndarray, filled: Floats, rows: UnitRows) -> Floats:
     """Mean of the unit's first rows, as far as they are known at each row."""
     starts = np.flatnonzero(rows.row == 0)
     first = starts[rows.unit]

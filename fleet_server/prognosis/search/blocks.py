@@ -29,7 +29,7 @@ ATTRIBUTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Windows:
     """Windows as they are stored: ``kinds`` (n,) uint16 are rows of the table of attribute combinations."""
 
     ids: Ints
@@ -37,9 +37,9 @@ class Rows:
     kinds: npt.NDArray[np.uint16]
     vectors: Array
 
-    def taken(self, order: Array | slice) -> Rows:
+    def taken(self, order: Array | slice) -> Windows:
         """Those rows, in that order."""
-        return Rows(self.ids[order], self.units[order], self.kinds[order], self.vectors[order])
+        return Windows(self.ids[order], self.units[order], self.kinds[order], self.vectors[order])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,11 +49,11 @@ class Rows:
         return int(self.ids.nbytes + self.units.nbytes + self.kinds.nbytes + self.vectors.nbytes)
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
+def joined(parts: Sequence[Windows]) -> Windows:
     if len(parts) == 1:
         return parts[0]
     columns = zip(*((part.ids, part.units, part.kinds, part.vectors) for part in parts), strict=True)
-    return Rows(*(np.concatenate(column) for column in columns))
+    return Windows(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def sorted_order(vectors: Array) -> Array:
     return order
 
 
-def blocks_of(rows: Rows, kinds: Ints) -> Blocks:
+def blocks_of(rows: Windows, kinds: Ints) -> Blocks:
     """Blocks of rows ordered by :func:`sorted_order`."""
     precision = np.float32 if rows.vectors.dtype == np.float16 else rows.vectors.dtype
     if not len(rows):
@@ -112,7 +112,7 @@ def blocks_of(rows: Rows, kinds: Ints) -> Blocks:
     return Blocks(np.append(first, len(rows)), low, high, holds)
 
 
-def listed_by_kind(rows: Rows, kinds: int) -> tuple[Array, Ints]:
+def listed_by_kind(rows: Windows, kinds: int) -> tuple[Array, Ints]:
     """Row numbers listed by kind, and where each kind's list begins (kinds + 1,)."""
     starts = np.concatenate(([0], np.cumsum(np.bincount(rows.kinds, minlength=kinds)))).astype(np.int64)
     return np.argsort(rows.kinds, kind="stable").astype(np.int32), starts

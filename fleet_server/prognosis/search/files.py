@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from fleet_core.errors import BadInput
-from fleet_server.prognosis.search.blocks import Array, Rows
+from fleet_server.prognosis.search.blocks import Array, Windows
 from fleet_server.prognosis.search.index import SignatureIndex
 
 FORMAT = "forestall-signature-index/1"
@@ -62,7 +62,7 @@ def load(folder: Path, *, mapped: bool = False) -> SignatureIndex:
             arrays[name] = np.load(path, mmap_mode="r" if mapped and name != "table" else None, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise BadInput("index", f"{path}: cannot be read: {error}") from None
-    rows = Rows(arrays["ids"], arrays["units"], arrays["kinds"], arrays["vectors"])
+    rows = Windows(arrays["ids"], arrays["units"], arrays["kinds"], arrays["vectors"])
     return SignatureIndex.restored(rows, arrays["table"], manifest["sorted"])
 
 

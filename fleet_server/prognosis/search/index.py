@@ -32,7 +32,7 @@ from fleet_server.prognosis.search.blocks import (
     Array,
     Flags,
     Ints,
-    Rows,
+    Windows,
     blocks_of,
     joined,
     listed_by_kind,
@@ -92,9 +92,11 @@ class SignatureIndex:
         self.dims, self.dtype = dims, dtype
         self._kind_of: dict[tuple[int, ...], int] = {}
         self._kinds = np.empty((0, ATTRIBUTES), dtype=np.int64)
-        nothing = Rows(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint16), np.empty((0, dims), dtype))
+        nothing = Windows(
+            np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.uint16), np.empty((0, dims), dtype)
+        )
         self._rows = self._tail = nothing
-        self._waiting: list[Rows] = []
+        self._waiting: list[Windows] = []
         self._blocks = blocks_of(nothing, self._kinds)
         self._by_kind, self._kind_starts = listed_by_kind(nothing, 0)
 
@@ -127,7 +129,7 @@ class SignatureIndex:
         if not np.isfinite(stored).all():
             raise BadInput("windows", f"a value is not finite in {self.dtype}")
         kinds = self._kinds_of(np.asarray(attributes, dtype=np.int64))
-        self._waiting.append(Rows(np.array(ids, dtype=np.int64), np.array(units, dtype=np.int32), kinds, stored))
+        self._waiting.append(Windows(np.array(ids, dtype=np.int64), np.array(units, dtype=np.int32), kinds, stored))
 
     def search(
         self,
@@ -159,7 +161,7 @@ class SignatureIndex:
                 search.walk(self._rows, self._blocks, _wanted(where))
         return Found(*search.best(), search.exact, search.visited)
 
-    def contents(self) -> tuple[Rows, Ints]:
+    def contents(self) -> tuple[Windows, Ints]:
         """Every window, sorted for the search, and the table of attribute combinations (kinds, 4), as saved."""
         self._settle()
         return (joined([self._rows, self._tail]) if len(self._tail) else self._rows), self._kinds
@@ -170,7 +172,7 @@ class SignatureIndex:
         return len(self._rows)
 
     @classmethod
-    def restored(cls, rows: Rows, kinds: Ints, sorted_count: int) -> SignatureIndex:
+    def restored(cls, rows: Windows, kinds: Ints, sorted_count: int) -> SignatureIndex:
         """The index whose :meth:`contents` these are. Raises BadInput when they cannot be."""
         count, table = len(rows.ids), kinds.reshape(-1, ATTRIBUTES)
         ours = (np.int64, np.int32, np.uint16, np.int64)
@@ -213,7 +215,7 @@ class SignatureIndex:
             order = sorted_order(every.vectors)
             self._take(every.taken(order))
 
-    def _take(self, sorted_rows: Rows) -> None:
+    def _take(self, sorted_rows: Windows) -> None:
         self._rows = sorted_rows
         self._blocks = blocks_of(sorted_rows, self._kinds)
         self._by_kind, self._kind_starts = listed_by_kind(sorted_rows, len(self._kinds))

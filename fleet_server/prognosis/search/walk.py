@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fleet_server.prognosis.search.blocks import Array, Blocks, Flags, Ints, Rows, members
+from fleet_server.prognosis.search.blocks import Array, Blocks, Flags, Ints, Windows, members
 
 UNBOUNDED = 2**62
 
@@ -52,7 +52,7 @@ class Search:
         """Ids, units and distances of the best, nearest first."""
         return self._ids, self._units.astype(np.int64), self._distances.astype(self.precision)
 
-    def walk(self, rows: Rows, blocks: Blocks, wanted: Sequence[tuple[int, np.uint64]]) -> None:
+    def walk(self, rows: Windows, blocks: Blocks, wanted: Sequence[tuple[int, np.uint64]]) -> None:
         """Visit blocks by rising bound until the next cannot matter."""
         bound, may = self._bounds(blocks), np.ones(len(blocks.starts) - 1, dtype=bool)
         for column, values in wanted:
@@ -66,7 +66,7 @@ class Search:
                 return
             self.visit(rows, members(blocks, chunk))
 
-    def visit(self, rows: Rows, chosen: Array | None) -> None:
+    def visit(self, rows: Windows, chosen: Array | None) -> None:
         """Compare windows (all of them when ``chosen`` is None) and keep the best of each unit."""
         if self.allowed_kinds is not None:
             fits = self.allowed_kinds[rows.kinds if chosen is None else rows.kinds[chosen]]
