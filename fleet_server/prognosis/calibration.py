@@ -1,14 +1,15 @@
-"""Honest widths: by how much a library's curves must be stretched so that their intervals keep their promise.
+"""Calibration of a library: factors that stretch its survival curves until their intervals hold what they promise.
 
-Each unit of the library is judged at several moments of its life against all the others (leave one unit out), and it is
-noted where its true end fell: on an axis where -1, 0 and 1 are the raw p10, p50 and p90. The 10 % and 90 % points of
-that position, with the correction for a finite number of units, are the factors by which the early and the late side
-are stretched about the median in log time (conformalised quantiles). The unit, not the moment, is what is exchangeable:
-every unit weighs the same. Units that were replaced are known only to have exceeded their position (product-limit).
-Low, middle and high courses have factors of their own when there are enough units (Mondrian groups).
+Method: conformalised quantile regression with the unit as the exchangeable thing. Every unit of the library is judged
+at several moments of its life by all the other units (leave one unit out). The *position* of its true end is measured
+on an axis on which the raw p10, p50 and p90 are -1, 0 and 1. The 10 % and the 90 % point of the positions, corrected
+for the finite number of units, are the factors by which the early and the late side of a curve are stretched about its
+median in log time. Every unit weighs the same, however many moments it was judged at. The position of a censored unit
+is a lower bound (product-limit estimate). Low, middle and high courses have factors of their own where enough units
+failed (Mondrian groups).
 
-Invariants: pure and deterministic; few units give wide factors, never narrow ones. What it cannot promise: that the
-unit judged is like the library's. A library of simulated units says nothing certain about a real one.
+Invariants: pure and deterministic; few units give wide factors, never narrow ones. Limit: the promise holds only for
+units like those of the library. A library of simulated units says nothing certain about a real unit.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from fleet_server.prognosis.survival import MIN_HOURS, SurvivalCurve, kaplan_mei
 
 COVERAGE = 0.8
 CUTS = (0.05, 0.25, 0.45, 0.65, 0.8, 0.92)
-"""Moments of the observed course from onset to end, as shares of its length, at which a unit is judged."""
+"""Moments at which a unit is judged, as shares of its observed course from onset to end."""
 MAX_JUDGED_UNITS = 300
 _SMALL_GROUP = 25
 _FACTOR_RANGE = (1.0, 6.0)  # widened, never narrowed
@@ -37,7 +38,11 @@ _HEIGHT_EDGES = (1.5, 3.0)  # ratios of about 1.2 and 2
 
 @dataclass(frozen=True)
 class Calibration:
-    """Stretch factors for low, middle and high courses, and how far the neighbours may be (``distance_limit``)."""
+    """Stretch factors of one library, for low, middle and high courses.
+
+    ``early`` (3,) and ``late`` (3,) are factors on log time. A living course whose eighth neighbour is farther than
+    ``distance_limit`` is unlike the library. ``units`` is the number of units that were judged.
+    """
 
     early: tuple[float, ...]
     late: tuple[float, ...]
@@ -46,12 +51,12 @@ class Calibration:
     library_digest: str
 
     def applied(self, curve: SurvivalCurve, signature: Floats) -> SurvivalCurve:
-        """The curve with its promise kept, for a course of this signature (BINS,)."""
+        """The calibrated curve, for a course with this ``signature`` (BINS,)."""
         group = _group(signature)
         return curve.stretched(self.early[group], self.late[group])
 
     def widened(self, early: float, late: float) -> Calibration:
-        """Stretched further: what the outcomes of a cohort showed that the library alone could not."""
+        """The calibration stretched further by two factors, as the outcomes of a cohort in the field demand."""
         return replace(
             self,
             early=tuple(round(factor * early, 4) for factor in self.early),
@@ -67,7 +72,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, text: str) -> Calibration:
-        """Read a stored calibration. Raises BadInput."""
+        """Read a stored calibration. Raises BadInput when the text is not one."""
         try:
             record = json.loads(text)
             made = cls(
@@ -86,7 +91,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One unit judged at one moment by all the others: the raw curve, and what was still to come."""
+    """One unit judged at one moment by all the other units: the raw curve, and the life that in truth remained.
+
+    ``remaining_h`` is in hours (a lower bound for a censored unit), ``share_of_life`` is 0..1 of the course from onset
+    to end, ``eighth_distance`` the distance to the eighth neighbour.
+    """
 
     unit: Trajectory
     signature: Floats
@@ -97,7 +106,10 @@ class HeldOut:
 
 
 def calibrate(library: Library) -> Calibration:
-    """Calibrate a library against itself; takes about a second for 200 units."""
+    """Calibrate a library against itself; this takes about a second for 200 units.
+
+    A library in which no unit can be judged by others gets the widest factors.
+    """
     judged = list(leave_one_out(library))
     units = len({item.unit.unit_serial for item in judged})
     wide = _FACTOR_RANGE[1]
@@ -119,7 +131,10 @@ def calibrate(library: Library) -> Calibration:
 
 
 def leave_one_out(library: Library, max_units: int = MAX_JUDGED_UNITS) -> Iterator[HeldOut]:
-    """Judge units of the library, evenly chosen, at :data:`CUTS` of their observed courses by all the others."""
+    """Judge units of the library by all the other units, at the moments :data:`CUTS` of their observed courses.
+
+    Of more than ``max_units`` units an even selection is judged.
+    """
     stride = max(1, -(-len(library) // max_units))
     covered = np.ones(BINS, dtype=bool)
     for unit in library.units[::stride]:
@@ -141,7 +156,7 @@ def leave_one_out(library: Library, max_units: int = MAX_JUDGED_UNITS) -> Iterat
 
 
 def _factors(judged: list[HeldOut]) -> tuple[float, float]:
-    """Early and late factor from the positions of the true ends."""
+    """The early and the late stretch factor, from the positions of the true ends."""
     positions = np.array([_position(item.curve, item.remaining_h) for item in judged])
     failed = np.array([item.unit.failed for item in judged])
     serials = [item.unit.unit_serial for item in judged]
@@ -159,7 +174,7 @@ def _factors(judged: list[HeldOut]) -> tuple[float, float]:
 
 
 def _quantile(values: Floats, beyond: Floats, share: float, *, lower: bool) -> float:
-    """Value at which ``share`` of the units have ended; infinite on the side that is not known."""
+    """Value by which ``share`` of the units have ended; infinite where the units do not reach that share."""
     ended = 1.0 - beyond
     if lower:
         index = int(np.searchsorted(ended, share, side="right")) - 1
@@ -169,7 +184,7 @@ def _quantile(values: Floats, beyond: Floats, share: float, *, lower: bool) -> f
 
 
 def _position(curve: SurvivalCurve, remaining_h: float) -> float:
-    """Where an end falls on the axis on which the raw p10, p50 and p90 are -1, 0 and 1."""
+    """Position of a true end on the axis on which the raw p10, p50 and p90 are -1, 0 and 1."""
     early_h, middle_h, late_h = (max(curve.quantile(share), MIN_HOURS) for share in (0.1, 0.5, 0.9))
     off = np.log(remaining_h / middle_h)
     side = np.log(middle_h / early_h) if off < 0 else np.log(late_h / middle_h)

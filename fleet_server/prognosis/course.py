@@ -1,4 +1,4 @@
-"""Read the course of a vital from the telemetry (worker role), bounded in points."""
+"""Read the course of one vital from the stored telemetry (worker role), with a bound on the number of points."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ _sql = queries("prognosis")
 async def read_course(
     conn: AsyncConnection[Any], asset_id: str, metric: str, since: datetime, until: datetime, most: int = MAX_POINTS
 ) -> tuple[Floats, Floats]:
-    """Times (microseconds) and finite values of a vital, averaged over even buckets when there are very many."""
+    """Read the values of one vital between two domain times.
+
+    Returns two arrays of the same length, ascending in time: times in microseconds since 1970 and finite values in the
+    vital's own unit. When more than ``most`` values are stored, the values are averaged over buckets of equal width.
+    Database errors are raised.
+    """
     span = {"asset_id": asset_id, "metric": metric, "from_t": since, "to_t": until}
     points = (await rows(conn, _sql.course_size, span))[0]["points"]
     first_us, last_us = to_us(since), to_us(until)

@@ -1,11 +1,12 @@
-"""From a living course to a judgement: failure mode, survival, interval, neighbours - or an honest "I cannot say".
+"""From a living course to a prognosis: failure mode, survival curve, interval and neighbours, or an abstention.
 
-A pure function of (evidence, library, calibration): the same three give the same judgement, bit for bit. It abstains,
-with the reason in plain words, when there is no course, when the latest value is old, when the indicator is still at
-its healthy level, when too few past units are comparable or the nearest are too unlike. ``unknown`` is an answer for
-the failure mode; when the device and the past cases clearly contradict each other, that is said (``conflicting``).
+:func:`judge` is a pure function of evidence, library and calibration: the same three give the same prognosis, bit for
+bit. It abstains, and names the reason in plain words, when the component has no course, when the latest value is old,
+when the indicator is still at its healthy level, when too few past units are comparable, or when the nearest past units
+are too unlike. The failure mode may be ``unknown``. When the device and the past units clearly contradict each other
+about the failure mode, the prognosis is marked ``conflicting``.
 
-The probabilities of failure are read from the calibrated curve, so they and the interval are of one piece.
+The probabilities of failure and the interval are read from one calibrated curve, so that they agree with each other.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ _CONTRADICTED_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of the component under judgement; ``hours_before`` and ``ratio`` are a canonical course.
+    """What is known of the component under judgement.
 
-    ``component_type`` is empty when the registry knows none; ``hours_before`` descend to the latest value's age now;
-    ``sigma_ratio`` is the healthy noise over the baseline.
+    ``hours_before`` (n,) and ``ratio`` (n,) are its canonical course: hours before now, descending to the age of the
+    latest value, and ratios to the healthy level. ``sigma_ratio`` is the standard deviation of the healthy indicator
+    over its baseline. ``component_type`` is empty when the registry knows no component in the slot. ``device_mode`` is
+    the failure mode that the device's finding names, with ``device_confidence`` 0..1.
     """
 
     component_type: str
@@ -52,7 +55,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Prognosis:
-    """The answer. ``rul_*`` are hours from now, None when it abstained; ``reason`` is for people."""
+    """The prognosis of one component, or an abstention.
+
+    ``rul_p10_h``, ``rul_p50_h`` and ``rul_p90_h`` are hours of remaining useful life from now, None after an
+    abstention. ``p_fail`` is the probability of failure within each of ``HORIZONS_H`` (hours as text). ``survival``
+    are points (hours, share surviving). ``reason`` is for people, ``abstain_code`` for programs.
+    """
 
     abstained: bool
     reason: str
@@ -69,7 +77,10 @@ class Prognosis:
 
 
 def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Prognosis:
-    """Judge a component by its course and the library of its type. Never raises on poor data: it abstains."""
+    """The prognosis of a component, from its course and the library of its component type.
+
+    Poor data never raise: they give a prognosis that abstains and says why.
+    """
     if not evidence.component_type:
         return _abstain(evidence, "unregistered", "the registry knows no component in this slot")
     if evidence.hours_before.size < 3:
@@ -105,7 +116,10 @@ def judge(evidence: Evidence, library: Library, calibration: Calibration) -> Pro
 
 
 def withheld(made: Prognosis, component_type: str) -> Prognosis:
-    """An abstention in place of a forecast whose cohort has drifted; what it says of the failure mode stands."""
+    """The abstention that is issued instead of a forecast whose cohort has drifted.
+
+    The failure mode and the neighbours of the prognosis are kept; an abstention is returned as it is.
+    """
     if made.abstained:
         return made
     reason = (
@@ -125,10 +139,11 @@ def withheld(made: Prognosis, component_type: str) -> Prognosis:
 
 
 def failure_mode_of(near: Neighbours, device_mode: str, confidence: float) -> tuple[str, dict[str, float], bool]:
-    """The most likely failure mode, the neighbours' shares, and whether device and neighbours contradict each other.
+    """The most likely failure mode, the share of each mode among the neighbours, and whether the two sides conflict.
 
-    The neighbours' votes are a prior, the device's hint a likelihood; neighbours of unknown mode vote for none. In a
-    contradiction the neighbours' mode is returned, and it is for a person to decide.
+    The neighbours' weighted votes are the prior and the device's hint (``confidence`` 0..1) is the likelihood of a
+    Bayesian update. Neighbours of unknown mode vote for no mode. Where device and neighbours clearly contradict each
+    other, the neighbours' mode is returned with true, and a person has to decide.
     """
     share: dict[str, float] = {}
     for unit, weight in zip(near.units, near.weight / near.weight.sum(), strict=True):
@@ -159,14 +174,14 @@ def failure_mode_of(near: Neighbours, device_mode: str, confidence: float) -> tu
 
 
 def _is_flat(signature: Floats, covered: Flags, sigma_ratio: float) -> bool:
-    """Whether the mean of every recent bin lies within the healthy noise."""
+    """Whether the mean height in every covered bin of the last 24 hours lies within the healthy noise."""
     noise = float(np.clip(sigma_ratio, FLAT_RATIO, HIGHEST_NOISE))
     recent = covered & (BIN_EDGES_H[1:] <= 24.0)
     return bool((signature[recent] < height(np.array([1.0 + noise]))[0]).all())
 
 
 def _shortage(near: Neighbours, calibration: Calibration, component_type: str) -> str:
-    """Why the neighbours do not carry a judgement; empty when they do."""
+    """Why the neighbours do not suffice for a prognosis; empty when they do."""
     if near.effective_units < MIN_UNITS:
         return (
             f"only {len(near.units)} past cases of a {component_type} are comparable, at least {MIN_UNITS} are needed"
@@ -199,7 +214,7 @@ def _grounds(near: Neighbours, curve: SurvivalCurve, late_h: float) -> str:
 
 
 def _points(curve: SurvivalCurve) -> tuple[tuple[float, float], ...]:
-    """The curve at even steps of probability, for display."""
+    """The curve for display: points (hours, share surviving) at even steps of probability."""
     shares = np.linspace(0.0, 0.99, _CURVE_POINTS)
     return tuple((round(curve.quantile(float(share)), 2), round(1.0 - float(share), 4)) for share in shares)
 

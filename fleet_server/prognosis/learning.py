@@ -1,7 +1,8 @@
-"""The library learns: the outcome of a closed case labels the course of its component; history files are added.
+"""Add trajectories to the library: courses of closed cases, labelled by their outcome, and imported histories.
 
-Runs on the caller's connection and transaction (worker role). Nothing in the library is ever changed or replaced:
-a trajectory whose id is known stays as it is, so what a prognosis was computed from can be found again.
+Everything runs on the caller's connection and transaction (worker role). Nothing in the library is ever changed or
+replaced: a trajectory whose id is known stays as it is, so that every prognosis can be computed again from the same
+trajectories.
 """
 
 from __future__ import annotations
@@ -38,11 +39,14 @@ _TEXTS = ("trajectory_id", "tenant_id", "jurisdiction", "component_type", "asset
 
 
 async def learn_from_case(conn: AsyncConnection[Any], clock: Clock, case_id: uuid.UUID | str) -> str | None:
-    """Add the course of a case's component to the library, labelled by what the engineer found; returns its id.
+    """Add the course of a case's component to the library, labelled by what the engineer found.
 
-    The unit failed if the outcome says so (``failed``: its course then ends at the peak, what follows is standstill),
-    else it is censored: it was replaced in time. A false alarm, or a case without a course, teaches nothing: None.
-    Idempotent. Raises BadInput for an unknown case.
+    Returns the id of the trajectory. The unit counts as failed when the outcome says ``failed``: its course then ends
+    at its peak, because what follows is standstill. Otherwise the unit is censored: it was replaced in time. A false
+    alarm, a cancelled case, or a case without a usable course adds nothing and returns None. Idempotent.
+
+    Raises:
+        BadInput: ``case`` when the case is not known.
     """
     case = await case_record(conn, case_id)
     outcome = case["outcome"] if isinstance(case["outcome"], dict) else {}
@@ -79,7 +83,7 @@ async def learn_from_case(conn: AsyncConnection[Any], clock: Clock, case_id: uui
 
 
 async def case_record(conn: AsyncConnection[Any], case_id: uuid.UUID | str) -> dict[str, Any]:
-    """An ended case with its finding's ``body`` and its component. Raises BadInput for an unknown case."""
+    """Read an ended case with its finding (``body``) and its component. Raises BadInput for an unknown case."""
     found = await rows(conn, _sql.closed_case, {"case_id": case_id})
     if not found:
         raise BadInput("case", f"{case_id} does not exist, or its finding or component does not")
@@ -87,9 +91,10 @@ async def case_record(conn: AsyncConnection[Any], case_id: uuid.UUID | str) -> d
 
 
 async def case_course(conn: AsyncConnection[Any], clock: Clock, case: dict[str, Any]) -> tuple[Floats, Floats]:
-    """Times (microseconds) and ratio of a case's component up to its repair, without what is not finite.
+    """The course of a case's component up to its repair, at most ``LEARNED_DAYS`` and ``MAX_LEARNED_POINTS`` long.
 
-    Of a component that failed it ends at the peak: what follows is standstill.
+    Returns times (n,) in microseconds since 1970 and finite ratios (n,) of the indicator to its healthy level. The
+    course of a component that failed ends at its peak: what follows is standstill. Database errors are raised.
     """
     finding = Finding.from_json(json.dumps(case["body"]))
     until = case["repaired_at"] or clock.now()
@@ -107,7 +112,7 @@ async def case_course(conn: AsyncConnection[Any], clock: Clock, case: dict[str, 
 
 
 async def add_trajectories(conn: AsyncConnection[Any], clock: Clock, units: list[Trajectory]) -> int:
-    """Add trajectories to the library; those whose id is there already stay as they are. Returns how many are new."""
+    """Add trajectories to the library and return how many are new; a trajectory whose id is known stays as it is."""
     now = clock.now()
     added = 0
     for unit in units:

@@ -1,17 +1,19 @@
 """The library of past degradation trajectories, and the search for the nearest of them.
 
-A trajectory is one physical unit's course from new (or from its baseline) to failure or censoring. The living course
-is compared with every past unit at every alignment point from the unit's onset on; each unit then counts once, by its
-best alignment: what it still had to live there (a geometric mean over alignments nearly as good) is what is returned.
+A trajectory is the course of one physical unit, from new (or from its baseline) to failure or censoring. The search
+compares the living course with every past unit at the unit's alignment points: up to 64 moments from the onset of its
+degradation on. Each past unit then counts once, by its best alignment, and answers with the life that remained to it
+there (a geometric mean over alignments that fit nearly as well).
 
-Invariants: pure; the unit under judgement is never among its own neighbours (``exclude_serials``; asserted on the
-result); only what a unit had shown up to the alignment point is compared; the same library (``digest``) and the same
-course give the same neighbours in the same order (ties by id). Hours are operating hours. A large library is searched
-through an exact index (``search.py``): the neighbours, to the last bit, are those of the full comparison.
+Invariants: pure. The unit under judgement is never among its own neighbours (``exclude_serials``; asserted on the
+result). Only what a past unit had shown up to the alignment point is compared. The same library (``digest``) and the
+same course give the same neighbours in the same order (ties by id). Hours are operating hours. A large library is
+searched through an exact index (``search``), which finds the same neighbours, to the last bit, as the full comparison.
 
-Test rigs that fail within hours keep their real hours; nothing is scaled to look alike. So that they do not pass for
-neighbours of a unit which has just begun to wear (every course is flat there), a past unit must have lived as long
-in all as the living course is old, up to a day: accelerated tests serve only courses that are as fast as they are.
+Trajectories from test rigs that fail within hours keep their real hours; no time axis is scaled. Every course is flat
+at its beginning, so an accelerated test could pass for a neighbour of a unit that has just begun to wear. Therefore a
+past unit is compared only when its whole life was at least as long as the living course (or a day, where the living
+course is longer): accelerated tests are neighbours of equally fast courses only.
 """
 
 from __future__ import annotations
@@ -37,13 +39,15 @@ MAX_HOURS = 200_000.0
 MAX_ALIGNMENTS = 64
 MAX_NEIGHBOURS = 80
 INDEXED_FROM = 50_000
-"""Alignment points from which a library is searched through an index; about 800 units."""
+"""A library with more alignment points than this (about 800 units) is searched through an index."""
 FULL_DAY_H = 24.0
 FLAT_RATIO = 0.03
+"""A unit whose indicator stays within 3 % of its healthy level has no course that could be compared."""
 HIGHEST_NOISE = 0.15
-"""Less than three per cent above healthy is no course to compare; more than fifteen is one, however noisy."""
+"""An indicator more than 15 % above its healthy level is a course of degradation, however noisy the healthy level."""
 
-# How far apart two signatures may be in each bin and still be alike: now counts most, the far past least.
+# Distance in each bin at which two signatures are still alike, in units of height. The recent bins count most, so they
+# have the smallest tolerance.
 _TOLERANCE = np.array([0.2, 0.25, 0.4, 0.6, 1.0, 1.5])
 _BANDWIDTH_RANK = 24
 _LEAST_BANDWIDTH = 0.5
@@ -53,10 +57,14 @@ _SERIAL = re.compile(r"[^\x00-\x1f\x7f]{1,128}\Z")
 
 @dataclass(frozen=True)
 class Trajectory:
-    """One unit's history. ``hours`` ascend; ``ratio`` is the indicator over the unit's own healthy baseline.
+    """The history of one unit.
 
-    ``failed`` false means censored: replaced, or still running at the end. ``jurisdiction`` and ``asset_class`` empty
-    mean "any"; ``tenant_id`` empty means public or simulated. Raises BadInput when it is not usable.
+    ``hours`` (n,) are operating hours, strictly ascending; ``ratio`` (n,) is the indicator over the unit's own healthy
+    baseline. ``failed`` false means censored: replaced, or still running when last seen. An empty ``jurisdiction`` or
+    ``asset_class`` means any; an empty ``tenant_id`` means a public or simulated unit.
+
+    Raises:
+        BadInput: ``trajectory`` when a text, the number of points, a value or the order of the hours is not usable.
     """
 
     trajectory_id: str
@@ -85,7 +93,7 @@ class Trajectory:
 
     @cached_property
     def digest(self) -> str:
-        """Content digest: whatever enters a comparison or its explanation."""
+        """SHA-256 over everything that enters a comparison or its explanation."""
         parts = (self.component_type, self.asset_class, self.jurisdiction, self.tenant_id, self.unit_serial)
         texts = (*parts, self.source, self.failure_mode, str(self.failed))
         content = hashlib.sha256("\x1f".join(texts).encode())
@@ -101,7 +109,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Alignments:
-    """Where a unit can be laid beside a living course: signatures (n, BINS) and remaining hours (n,) there."""
+    """The moments at which a past unit is compared: signatures (n, BINS) and remaining hours (n,) at these moments."""
 
     signatures: Floats
     remaining_h: Floats
@@ -119,7 +127,7 @@ class Neighbours:
 
     @property
     def effective_units(self) -> float:
-        """Kish's effective number: how many equally weighted units would tell as much."""
+        """Kish's effective sample size: the number of equally weighted units that would tell as much."""
         total = float(self.weight.sum())
         return total**2 / float((self.weight**2).sum()) if total > 0 else 0.0
 
@@ -149,9 +157,11 @@ class Library:
     def nearest(
         self, signature: Floats, covered: Flags, lived_h: float, exclude_serials: Collection[str]
     ) -> Neighbours:
-        """The nearest past units to a signature (BINS,), compared in the ``covered`` bins, at most 80.
+        """The past units nearest to a ``signature`` (BINS,), at most ``MAX_NEIGHBOURS``, nearest first.
 
-        ``lived_h`` is how long the living course is, hours.
+        Only the bins that are ``covered`` (BINS,) are compared. ``lived_h`` is the length of the living course in
+        hours; past units with shorter lives are left out (up to a day), as are those with a serial number in
+        ``exclude_serials``. Without comparable units the result is empty.
         """
         allowed = self._life_h >= min(lived_h, FULL_DAY_H)
         for serial in exclude_serials:
@@ -176,7 +186,7 @@ class Library:
         )
 
     def _compared(self, signature: Floats, covered: Flags, allowed: Flags) -> tuple[Ints, _Points]:
-        """Which units (numbers ascending) are compared in full: all, or the nearest that the index finds."""
+        """Numbers (ascending) and points of the units that are compared in full: all, or those the index finds."""
         if self._index is None:
             return np.arange(len(self.units)), self._every
         scaled = signature / _TOLERANCE
@@ -186,7 +196,7 @@ class Library:
 
 
 class _Points:
-    """The alignment points of some units, one unit after the other from ``starts`` on."""
+    """The alignment points of some units, one unit after the other; unit i begins at ``starts[i]``."""
 
     def __init__(self, units: Sequence[Trajectory]) -> None:
         sizes = [item.alignments.remaining_h.size for item in units]
@@ -199,30 +209,33 @@ class _Points:
         self._log_remaining_h = np.log(np.maximum(remaining_h, MIN_HOURS))
 
     def distances(self, signature: Floats, covered: Flags) -> Floats:
-        """Root mean square distance of every point over the covered bins."""
+        """Distance (n,) of every alignment point to a signature: root mean square over the covered bins."""
         total = np.zeros(self._columns.shape[1])
         for index in np.flatnonzero(covered):
             total += (self._columns[index] - signature[index] / _TOLERANCE[index]) ** 2
         return np.asarray(np.sqrt(total / covered.sum()))
 
     def remaining_h(self, distance: Floats, best: Floats, width: float) -> Floats:
-        """What each unit still had to live at its best alignment and those nearly as good, hours."""
+        """Remaining hours (units,) of every unit at its best alignment and at alignments that fit nearly as well."""
         likeness = np.exp(-0.5 * (distance**2 - best[self._owner] ** 2) / width**2)
         log_h = np.add.reduceat(likeness * self._log_remaining_h, self.starts)
         return np.asarray(np.exp(log_h / np.add.reduceat(likeness, self.starts)))
 
 
 def _indexed(scaled: Floats, sizes: Sequence[int]) -> SignatureIndex:
-    """All alignment points in double precision; a point's id is its place, so that ties go as in the comparison."""
+    """An index of all alignment points in double precision.
+
+    The id of a point is its place among the points, so that ties are broken as in the full comparison.
+    """
     index = SignatureIndex(BINS, "float64")
     units = np.repeat(np.arange(len(sizes)), sizes)
     index.add(np.arange(len(scaled)), units, scaled, np.zeros((len(scaled), ATTRIBUTES), dtype=np.int64))
-    index.sorted_count()  # sorts it now, before anyone searches
+    index.sorted_count()  # asking for the count sorts the index now, before several threads search it
     return index
 
 
 def _align(unit: Trajectory) -> Alignments:
-    """Alignment points from the onset on: half of them even in time, half geometric towards the end."""
+    """Alignment points of a unit from its onset on: half of them even in time, half geometric towards its end."""
     onset = _onset(unit.ratio)
     last = unit.hours.size - 1
     if onset is None:
@@ -239,7 +252,10 @@ def _align(unit: Trajectory) -> Alignments:
 
 
 def _onset(ratio: Floats) -> int | None:
-    """First point from which the next stretch stays above healthy: an outlier or a busy shift is no onset."""
+    """Index of the first point from which a whole stretch stays above healthy; None when there is no such stretch.
+
+    A single outlier or a busy shift is no onset.
+    """
     early = ratio[: max(12, ratio.size // 10)]
     above = ratio > 1.0 + float(np.clip(2.0 * early.std(), FLAT_RATIO, HIGHEST_NOISE))
     stretch = max(1, min(6, above.size // 20))

@@ -1,10 +1,11 @@
-"""Prognoses in the database: read the course, judge it, keep the answer with everything it was computed from.
+"""Prognoses in the database: read the course, judge it, and store the answer with everything it was computed from.
 
-The shell around the pure parts (signatures, library, survival, calibration, judgement). Everything runs on the caller's
-connection and transaction (worker role); nothing is committed here. A prognosis row names the digests of its library
-and calibration and holds its exact course, so :func:`reproduce` gets the same answer, bit for bit, long after.
+This module is the shell around the pure modules (signatures, library, survival, calibration, judgement). Everything
+runs on the caller's connection and transaction (worker role); nothing is committed here. The row of a prognosis names
+the digests of its library and its calibration and holds its exact course, so that :func:`reproduce` computes the same
+answer, bit for bit, at any later time.
 
-Missing or poor data is an abstention with its reason, not an error. Only database errors are raised.
+Missing or poor data lead to an abstention with its reason, not to an error. Only database errors are raised.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _shelf = Shelf()
 
 
 class PrognosisRow(TypedDict):
-    """A row of table ``prognosis``; hours are from ``made_at``."""
+    """A row of the table ``prognosis``; hours count from ``made_at``."""
 
     prognosis_id: uuid.UUID
     tenant_id: str
@@ -83,10 +84,10 @@ async def prognose(
     case_id: uuid.UUID | str | None,
     trace_id: str,
 ) -> PrognosisRow:
-    """Make, store and return a prognosis for the component of a finding.
+    """Make, store and return the prognosis of a finding's component.
 
-    ``asset_row`` needs ``asset_id``, ``tenant_id`` and ``asset_class``. Abstains (a row with ``abstained`` and the
-    reason) rather than raises when the data does not carry an answer.
+    ``asset_row`` needs ``asset_id``, ``tenant_id`` and ``asset_class``. When the data do not suffice, the row is an
+    abstention (``abstained``, with its reason); only database errors are raised.
     """
     started_s = time.perf_counter()
     now = clock.now()
@@ -117,7 +118,8 @@ async def prognose(
     course = [[float(age_h), float(level)] for age_h, level in zip(hours_before, ratio, strict=True)]
     made, library_digest, inputs["calibration_id"] = await _judge(conn, scope, inputs, course, now)
     judgement = _issued(made, inputs)
-    if judgement is not made:  # kept back, and scored all the same: how else could the cohort be trusted again
+    # A forecast that is withheld is stored and scored all the same: only its scores can lift the cohort's verdict.
+    if judgement is not made:
         inputs["withheld"] = {name: value for name, value in _answer(made).items() if name in _FORECAST}
     row: PrognosisRow = {
         "prognosis_id": uuid.uuid4(),
@@ -143,9 +145,10 @@ async def prognose(
 
 
 async def reproduce(conn: AsyncConnection[Any], prognosis_id: uuid.UUID | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a stored prognosis answered, and what the same inputs answer now. Raises BadInput when that is not possible.
+    """Compute a stored prognosis again: the stored answer, and the answer that the same inputs give now.
 
-    It is not when the model has changed, or when the library of that moment is no longer complete.
+    Raises:
+        BadInput: the prognosis does not exist, was made by another model version, or its library is no longer complete.
     """
     found = await rows(conn, _sql.prognosis, {"prognosis_id": prognosis_id})
     if not found:
@@ -163,7 +166,7 @@ async def reproduce(conn: AsyncConnection[Any], prognosis_id: uuid.UUID | str) -
 
 
 async def learn_from_case(conn: AsyncConnection[Any], clock: Clock, case_id: uuid.UUID | str) -> str | None:
-    """What a closed case teaches: its course joins the library (see ``learning``) and its prognoses are scored."""
+    """Add the course of a closed case to the library (see ``learning``) and score the prognoses of the case."""
     learned = await learning.learn_from_case(conn, clock, case_id)
     await score_case(conn, clock, case_id)
     return learned
@@ -175,7 +178,7 @@ async def prepare(conn: AsyncConnection[Any], clock: Clock, component_type: str)
 
 
 async def prepare_scope(conn: AsyncConnection[Any], clock: Clock, scope: Scope) -> int:
-    """Load and calibrate what a scope is compared with, ahead of its first prognosis; returns its number of units."""
+    """Load and calibrate the library of a scope ahead of its first prognosis; returns its number of units."""
     library = await _shelf.library(conn, scope, clock.now())
     if len(library):
         await _shelf.calibration(conn, scope.component_type, library, clock.now())
@@ -185,7 +188,7 @@ async def prepare_scope(conn: AsyncConnection[Any], clock: Clock, scope: Scope) 
 async def _judge(
     conn: AsyncConnection[Any], scope: Scope, inputs: dict[str, Any], course: list[list[float]], known_at: datetime
 ) -> tuple[Prognosis, str, str]:
-    """Judge recorded inputs against the library known at a time; also the digests of library and calibration."""
+    """The prognosis of recorded inputs by the library known at a time, with the digests of library and calibration."""
     columns = np.array(course, dtype=np.float64).reshape(-1, 2)
     evidence = Evidence(
         component_type=scope.component_type,
@@ -209,7 +212,7 @@ async def _judge(
 
 
 def _issued(made: Prognosis, inputs: dict[str, Any]) -> Prognosis:
-    """What is told of a judgement: nothing of a forecast whose cohort has drifted."""
+    """The prognosis that is issued: an abstention instead of a forecast whose cohort has drifted."""
     if inputs.get("cohort", {}).get("verdict") == CohortVerdict.ABSTAIN:
         return withheld(made, inputs["component_type"])
     return made
@@ -221,7 +224,7 @@ def _sigma_ratio(finding: Finding) -> float:
 
 
 def _answer(judgement: Prognosis) -> dict[str, Any]:
-    """A judgement in the row's names and JSON's types."""
+    """A prognosis under the row's column names and in JSON's types."""
     return {
         **vars(judgement),
         "mode_share": dict(judgement.mode_share),

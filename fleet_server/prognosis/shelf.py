@@ -1,11 +1,12 @@
-"""Libraries kept ready in the process: loaded from the database by content, prepared once, calibrated once.
+"""The shelf keeps libraries ready in the process: each is read from the database, prepared and calibrated once.
 
-The database is asked each time only for the index (id and digest of each trajectory); what is not yet here is read.
-A calibration is kept in the database under its digest. It stays good while the library's size changes by no more than a
-tenth, so that one more case does not cost a recalibration; a prognosis names the calibration it used.
+For every prognosis the shelf asks the database only for the index of the library (id and digest of every trajectory)
+and reads only the trajectories it does not hold yet. A calibration is stored in the database under its digest. It
+stays valid while the number of units changes by no more than a tenth, so that one more case does not cost a
+recalibration; a prognosis names the calibration it used.
 
-Bounds: 8 libraries and 20,000 trajectories are kept, oldest out first. A stored trajectory or calibration that is not
-usable is left out, logged once and counted; the others go on.
+Bounds: the shelf keeps 8 libraries and 20,000 trajectories and drops the oldest first. A stored trajectory or
+calibration that is not usable is left out, logged and counted; the others are used.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _sql = queries("prognosis")
 
 @dataclass(frozen=True)
 class Scope:
-    """Which part of the library a component may be compared with."""
+    """The part of the library that a component may be compared with: its type, class, jurisdiction and tenant."""
 
     component_type: str
     asset_class: str
@@ -60,7 +61,7 @@ class Shelf:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
 
     async def library(self, conn: AsyncConnection[Any], scope: Scope, known_at: datetime) -> Library:
-        """The library of a scope as it was known at a domain time."""
+        """The library of a scope as it was known at the domain time ``known_at``. Database errors are raised."""
         wanted = {**vars(scope), "known_at": known_at}
         index = [(row["trajectory_id"], row["digest"]) for row in await rows(conn, _sql.library_index, wanted)]
         key = hashlib.sha256("\n".join(f"{name}\x1f{digest}" for name, digest in index).encode()).hexdigest()
@@ -75,7 +76,7 @@ class Shelf:
     async def calibration(
         self, conn: AsyncConnection[Any], component_type: str, library: Library, now: datetime
     ) -> Calibration:
-        """The calibration of a library: from this process, from the database, or made now (about a second)."""
+        """The calibration of a library: kept in this process, read from the database, or made now (about a second)."""
         made = self.calibrations.get(library.digest)
         wanted = {
             "scope": component_type,
@@ -89,7 +90,8 @@ class Shelf:
         if made is None:
             made = await asyncio.to_thread(calibrate, library)
         if not await rows(conn, _sql.calibration_is_stored, {"calibration_id": made.digest}):
-            # not only when it was made just now: its transaction may have been rolled back, the database restored
+            # Store a calibration made earlier, too: its transaction may have been rolled back, or the database restored
+            # from a backup.
             body = Jsonb(json.loads(made.to_json()))
             await conn.execute(
                 _sql.add_calibration, wanted | {"calibration_id": made.digest, "body": body, "made_at": now}
@@ -107,7 +109,10 @@ class Shelf:
         stretch: tuple[float, float],
         now: datetime,
     ) -> Calibration:
-        """A calibration stretched further for a cohort; kept apart, so that it is never taken for the library's own."""
+        """A calibration stretched further for a cohort by the factors ``stretch`` (early, late), and stored.
+
+        It is stored under a scope name of its own, so that it is never taken for the library's calibration.
+        """
         wider = made.widened(*stretch)
         kept = {
             "calibration_id": wider.digest,
@@ -122,7 +127,7 @@ class Shelf:
         return wider
 
     async def stored_calibration(self, conn: AsyncConnection[Any], calibration_id: str) -> Calibration:
-        """A calibration by its digest. Raises BadInput when it is not there or not what its digest says."""
+        """Read a calibration by its digest. Raises BadInput when it is missing or does not match its digest."""
         found = await rows(conn, _sql.calibration, {"calibration_id": calibration_id})
         made = _read_calibration(found[0]["body"]) if found else None
         if made is None or made.digest != calibration_id:

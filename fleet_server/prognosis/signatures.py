@@ -1,16 +1,17 @@
 """The signature of a course of degradation: how high the indicator stands and how it got there, at several scales.
 
-A course is the indicator as a ratio to the unit's own healthy baseline (1 = as when healthy). Its signature at a
-moment is the mean of the *height* over time bins which reach back from that moment, each several times as wide as the
-one before (half an hour to a week), so that a bearing that fails within hours and one that takes weeks are described
-by the same numbers. Past trajectories and the living course go through the same function.
+A course is the indicator over time, as a ratio to the unit's own healthy baseline (1 = as when healthy). The signature
+of a course at a moment is the mean *height* of the course in six time bins that reach back from that moment. Each bin
+is wider than the one before it (half an hour to four days, a week in all), so that the same six numbers describe a
+bearing that fails within hours and one that takes weeks. The same function makes the signatures of
+past trajectories and of the living course.
 
-Height is ``asinh((ratio - 1) / 0.1)``: linear below about ten per cent above healthy, logarithmic beyond. The growth
-of damage is close to a straight line in it, and its noise about even.
+Height is ``asinh((ratio - 1) / 0.1)``: about linear up to ten per cent above healthy, logarithmic beyond. On this scale
+the growth of damage is close to a straight line and the noise is about even.
 
-Invariants: pure; a signature at a moment depends on nothing after it. What lies before a trajectory's first point
-counts as healthy: it began as a new unit; for a living course only the bins that it covers are compared
-(:func:`covered_bins`), since missing data is not health.
+Invariants: pure; a signature at a moment depends on nothing that came later. Time before the first point of a past
+trajectory counts as healthy, because the trajectory began with a new unit. Of a living course only the bins that its
+data cover are compared (:func:`covered_bins`), because missing data are not a sign of health.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BINS = len(BIN_EDGES_H) - 1
 HEIGHT_SCALE = 0.1
 HIGHEST_RATIO = 1e4
 MIN_COVER = 0.6
-"""A bin counts when the course covers at least this share of it."""
+"""A bin is compared when the course covers at least this share of the bin's width."""
 
 _STEPS_PER_E = 50.0
 _FINEST_H = 0.25
@@ -39,7 +40,11 @@ MAX_COURSE_H = float(BIN_EDGES_H[-1]) * 1.2
 
 
 def height(ratio: Floats) -> Floats:
-    """Height of a ratio above healthy; ratios below healthy count as healthy or nearly so (never under -0.5)."""
+    """Height of ratios to the healthy level: an array of the same shape, without unit.
+
+    A ratio below healthy counts as about healthy: the height is never below -0.5. Ratios above ``HIGHEST_RATIO`` count
+    as that.
+    """
     clipped = np.clip(ratio, 0.0, HIGHEST_RATIO)
     return np.asarray(np.maximum(np.arcsinh((clipped - 1.0) / HEIGHT_SCALE), -0.5), dtype=np.float64)
 
@@ -58,9 +63,11 @@ def found_falling(component_type: str, finding: Finding) -> bool:
 
 
 def indicator_ratio(values: Floats, baseline: float, *, falls: bool) -> Floats:
-    """The indicator as a ratio to its healthy level, so that it rises with degradation; NaN where it cannot be formed.
+    """The indicator ``values`` (n,) as ratios (n,) to the healthy ``baseline``, which is in the unit of the values.
 
-    Of an indicator that ``falls`` it is the baseline over the value, and where nothing is left there is no ratio.
+    The ratio always rises as the component degrades: it is value over baseline, or baseline over value for an indicator
+    that ``falls``. It is NaN where no ratio can be formed: the baseline is not positive, the ratio would be negative,
+    or a falling indicator has reached zero.
     """
     if not baseline > 0:
         return np.full(values.shape, np.nan)
@@ -70,10 +77,12 @@ def indicator_ratio(values: Floats, baseline: float, *, falls: bool) -> Floats:
 
 
 def canonical_course(hours_before: Floats, ratio: Floats) -> tuple[Floats, Floats]:
-    """Thin a living course to at most about 340 points, the finer the more recent: exactly what is compared.
+    """Thin a living course to the points that are compared: at most about 340, the more recent the finer.
 
-    ``hours_before`` are hours before now (>= 0), any order; non-finite points are dropped. Returns hours before now
-    descending (oldest first) and ratios, both rounded, so that the stored course gives the same prognosis again.
+    ``hours_before`` (n,) are hours before now (>= 0) in any order, ``ratio`` (n,) the ratios there. Points that are not
+    finite, or older than ``MAX_COURSE_H``, are dropped. Returns hours before now, descending (oldest first), and
+    ratios; both are rounded, so that the stored course gives the same prognosis again. Both are empty when no point is
+    left.
     """
     keep = np.isfinite(hours_before) & np.isfinite(ratio) & (hours_before >= 0) & (hours_before <= MAX_COURSE_H)
     ages, ratios = hours_before[keep], ratio[keep]
@@ -89,9 +98,13 @@ def canonical_course(hours_before: Floats, ratio: Floats) -> tuple[Floats, Float
 
 
 def signatures(hours: Floats, ratio: Floats, at_h: Floats) -> Floats:
-    """Signatures (len(at_h), BINS) of a trajectory at the moments ``at_h``, which must be among ``hours`` (ascending).
+    """Signatures (m, BINS) of a trajectory at the moments ``at_h`` (m,), each of which must be one of ``hours``.
 
-    A value stands for the time since the one before it, so nothing later than a moment enters. Raises BadInput.
+    ``hours`` (n,) ascend, ``ratio`` (n,) are the ratios at these hours. A value stands for the time since the value
+    before it, so that nothing later than a moment enters its signature.
+
+    Raises:
+        BadInput: ``course`` when there are fewer than two points or the shapes differ.
     """
     if hours.size < 2 or hours.shape != ratio.shape:
         raise BadInput("course", "needs at least two points")
@@ -105,19 +118,23 @@ def signatures(hours: Floats, ratio: Floats, at_h: Floats) -> Floats:
 
 
 def course_signature(hours_before: Floats, ratio: Floats) -> tuple[Floats, Flags]:
-    """Signature (BINS,) of a canonical course now, and which bins it covers. Raises BadInput when it is too short."""
+    """Signature (BINS,) of a canonical course (:func:`canonical_course`) now, and which bins (BINS,) it covers.
+
+    Raises:
+        BadInput: ``course`` when there are fewer than two points.
+    """
     hours = -hours_before
     signature = signatures(hours, ratio, np.array([hours[-1]]))[0]
     covered = covered_bins(float(hours[-1] - hours[0]))
     partly = covered & (BIN_EDGES_H[1:] > hours[-1] - hours[0])
-    for index in np.flatnonzero(partly):  # the mean over the covered part only
+    for index in np.flatnonzero(partly):  # time before the course counted as healthy: take the mean of the covered part
         low, high = BIN_EDGES_H[index], BIN_EDGES_H[index + 1]
         signature[index] *= (high - low) / (hours[-1] - hours[0] - low)
     return signature, covered
 
 
 def covered_bins(span_h: float) -> Flags:
-    """Which bins a course of this length covers; the first always counts."""
+    """Which bins (BINS,) a course of ``span_h`` hours covers; the first bin always counts as covered."""
     widths = np.diff(BIN_EDGES_H)
     share = np.clip((span_h - BIN_EDGES_H[:-1]) / widths, 0.0, 1.0)
     covered = share >= MIN_COVER

@@ -1,8 +1,11 @@
-"""Survival from weighted past cases: Kaplan-Meier with weights, quantiles, probabilities of failure.
+"""Survival curves from weighted past units: product-limit estimate, quantiles and probabilities of failure.
 
-Invariants: pure; the curve starts at (0, 1) and never rises; units that were replaced or still ran at the end
-(censored) count as at risk until then and never as failures. Beyond the last failure the curve goes on with the
-constant hazard of the whole sample: an extrapolation, marked by ``known_to_h``. Without any failure there is no curve.
+The estimate is the one of Kaplan and Meier (1958), with a weight for each unit.
+
+Invariants: pure; a curve starts at (0 h, 1) and never rises. A censored unit (replaced, or still running when it was
+last seen) counts as at risk until its end and never as a failure. Beyond the last failure the curve goes on with the
+constant hazard of the whole sample; ``known_to_h`` says where this extrapolation begins. Without a failure among the
+units there is no curve.
 """
 
 from __future__ import annotations
@@ -21,7 +24,11 @@ _FARTHEST_H = 1e6
 
 @dataclass(frozen=True)
 class SurvivalCurve:
-    """Piecewise linear survival: ``hours`` ascend from 0, ``surviving`` falls from 1 to 0."""
+    """Piecewise linear survival over remaining life.
+
+    ``hours`` (n,) ascend from 0, ``surviving`` (n,) falls from 1 to 0. ``known_to_h`` is the last observed failure in
+    hours: the curve beyond it is extrapolated.
+    """
 
     hours: Floats
     surviving: Floats
@@ -40,7 +47,7 @@ class SurvivalCurve:
         return float(np.interp(share, 1.0 - self.surviving, self.hours))
 
     def stretched(self, early: float, late: float) -> SurvivalCurve:
-        """Stretch the curve about its median in log time: by ``early`` below it and by ``late`` above it."""
+        """The curve stretched about its median in log time, by the factor ``early`` below and ``late`` above it."""
         middle_h = max(self.quantile(0.5), MIN_HOURS)
 
         def moved(hours: Floats) -> Floats:
@@ -48,18 +55,22 @@ class SurvivalCurve:
             farther = middle_h * np.exp(np.where(distance < 0, early, late) * distance)
             return np.where(hours <= 0, 0.0, np.minimum(farther, np.maximum(hours, _FARTHEST_H)))
 
-        # The points that are promised become knots, so that exactly they are moved.
+        # p10, p50 and p90 are what the calibration promises. They become knots of the curve, so that stretching moves
+        # exactly these points and not an interpolation between their neighbours.
         shares = np.union1d(1.0 - self.surviving, (0.1, 0.5, 0.9))
         hours = moved(np.interp(shares, 1.0 - self.surviving, self.hours))
         known_to_h = float(moved(np.array([self.known_to_h]))[0])
         return SurvivalCurve(np.maximum.accumulate(hours), 1.0 - shares, known_to_h)
 
     def aged(self, hours: float) -> SurvivalCurve:
-        """The curve seen ``hours`` later, given that the unit survived until then; at least a trace of time is left."""
+        """The curve as seen ``hours`` later, given that the unit survived until then.
+
+        The remaining life never becomes zero: a unit that outlived nearly all past cases is left ``MIN_HOURS``.
+        """
         if hours <= 0:
             return self
         left = self.at(hours)
-        if left < 0.02:  # it has outlived the past cases: failure is imminent or its data are too old to say more
+        if left < 0.02:  # the unit outlived the past cases: its failure is imminent, or its data are too old to tell
             return SurvivalCurve(np.array([0.0, MIN_HOURS]), np.array([1.0, 0.0]), MIN_HOURS)
         later = self.hours > hours
         return SurvivalCurve(
@@ -70,9 +81,13 @@ class SurvivalCurve:
 
 
 def kaplan_meier(remaining_h: Floats, failed: Flags, weights: Floats) -> SurvivalCurve:
-    """Weighted Kaplan-Meier of remaining lives (hours). Raises BadInput when nothing failed.
+    """Survival curve of remaining lives by the weighted product-limit estimate of Kaplan and Meier.
 
-    ``remaining_h``, ``failed`` and ``weights`` have one entry for each past unit; weights are non-negative.
+    ``remaining_h`` (n,) in hours, ``failed`` (n,) and ``weights`` (n,) have one entry for each past unit; weights are
+    not negative. An entry whose ``failed`` is false is censored at its remaining life.
+
+    Raises:
+        BadInput: ``survival`` when no unit with a positive weight failed.
     """
     lives = np.maximum(remaining_h, MIN_HOURS)
     event_h, after = product_limit(lives, failed, weights)
@@ -89,9 +104,13 @@ def kaplan_meier(remaining_h: Floats, failed: Flags, weights: Floats) -> Surviva
 
 
 def product_limit(values: Floats, failed: Flags, weights: Floats) -> tuple[Floats, Floats]:
-    """Weighted product-limit estimate: the distinct values of the failures, and the share beyond each.
+    """Weighted product-limit estimate (Kaplan and Meier) of the distribution of ``values`` (n,), in any unit.
 
-    A value whose ``failed`` is false is known only to be exceeded. Raises BadInput when nothing failed.
+    Returns the k distinct values at which something failed, ascending (k,), and the share of the distribution that lies
+    beyond each of them (k,). A value whose ``failed`` (n,) is false is a lower bound (right-censored).
+
+    Raises:
+        BadInput: ``survival`` when nothing with a positive weight failed.
     """
     events = failed & (weights > 0)
     if not events.any():

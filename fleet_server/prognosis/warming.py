@@ -1,11 +1,13 @@
-"""The shelf is filled when a worker starts, so that the first prognosis after a restart need not wait for it.
+"""Fill the shelf of libraries when a worker starts, so that the first prognosis after a restart need not wait.
 
-What the installed components are compared with is loaded and calibrated, the most installed first: as many scopes as
-the shelf keeps libraries. Every scope is a transaction of its own, which also stores a calibration that was missing.
+The worker loads and calibrates the libraries that the installed components are compared with, those of the most
+frequent components first, and as many scopes as the shelf keeps libraries. Every scope is a transaction of its own,
+which also stores a calibration that was missing.
 
-Failure behaviour: only a head start is lost. A scope that fails is logged and left to its first prognosis, and the
-others go on. One library with a fault of ours in it must not keep the worker from starting: it is logged with its
-traceback. A database that is away when the scopes are asked for is logged too; any other error there is raised.
+Failure behaviour: a failure here costs only the head start. A scope that fails is logged and is loaded by its first
+prognosis instead; the other scopes go on. An unexpected error in one library must not keep the worker from starting, so
+it is logged with its traceback. A database that is away when the scopes are listed is logged, too; any other error
+there is raised.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _sql = queries("prognosis")
 
 
 async def warm_shelf(pool: Pool, clock: Clock) -> int:
-    """Make ready what this process will be asked for; returns the number of scopes that are."""
+    """Load and calibrate the libraries of the installed components; returns the number of scopes that are ready."""
     started_s = time.perf_counter()
     try:
         async with transaction(pool) as conn:

@@ -1,7 +1,8 @@
 """Degradation histories from files: read, written, and imported into the library.
 
-files.py    a file of any known layout, read within bounds; our own trajectory CSV, read and written
-sets.py     recorded public sets in their publishers' layouts        units.py    what a file holds once it is read
+files.py    reads a file of any known layout, within bounds; reads and writes our own trajectory CSV
+sets.py     reads recorded public sets in their publishers' layouts
+units.py    the content of a history file once it is read: usable units and refused ones
 cli.py      ``fleet-server history``
 """
 

@@ -85,7 +85,7 @@ def list_library(config: ConfigOption = Path("server.toml"), as_json: JsonOption
 def _read(
     files: list[Path], layout: Format | None, cycle_h: float, excluded: frozenset[str]
 ) -> Iterator[tuple[str, History | ForestallError]]:
-    """One file after another, so that no more than one is in memory; the units in ``excluded`` are left out."""
+    """Read one file after another, so that only one is in memory; units named in ``excluded`` are left out."""
     for path in files:
         told_s = time.monotonic()
 
@@ -126,7 +126,10 @@ async def _import_all(
     histories: Iterator[tuple[str, History | ForestallError]],
     add: Callable[[list[Trajectory]], Awaitable[int]] | None,
 ) -> dict[str, Any]:
-    """Add what was read, some units at a time: a stopped import is taken up by running it again. None: a dry run."""
+    """Add the units of all histories, ``AT_ONCE`` in one call of ``add``; without ``add`` it is a dry run.
+
+    An import that was stopped is completed by running it again, because known units stay as they are.
+    """
     summary: dict[str, Any] = {"dry_run": add is None, "files": {}, "ready": {}}
     for path, history in histories:
         if isinstance(history, ForestallError):

@@ -1,16 +1,17 @@
 """Degradation histories from files: our own trajectory CSV and recorded public sets (see ``sets.py``).
 
-Input is hostile: sizes are bounded, every unit is checked, an unusable unit or row is refused with its reason and the
-rest goes on. ``.gz`` is read and written as such. A row costs 16 bytes while a file is read, whatever it holds.
+Input is hostile: sizes are bounded and every unit is checked. An unusable unit is refused with its reason, an unusable
+row is counted, and the rest of the file is read. A file whose name ends in ``.gz`` is compressed. Every row takes 16
+bytes of memory while a file is read, whatever it holds.
 
-Trajectory CSV: a header and one row for each point, points of a unit in order of time::
+Trajectory CSV: a header and one row for each point; the points of a unit are in order of time::
 
     unit,hours,ratio,failed,failure_mode,component_type[,source,asset_class,jurisdiction]
 
-``ratio`` is the indicator over the unit's healthy level; with ``value`` instead, the healthy level is taken from the
-file (the median from 8 % to 30 % of the unit's points: after running in, before wear). A ratio rises as the unit
-degrades: of an indicator that falls (a capacity, a flow) it is the healthy level over the value. ``failed`` is 1 or 0,
-``source`` may say ``simulated``.
+``ratio`` is the indicator over the unit's healthy level. When the file has a column ``value`` instead, the healthy
+level is the median from 8 % to 30 % of the unit's points: after running in and before wear. A ratio rises as the unit
+degrades: for an indicator that falls (a capacity, a flow) it is the healthy level over the value. ``failed`` is 1 or 0;
+``source`` may be ``simulated``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MAX_ROWS = 2_000_000
 MAX_TEXT_BYTES = 400 * 1024 * 1024
 MAX_UNITS = 20_000
 CYCLE_H = 3.0
-"""Operating hours of one cycle of a cell (charge and discharge) unless said otherwise."""
+"""Operating hours of one cycle of a cell (charge and discharge), unless the caller names another figure."""
 REPORT_ROWS = 50_000
 _CMAPSS_COLUMNS = 26
 _DESCRIBING = ("failed", "failure_mode", "component_type", "source", "asset_class", "jurisdiction")
@@ -51,10 +52,13 @@ def read_history(
     cycle_h: float = CYCLE_H,
     progress: Callable[[int], None] | None = None,
 ) -> History:
-    """Read a history file, telling its layout from the header unless given. Raises BadInput for a useless file.
+    """Read a history file; without ``layout`` the header says which layout it has.
 
-    ``cycle_h`` is how many operating hours a cycle counts in sets that count cycles. ``progress`` is called with the
-    number of rows read so far, now and then.
+    ``cycle_h`` is the number of operating hours of a cycle, for sets that count cycles. ``progress`` is called every
+    ``REPORT_ROWS`` rows with the number of rows read so far.
+
+    Raises:
+        BadInput: ``history_file`` when the file cannot be read, is too large, or holds no unit.
     """
     try:
         with _open_text(path) as stream:
@@ -74,7 +78,7 @@ def read_history(
 
 
 def write_history(path: Path, trajectories: Iterable[Trajectory]) -> None:
-    """Write a trajectory CSV (gzipped when the name ends so); the same units give the same bytes."""
+    """Write a trajectory CSV, compressed when the name ends in ``.gz``; the same units give the same bytes."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["unit", "hours", "ratio", "failed", "failure_mode", "component_type", "source"])
@@ -95,7 +99,7 @@ def _open_text(path: Path) -> TextIO:
 
 
 def _bounded(stream: TextIO) -> Iterator[str]:
-    """Lines of a text, refusing one that is too long or too much in all (a compressed file can be a bomb)."""
+    """Lines of a text. Raises BadInput for a line, or a text, that is too long: a compressed file can be a bomb."""
     total = 0
     while line := stream.readline(65_537):
         total += len(line)
@@ -105,7 +109,7 @@ def _bounded(stream: TextIO) -> Iterator[str]:
 
 
 class _Counted:
-    """Rows as they are read, counted and reported."""
+    """Passes rows on, counts them and reports the count."""
 
     def __init__(self, rows: Iterable[list[str]], progress: Callable[[int], None] | None) -> None:
         self.rows = 0
@@ -121,7 +125,7 @@ class _Counted:
 
 
 def _layout_of(header: list[str]) -> Format:
-    """The layout a header tells. Raises BadInput, for known sets that cannot be used with the reason."""
+    """The layout that a header belongs to. Raises BadInput for an unknown one; for a known unusable set, with why."""
     names = {name.lower() for name in header}
     if {"unit", "hours"} <= names:
         return "trajectory-csv"

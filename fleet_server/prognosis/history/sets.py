@@ -1,20 +1,21 @@
 """Recorded sets in their publishers' layouts: NASA/IMS bearings, FEMTO bearings, NASA battery cells.
 
-IMS: two tests of four bearings each; the ends are known from the published description (test 1: bearing 3 inner race
-and bearing 4 roller failed; test 2: bearing 1 outer race failed), the others are censored. The rig paused for days at a
-time: hours are operating hours. A failed bearing's course ends at the peak: what follows is the rig being stopped.
+IMS: two tests with four bearings each. The published description says which bearings failed (test 1: bearing 3, inner
+race, and bearing 4, roller; test 2: bearing 1, outer race); the other bearings are censored. The rig paused for days at
+a time, so hours are operating hours. The course of a failed bearing ends at its peak: after it the rig was stopped.
 
-FEMTO: accelerated tests that last hours, one snapshot every 10 s, ended at a vibration limit; real hours are kept (see
-library.py for why they cannot dominate); the failed element was not published, so the mode is unknown.
+FEMTO: accelerated tests of a few hours with one snapshot every 10 s, ended at a vibration limit. Their real hours are
+kept (library.py says why they cannot dominate the search). Which element failed was not published, so the failure mode
+is unknown.
 
-NASA battery: capacity of a cell after each cycle; its life ends when it first falls to 1.4 Ah (70 % of what is rated),
-a cell that never did is censored. The indicator falls, so the ratio is the new cell's capacity over the present one;
-a cell fades from the first cycle on, so what is healthy is its beginning, not a later stretch. A cycle counts as
-``cycle_h`` operating hours.
+NASA battery: the capacity of a cell after each cycle. The life of a cell ends when its capacity first falls to 1.4 Ah
+(70 % of the rated capacity); a cell that never fell so far is censored. The indicator falls, so the ratio is the
+capacity of the new cell over the present capacity. A cell fades from its first cycle on, so its healthy level is taken
+from its first cycles and not from a later stretch. A cycle counts as ``cycle_h`` operating hours.
 
-Two public sets are refused, with the reason: C-MAPSS (21 channels of a jet engine: no single indicator of any
-component of the registry follows its wear) and the drives' SMART history (counts that are zero while healthy, so there
-is no healthy level to be a ratio of). Both are tables for ``fleet-models rul fit``.
+Two public sets are refused with a reason: C-MAPSS (21 channels of a jet engine: no single channel is the indicator of a
+component in the registry) and the SMART history of drives (counters that are zero while a drive is healthy, so that
+there is no healthy level to form a ratio with). Both are tables for ``fleet-models rul fit``.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _LEAST_CYCLES = 20
 
 
 def read_ims(source: Source) -> History:
-    """The NASA/IMS bearing tests."""
+    """Read a file of the NASA/IMS bearing tests. Raises BadInput with fewer than 50 usable rows."""
     history, header, stem = History(), source.header, source.stem
     times: list[datetime] = []
     values: list[list[float]] = []
@@ -91,7 +92,7 @@ def _add_ims(history: History, test: str, bearing: int, hours: Floats, level: Fl
 
 
 def read_femto(source: Source) -> History:
-    """FEMTO bearing features."""
+    """Read a file of FEMTO bearing features: one bearing. Raises BadInput with fewer than 50 usable rows."""
     history, header, stem = History(), source.header, source.stem
     column, number = header.index("h_rms"), header.index("snapshot")
     course: list[tuple[float, float]] = []
@@ -120,7 +121,7 @@ def read_femto(source: Source) -> History:
 
 
 def read_battery(source: Source) -> History:
-    """NASA battery cells, one unit each."""
+    """Read a file of NASA battery cells: every cell is a unit."""
     history = History()
     cell, cycle, capacity = (source.header.index(name) for name in ("cell", "cycle", "capacity_ah"))
     cells: dict[str, list[tuple[float, float]]] = {}

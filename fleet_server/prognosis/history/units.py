@@ -1,4 +1,4 @@
-"""What a history file holds once it is read: usable units, and what was refused. Shared by its readers. Pure."""
+"""The content of a history file once it is read: usable units, and refused ones. Shared by all readers. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_REFUSALS = 1_000
 
 @dataclass
 class History:
-    """What a file holds: usable trajectories, and what was refused (unit -> reason, the first thousand)."""
+    """Content of a history file: usable trajectories, and the refused units with the reason (the first thousand)."""
 
     trajectories: list[Trajectory] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class History:
     units_refused: int = 0
 
     def add(self, unit: str, **fields: Any) -> None:
-        """Add one unit, or note why it is refused."""
+        """Add one unit as a trajectory with these fields; a unit that is not usable is refused with the reason."""
         try:
             self.trajectories.append(Trajectory(unit_serial=unit, **fields))
         except BadInput as error:
@@ -42,7 +42,7 @@ class History:
 
 
 class Source(NamedTuple):
-    """A file on its way in: its header, its rows (bounded), its name without endings, hours of a cycle."""
+    """A history file that is being read: header, rows (bounded), name without endings, operating hours of a cycle."""
 
     header: list[str]
     rows: Iterable[list[str]]
@@ -54,13 +54,16 @@ Reader = Callable[[Source], History]
 
 
 def healthy_level(values: Floats) -> float:
-    """A unit's healthy level: the median of its life from 8 % to 30 %."""
+    """Healthy level of a unit, in the unit of ``values`` (n,): the median from 8 % to 30 % of its points.
+
+    The first points are left out because a unit still runs in, the later ones because it may already wear.
+    """
     first, last = (int(share * values.size) for share in HEALTHY_SPAN)
     return float(np.median(values[first : max(last, first + 1)]))
 
 
 def point(hours: str | None, value: str | None) -> tuple[float, float] | None:
-    """Two finite numbers, or None."""
+    """The two fields as finite numbers (hours, value); None when one of them is not a finite number."""
     try:
         pair = (float(hours or ""), float(value or ""))
     except ValueError:

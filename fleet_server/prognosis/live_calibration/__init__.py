@@ -1,9 +1,9 @@
-"""Live calibration: did forecasts keep their promise in the field, and what follows when they did not.
+"""Live calibration: do forecasts hold in the field what they promise, and what follows when they do not.
 
-scoring.py        how right one prognosis was, once its outcome is known
-reliability.py    how probabilities of failure kept their word
+scoring.py        the score of one prognosis, once the outcome of its case is known
+reliability.py    how probabilities of failure compare with what happened
 cohorts.py        many prognoses together: coverage, drift, verdicts
-service.py        scores and verdicts kept in the database, and recorded in the audit log
+service.py        stores scores and verdicts in the database and records verdicts in the audit log
 """
 
 from fleet_server.prognosis.live_calibration.service import review_cohort, score_case, standing_of

@@ -1,16 +1,21 @@
-"""Cohorts of scored prognoses: do the intervals keep their promise in the field, and what follows if they do not.
+"""Cohorts of scored prognoses: do the intervals hold what they promise in the field, and what follows if they do not.
 
-A cohort is a component type in an asset class under one model. Its lives (one component each, its prognoses averaged)
-come in the order in which they ended. The test of the promise may be looked at after every life, since it is a bet and
-not a p-value: one stakes on "fewer than 80 % inside", and if the promise holds the wealth cannot be expected to grow.
-It is restarted whenever it falls below its stake (an e-CUSUM), so a long good record does not hide a drift that begins
-today; with intervals that keep their promise it errs at most once in :data:`ALARM` lives on average.
+A cohort is a component type in an asset class under one model version. Its *lives* are lives of components, with the
+scores of their prognoses averaged, in the order in which they ended.
 
-Verdicts: ``ok``; ``recalibrate``, with the factors by which the cohort's own outcomes demand wider intervals;
-``abstain``, when too few lives carry such factors, when none would do, or when the promise is broken even so. A verdict
-is judged by prognoses made under it; it is lifted when 20 further failures show that it is no longer needed.
+The test of the promise is a bet: it stakes on "fewer than 80 % of the lives end inside their intervals", and if the
+promise holds, the expected wealth does not grow. Unlike a p-value, the wealth may be looked at after every life. The
+bet is restarted whenever its wealth falls below the stake (an e-CUSUM), so that a long good record does not hide a
+drift that begins today. With intervals that hold their promise, a false alarm comes at most once in :data:`ALARM` lives
+on average.
 
-Invariants: pure. An asset counts about once: its k-th life in the window weighs 1/k², so no single asset decides.
+Verdicts: ``ok``; ``recalibrate``, with the factors by which the outcomes of the cohort demand wider intervals;
+``abstain``, when too few lives support such factors, when no useful factor suffices, or when the promise is broken
+in spite of them. A verdict is judged by prognoses made under it and is lifted when 20 further failures show that it is
+no longer needed.
+
+Invariants: pure. The k-th life of an asset within the window weighs 1/k², so an asset counts little more than once and
+no single asset decides a verdict.
 """
 
 from __future__ import annotations
@@ -56,9 +61,10 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The latest score of one prognosis (see ``scoring.Score``), with what it was made under.
+    """The latest score of one prognosis (see ``scoring.Score``) and the conditions under which it was made.
 
-    ``unit`` is the component's life, ``early`` and ``late`` are the cohort's stretch the interval was issued with.
+    ``unit`` names the life of the component; ``early`` and ``late`` are the factors by which the cohort's verdict had
+    stretched the interval when it was issued.
     """
 
     unit: str
@@ -73,13 +79,16 @@ class Scored:
 
     @property
     def base_position(self) -> float:
-        """The position on the axis of the interval without the cohort's stretch."""
+        """The position of the end on the axis of the interval without the cohort's stretch."""
         return self.position * (self.early if self.position < 0 else self.late)
 
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One component's life with its prognoses; ``weight`` as the k-th of its asset, ``credit`` their mean."""
+    """One life of a component with the scores of its prognoses.
+
+    ``weight`` is 1/k² for the k-th life of the asset, ``credit`` the mean credit of the scores.
+    """
 
     unit: str
     asset_id: str
@@ -92,7 +101,11 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The verdict on a cohort. Only what was made (``abstain``: what ended) from ``counts_from`` on is judged next."""
+    """The verdict under which a cohort stands, with its stretch factors.
+
+    The next review judges only prognoses that were made from ``counts_from`` on (under ``abstain``: lives that ended
+    from then on).
+    """
 
     verdict: CohortVerdict = CohortVerdict.OK
     counts_from: datetime | None = None
@@ -103,14 +116,18 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """``wealth``: the most the bet against the promise has won (1: nothing); ``began``: the first life of that run."""
+    """Result of the bet against the promise.
+
+    ``wealth`` is its highest wealth as a multiple of the stake (1: nothing won); ``began`` is the index of the first
+    life of the run that reached it.
+    """
 
     wealth: float
     began: int
 
 
 def lives_of(scores: Iterable[Scored], now: datetime) -> list[Life]:
-    """The newest lives of the window, in the order of their ends."""
+    """The newest ``WINDOW_LIVES`` lives that ended within ``WINDOW`` before ``now``, in the order of their ends."""
     by_unit: dict[str, list[Scored]] = defaultdict(list)
     for one in scores:
         by_unit[one.unit].append(one)
@@ -130,7 +147,7 @@ def lives_of(scores: Iterable[Scored], now: datetime) -> list[Life]:
 
 
 def drift(lives: Sequence[Life]) -> Drift:
-    """The bet that fewer than promised end inside, restarted at every low: see the module's text."""
+    """The bet that fewer lives than promised end inside, restarted at every low: see the module docstring."""
     wealth = np.ones(_BETS.size)
     began = np.zeros(_BETS.size, dtype=int)
     best = Drift(1.0, 0)
@@ -143,7 +160,10 @@ def drift(lives: Sequence[Life]) -> Drift:
 
 
 def coverage_of(lives: Sequence[Life]) -> tuple[float, float, float]:
-    """Share of lives inside their intervals, with the ends of a 95 % confidence sequence (valid however often read)."""
+    """Share of lives that ended inside their intervals, and the two ends of its 95 % confidence sequence.
+
+    A confidence sequence stays valid however often it is read. Without lives the share is NaN.
+    """
     if not lives:
         return float("nan"), 0.0, 1.0
     inside, weights = (np.array([getattr(life, name) for life in lives]) for name in ("credit", "weight"))
@@ -157,7 +177,7 @@ def coverage_of(lives: Sequence[Life]) -> tuple[float, float, float]:
 
 
 def review(lives: Sequence[Life], standing: Standing, now: datetime) -> Standing:
-    """The verdict after the lives of the window; the very same object when it stands."""
+    """The verdict after the lives of the window; the same ``standing`` object when the verdict does not change."""
     if standing.verdict is CohortVerdict.ABSTAIN:
         return _may_speak_again([life for life in lives if _from(life.ended_at, standing)], standing, now)
     judged = _made_under(lives, standing)
@@ -182,7 +202,11 @@ def review(lives: Sequence[Life], standing: Standing, now: datetime) -> Standing
 
 
 def demanded(lives: Sequence[Life]) -> tuple[float, float]:
-    """Factors by which the lives demand the unstretched intervals be widened; below 1: wider than needed."""
+    """The early and the late factor by which the unstretched intervals must be widened to cover these lives.
+
+    A factor below 1 says that the interval is wider than needed. The late factor is infinite when lives outlived the
+    interval and too few failures say by how much.
+    """
     positions, failed, weights = [], [], []
     for life in lives:
         for one in life.scores:
@@ -191,14 +215,14 @@ def demanded(lives: Sequence[Life]) -> tuple[float, float]:
             weights.append(life.weight / len(life.scores))
     ends = np.array(positions, dtype=np.float64)
     values, beyond = product_limit(ends, np.array(failed), np.array(weights))
-    # A further life must be covered too, so the share asked of n lives is a little more than the one promised.
+    # The next life must be covered, too, so the share asked of n known lives is a little more than the promised share.
     side = min(1.0, (1.0 + COVERAGE) / 2 * (1.0 + 1.0 / max(1, _failures(lives))))
     before = np.concatenate(([0.0], 1.0 - beyond[:-1]))  # share that ended below each value
     early = -float(values[np.flatnonzero(before <= 1.0 - side + 1e-9)[-1]])
     reached = np.flatnonzero(1.0 - beyond >= side - 1e-9)
     if reached.size:
         late = float(values[reached[0]])
-    else:  # parts are replaced before the late end is seen: infinite only if some have outlived the interval
+    else:  # parts are replaced before their late end is seen: no bound, unless every part stayed within its interval
         late = 1.0 if float(ends.max()) <= 1.0 else np.inf
     return round(early, 4), round(late, 4)
 
@@ -231,7 +255,7 @@ def _recalibrated(early: float, late: float, now: datetime, why: str) -> Standin
 
 
 def _made_under(lives: Sequence[Life], standing: Standing) -> list[Life]:
-    """The lives with only the prognoses made under the verdict."""
+    """The lives, with only those of their prognoses that were made under the standing verdict."""
     kept = []
     for life in lives:
         scores = tuple(one for one in life.scores if _from(one.made_at, standing))
@@ -250,7 +274,7 @@ def _failures(lives: Sequence[Life]) -> int:
 
 
 def _newest(lives: Sequence[Life]) -> Sequence[Life]:
-    """The newest lives that hold enough failures, or all."""
+    """The newest lives that hold ``MIN_FAILURES`` failures, or all lives when there are fewer."""
     for start in range(len(lives) - 1, -1, -1):
         if _failures(lives[start:]) >= MIN_FAILURES:
             return lives[start:]
@@ -258,7 +282,10 @@ def _newest(lives: Sequence[Life]) -> Sequence[Life]:
 
 
 def _best_wealth(off: Floats, largest: Floats) -> Floats:
-    """Mean over stakes of the running wealth of betting on ``off`` (n, grid); ``largest`` stake of each grid value."""
+    """Running wealth (n, grid) of bets on ``off`` (n, grid), averaged over stakes.
+
+    ``largest`` (grid,) is the largest stake that cannot lose everything, for each value of the grid.
+    """
     logs = [np.cumsum(np.log1p(np.maximum(share * largest * off, -0.999)), axis=0) for share in _SHARES]
     wealth: Floats = np.exp(np.minimum(logs, 700.0)).mean(axis=0)
     return wealth

@@ -1,8 +1,10 @@
-"""How probabilities of failure have kept their word: Brier score against the base rate, and the reliability diagram.
+"""How forecast probabilities of failure compare with what happened: Brier score, base rate, reliability diagram.
 
-Invariants: pure. A component that was replaced before the horizon tells nothing about it; leaving such lives out would
-leave out survivors and make failures look frequent. So what is known is weighted by the inverse of its chance to have
-become known (inverse probability of censoring), at most tenfold. Every life counts once, however many prognoses it had.
+A component that was replaced before the horizon does not show whether it would have failed within the horizon. Leaving
+such lives out would leave out survivors and make failures look frequent. Every known outcome is therefore weighted by
+the inverse of the probability that it became known (inverse probability of censoring weighting), at most tenfold.
+
+Invariants: pure; every life of a component counts once, however many prognoses it had.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ _LEAST_CHANCE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ProbabilityOutcome:
-    """One prognosis with its outcome: it said ``p_fail`` for the horizon; its unit lived on for ``remaining_h``."""
+    """One prognosis and its outcome: ``p_fail`` was forecast for the horizon; the unit lived on for ``remaining_h``.
+
+    ``failed`` false means that the unit is censored after ``remaining_h`` hours.
+    """
 
     unit: str
     p_fail: float
@@ -35,7 +40,11 @@ class ProbabilityOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Prognoses that said about the same: the mean of what they said, the share that failed with its 95 % interval."""
+    """One bin of the reliability diagram: prognoses with similar probabilities.
+
+    ``said`` is the mean probability they forecast, ``seen`` the share that failed within the horizon, ``low`` and
+    ``high`` its 95 % interval (Wilson), ``lives`` the number of lives in the bin.
+    """
 
     said: float
     seen: float
@@ -46,9 +55,10 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Figures of one horizon. ``brier`` and ``base_brier`` are None while nothing is known; ``lives`` are known ones.
+    """Reliability at one horizon; the figures are None while no outcome is known.
 
-    ``base_brier`` is what always saying the cohort's own rate of failure (``base_rate``) would have scored.
+    ``lives`` counts the lives with a known outcome. ``base_brier`` is the Brier score that a forecast of the cohort's
+    own failure rate (``base_rate``) for every component would have had.
     """
 
     lives: int
@@ -59,7 +69,7 @@ class Reliability:
 
 
 def reliability(told: Sequence[ProbabilityOutcome], horizon_h: float = HORIZON_H) -> Reliability:
-    """Brier score, base rate and diagram of what was told for one horizon."""
+    """Brier score, base rate and reliability diagram of forecast probabilities for one horizon (hours)."""
     if not told:
         return Reliability(0, None, None, None, ())
     units = [one.unit for one in told]
@@ -97,11 +107,12 @@ def reliability(told: Sequence[ProbabilityOutcome], horizon_h: float = HORIZON_H
 
 
 def _chance_known(lived: Floats, failed: Flags, share: Floats, until: Floats) -> Floats:
-    """Probability of not having been censored before ``until`` (n,), by the product limit of the censorings."""
+    """Probability (n,) of not having been censored before ``until`` (n,) hours: product limit of the censorings."""
     if failed.all():
         return np.ones(lived.size)
     times, beyond = product_limit(lived, ~failed, share)
-    before = np.searchsorted(times, until)  # censorings strictly before: at a tie the failure or the horizon is seen
+    # Only censorings strictly before ``until`` count: at a tie the failure, or the horizon, was still seen.
+    before = np.searchsorted(times, until)
     return np.concatenate(([1.0], beyond))[before]
 
 

@@ -1,12 +1,13 @@
-"""How right a prognosis was, once it is known how long its component lived on.
+"""The score of one prognosis, once it is known how long its component lived on.
 
-Invariants: pure. A component that failed has a known remaining life; one that was replaced, or still ran when its case
-ended, is censored: it is known only to have lived that long, and only what follows from that is scored. Whether its end
-would have fallen inside the interval then has no answer but a probability (:attr:`Score.credit`), and the forecast's
-own: so a fleet that replaces its parts in time neither gains nor loses coverage by it. What it cannot see: that a part
-was replaced *because* it looked bad.
+The remaining life of a component that failed is known. A component that was replaced, or still ran when its case ended,
+is censored: only a lower bound of its remaining life is known, and only what follows from that bound is scored. Whether
+the end of a censored component would have fallen inside the interval can be answered by a probability only
+(:attr:`Score.credit`). The forecast's own probability is used, so that a fleet that replaces its parts in time neither
+gains nor loses coverage.
 
-Hours are from the moment the prognosis was made. A forecast that is no forecast raises BadInput.
+Invariants: pure; hours count from the moment the prognosis was made. A malformed forecast raises BadInput. Limit: the
+score cannot tell that a part was replaced *because* it looked bad.
 """
 
 from __future__ import annotations
@@ -21,15 +22,21 @@ from fleet_core.errors import BadInput
 from fleet_server.prognosis.survival import MIN_HOURS
 
 LEVELS = (0.1, 0.5, 0.9)
-"""The shares of failures by ``p10_h``, ``p50_h`` and ``p90_h``; the interval promises 80 %."""
-_LEAST_SIDE = (
-    0.05  # of an axis on which p10, p50 and p90 are -1, 0 and 1: intervals narrower than this are not divided by
-)
+"""The shares of units that fail by ``p10_h``, ``p50_h`` and ``p90_h``: between the outer two, 80 % are promised."""
+# The least half-width of an interval in log time that a position is divided by: a narrower interval would make the
+# position of its end meaninglessly large.
+_LEAST_SIDE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Forecasted:
-    """What a prognosis said. ``p_fail`` is the probability of failing within each horizon (hours as text)."""
+    """The forecast of one prognosis: quantiles of remaining life in hours, and probabilities of failure.
+
+    ``p_fail`` is the probability of failing within each horizon (hours as text).
+
+    Raises:
+        BadInput: when the quantiles do not ascend or a probability or a horizon is not one.
+    """
 
     p10_h: float
     p50_h: float
@@ -49,11 +56,12 @@ class Forecasted:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The score of one prognosis. What is not known is None, or lacks in ``brier`` and ``failed_within``.
+    """The score of one prognosis. Figures that are not known are None, or missing in ``brier`` and ``failed_within``.
 
-    ``position`` is where the end falls on an axis on which p10, p50 and p90 are -1, 0 and 1, of a censored component
-    where its knowledge ends. ``credit`` is 1 inside the interval and 0 outside; of a censored component it is the
-    forecast's own probability of ending inside, given how long the component lived.
+    ``position`` is the end of the life on an axis on which p10, p50 and p90 are -1, 0 and 1; for a censored component
+    it is the moment up to which the component was seen. ``credit`` is 1 for an end inside the interval and 0 outside;
+    for a censored component it is the forecast's own probability of ending inside, given how long the component lived.
+    ``pinball_h`` is the mean pinball loss in hours, ``log_error`` the absolute error of the median in log time.
     """
 
     failed: bool
@@ -68,14 +76,18 @@ class Score:
 
 
 def score(said: Forecasted, remaining_h: float, failed: bool) -> Score:
-    """Score a forecast against a life of ``remaining_h`` (hours > 0), which ended in a failure or was censored."""
+    """Score a forecast against a life of ``remaining_h`` hours, which ended in a failure or was censored.
+
+    Raises:
+        BadInput: ``outcome`` when ``remaining_h`` is not finite and positive.
+    """
     if not (math.isfinite(remaining_h) and remaining_h > 0):
         raise BadInput("outcome", f"a remaining life of {remaining_h} h")
     lived_h = max(remaining_h, MIN_HOURS)
     within = {
         horizon: failed and lived_h <= float(horizon)
         for horizon in said.p_fail
-        if failed or lived_h >= float(horizon)  # else it is not known
+        if failed or lived_h >= float(horizon)  # else the unit was censored before the horizon: not known
     }
     outside = lived_h > said.p90_h or (failed and lived_h < said.p10_h)
     inside = False if outside else True if failed else None
@@ -99,7 +111,7 @@ def _pinball(said: Forecasted, lived_h: float) -> float:
 
 
 def _chance_of_inside(said: Forecasted, lived_h: float) -> float:
-    """The forecast's own probability of ending inside the interval, for a component that lived ``lived_h`` <= p90."""
+    """The forecast's own probability of an end inside the interval, for a component that lived ``lived_h`` <= p90."""
     hours = np.maximum.accumulate(np.maximum((MIN_HOURS / 2, said.p10_h, said.p50_h, said.p90_h), MIN_HOURS / 2))
     surviving = float(np.interp(np.log(lived_h), np.log(hours), (1.0, *(1.0 - level for level in LEVELS))))
     return (min(surviving, 1.0 - LEVELS[0]) - (1.0 - LEVELS[-1])) / surviving

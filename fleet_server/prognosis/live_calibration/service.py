@@ -1,13 +1,13 @@
-"""Live calibration: prognoses are scored when their outcome is known, and cohorts that drifted are called to account.
+"""Live calibration in the database: scores of prognoses whose outcome is known, and the verdicts on their cohorts.
 
-The shell around ``scoring``, ``cohorts`` and ``reliability``. Everything runs on the caller's connection and
-transaction (worker role), so a case closes with its scores or not at all. Scoring is idempotent; an outcome that turns
-out to be another (a late correction, a false alarm whose component fails after all) appends a revision, and the latest
-counts. Ends of one cohort are taken one after the other, so each change of verdict is made, and recorded in the audit
-log, once.
+This module is the shell around ``scoring``, ``cohorts`` and ``reliability``. Everything runs on the caller's connection
+and transaction (worker role), so a case closes together with its scores or not at all. Scoring is idempotent: when an
+outcome turns out to be another one (a late correction, a false alarm whose component fails after all), a revision of
+the score is appended, and the latest revision counts. A lock for each cohort takes its ended cases one after the other,
+so that every change of verdict is made, and recorded in the audit log, once.
 
-Verdicts are over the whole fleet: they rest on figures of all tenants, and only the verdict and its factors leave here.
-A stored forecast that cannot be scored is left out, logged and counted; the others go on. Database errors are raised.
+Verdicts rest on the outcomes of all tenants; only the verdict and its factors are shown outside this package. A stored
+forecast that cannot be scored is left out, logged and counted; the others are scored. Database errors are raised.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ _Row = dict[str, Any]
 async def score_case(conn: AsyncConnection[Any], clock: Clock, case_id: uuid.UUID | str) -> int:
     """Score the prognoses of a case that has ended; returns how many scores are new.
 
-    The component failed when the outcome says so, at the peak of its indicator; else it is censored: at its repair, or
-    at the end of a false alarm. A case that was cancelled, or is still open, says nothing about its component, and of
-    a component that the registry does not know there are no forecasts: 0.
+    When the outcome says that the component failed, its life ended at the peak of its indicator. Otherwise the
+    component is censored at its repair, or at the end of a false alarm. The result is 0 for a case that was cancelled
+    or is still open, because it says nothing about its component, and for a component that the registry does not know,
+    because it has no forecasts.
     """
     try:
         case = await case_record(conn, case_id)
@@ -108,13 +109,16 @@ async def score_case(conn: AsyncConnection[Any], clock: Clock, case_id: uuid.UUI
 
 
 async def standing_of(conn: AsyncConnection[Any], cohort: Cohort) -> Standing:
-    """The verdict a cohort stands under now."""
+    """The verdict under which a cohort stands now (``ok`` when none was stored)."""
     standing, _ = await _standing(conn, cohort)
     return standing
 
 
 async def review_cohort(conn: AsyncConnection[Any], clock: Clock, cohort: Cohort, trace_id: str = "") -> Standing:
-    """Judge a cohort by its scores; a change of verdict is stored with its evidence and recorded in the audit log."""
+    """Judge a cohort by its scores and return its verdict.
+
+    A change of verdict is stored with its evidence and recorded in the audit log.
+    """
     now = clock.now()
     key = _key(cohort)
     await conn.execute(_sql.lock_cohort, key)
@@ -152,32 +156,32 @@ async def review_cohort(conn: AsyncConnection[Any], clock: Clock, cohort: Cohort
 
 
 def scored_of(row: _Row) -> Scored:
-    """A stored score as the cohort's test takes it."""
+    """A row of the table of scores as the cohort's test reads it."""
     return Scored(**{name: row[name] for name in Scored.__dataclass_fields__})
 
 
 def outcome_of(row: _Row, horizon_h: float = HORIZON_H) -> ProbabilityOutcome | None:
-    """What a scored prognosis told for a horizon; None when it told nothing."""
+    """The forecast probability of a scored prognosis for a horizon, with its outcome; None without such a forecast."""
     share = row["p_fail"].get(f"{horizon_h:g}")
     return None if share is None else ProbabilityOutcome(row["unit"], float(share), row["remaining_h"], row["failed"])
 
 
 async def _end_of(conn: AsyncConnection[Any], clock: Clock, case: _Row) -> tuple[datetime, bool] | None:
-    """When the component's life ended as far as it is known, and whether in a failure; None when nothing is known."""
+    """When the component's life ended, and whether in a failure (else censored); None when nothing is known of it."""
     outcome = case["outcome"] if isinstance(case["outcome"], dict) else {}
     until: datetime | None = case["repaired_at"] or case["closed_at"]
     if until is None or case["state"] == "cancelled":
         return None
     if outcome.get("failed") is not True:
         return (until, False) if outcome or case["state"] == "false_alarm" else None
-    if outcome.get("failed_at"):  # found out later, see ``resolution.corrections``
+    if outcome.get("failed_at"):  # the failure was reported later, see ``resolution.corrections``
         return datetime.fromisoformat(outcome["failed_at"]), True
     times_us, _ = await case_course(conn, clock, case)
     return (min(until, from_us(int(times_us[-1]))) if times_us.size else until), True
 
 
 def _scored(made: _Row, case: _Row, ended_at: datetime, failed: bool) -> _Row | None:
-    """The columns of a new score; None when the stored forecast cannot be scored."""
+    """The columns of a new score, as in table ``prognosis_score``; None when the stored forecast cannot be scored."""
     inputs = made["inputs"]
     withheld = inputs.get("withheld") if made["abstained"] else None
     said = withheld or {name: made[name] for name in ("rul_p10_h", "rul_p50_h", "rul_p90_h", "p_fail")}
@@ -225,7 +229,7 @@ async def _standing(conn: AsyncConnection[Any], cohort: Cohort) -> tuple[Standin
 
 
 def _evidence(lives: list[Life], scores: list[_Row]) -> _Row:
-    """The figures a verdict rests on, and the digest of every score that was judged."""
+    """The figures that a verdict rests on, and one digest over all scores that were judged."""
     share, low, high = coverage_of(lives)
     told = reliability([one for row in scores if (one := outcome_of(row)) is not None])
     judged = sorted([row["unit"], row["made_at"].isoformat(), row["position"], row["failed"]] for row in scores)

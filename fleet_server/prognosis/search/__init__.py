@@ -1,7 +1,9 @@
-"""Exact nearest-neighbour search over millions of signature windows, filtered, one window for each unit.
+"""Exact, filtered nearest-neighbour search over millions of signature windows; the answer names different units.
 
-index.py    the index: add windows, search them        blocks.py   windows sorted into blocks of neighbours
-walk.py     one search over the blocks                 files.py    an index on disk
+index.py    the index: add windows, search them
+blocks.py   windows sorted into blocks of neighbouring windows
+walk.py     one search over the blocks
+files.py    an index on disk
 """
 
 from fleet_server.prognosis.search.index import ANYWHERE, Found, SignatureIndex, Where

@@ -1,11 +1,12 @@
 """Windows as a signature index stores them, and the blocks of neighbouring windows that they are sorted into.
 
-A block is a leaf of a balanced k-d split (always along the widest dimension, at the middle), with the bounding box of
-its windows and the sets of attribute values which occur in it. All blocks but the last have the same size, which grows
-with the number of windows, so that looking at every box stays cheap.
+A window is the signature of one unit at one moment, with the unit's attributes. A block is a leaf of a balanced k-d
+split (always along the widest dimension, at the middle). It keeps the bounding box of its windows and the sets of
+attribute values that occur in it. All blocks but the last have the same size, which grows with the number of windows,
+so that looking at every box stays cheap.
 
-Invariants: pure; which window lies in which block may differ between processors (a median has many sides), what a
-search finds does not.
+Invariants: pure. The block in which a window lies may differ between processors (several windows can be the median),
+but the result of a search does not.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 BLOCK_ROWS = 128
-"""Windows in a block: the least."""
+"""The least number of windows in a block; it doubles when there would be more than ``MANY_BLOCKS`` blocks."""
 MANY_BLOCKS = 20_000
 ATTRIBUTES = 4
-"""Asset class, component, region, jurisdiction."""
+"""Number of attributes of a window: asset class, component, region, jurisdiction, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Windows as they are stored: ``kinds`` (n,) uint16 are rows of the table of attribute combinations."""
+    """Windows as they are stored: ``ids`` (n,), ``units`` (n,) and ``vectors`` (n, dims).
+
+    ``kinds`` (n,) are row numbers in the index's table of attribute combinations.
+    """
 
     ids: Ints
     units: npt.NDArray[np.int32]
@@ -38,7 +42,7 @@ class Windows:
     vectors: Array
 
     def taken(self, order: Array | slice) -> Windows:
-        """Those rows, in that order."""
+        """The windows at the places ``order``, in that order."""
         return Windows(self.ids[order], self.units[order], self.kinds[order], self.vectors[order])
 
     def __len__(self) -> int:
@@ -58,8 +62,11 @@ def joined(parts: Sequence[Windows]) -> Windows:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Blocks of sorted rows: ``starts`` (b + 1,), boxes ``low`` and ``high`` (dims, b), and for each attribute a
-    64-bit set ``holds`` (ATTRIBUTES, b) of its values modulo 64."""
+    """The b blocks of sorted windows.
+
+    Block i holds the windows from ``starts[i]`` to ``starts[i + 1]`` (b + 1,). ``low`` and ``high`` (dims, b) are its
+    bounding box, ``holds`` (ATTRIBUTES, b) 64-bit sets of the attribute values (modulo 64) that occur in it.
+    """
 
     starts: Ints
     low: Array
@@ -72,7 +79,7 @@ class Blocks:
 
 
 def block_rows(count: int) -> int:
-    """Windows in each block of so many."""
+    """The block size (windows in a block) for an index of ``count`` windows."""
     size = BLOCK_ROWS
     while count > size * MANY_BLOCKS:
         size *= 2
@@ -80,7 +87,10 @@ def block_rows(count: int) -> int:
 
 
 def sorted_order(vectors: Array) -> Array:
-    """An order of the rows in which each stretch of a block's size (the last may be shorter) is a k-d split's leaf."""
+    """An order (n,) of ``vectors`` (n, dims) in which every stretch of a block's size is a leaf of the k-d split.
+
+    Only the last stretch may be shorter.
+    """
     order, size = np.arange(len(vectors), dtype=np.int32), block_rows(len(vectors))
     stack = [(0, len(vectors))]
     while stack:
@@ -97,7 +107,7 @@ def sorted_order(vectors: Array) -> Array:
 
 
 def blocks_of(rows: Windows, kinds: Ints) -> Blocks:
-    """Blocks of rows ordered by :func:`sorted_order`."""
+    """The blocks of windows that are ordered by :func:`sorted_order`; ``kinds`` is the table of attributes."""
     precision = np.float32 if rows.vectors.dtype == np.float16 else rows.vectors.dtype
     if not len(rows):
         empty = np.empty((rows.vectors.shape[1], 0), dtype=precision)
@@ -113,13 +123,13 @@ def blocks_of(rows: Windows, kinds: Ints) -> Blocks:
 
 
 def listed_by_kind(rows: Windows, kinds: int) -> tuple[Array, Ints]:
-    """Row numbers listed by kind, and where each kind's list begins (kinds + 1,)."""
+    """Numbers (n,) of the windows listed by their attribute combination, and where each list begins (kinds + 1,)."""
     starts = np.concatenate(([0], np.cumsum(np.bincount(rows.kinds, minlength=kinds)))).astype(np.int64)
     return np.argsort(rows.kinds, kind="stable").astype(np.int32), starts
 
 
 def members(blocks: Blocks, chosen: Array) -> Array:
-    """Row numbers of the chosen blocks' windows."""
+    """Numbers of all windows in the chosen blocks."""
     first, last = blocks.starts[chosen], blocks.starts[chosen + 1]
     offsets = np.arange(int((last - first).max()))
     rows = first[:, None] + offsets

@@ -1,13 +1,13 @@
-"""A signature index on disk: a folder of plain numpy arrays and a manifest with the digest of each.
+"""A signature index on disk: a folder of plain numpy arrays, and a manifest with the digest of every array's file.
 
     manifest.json   format, sorted windows, and the SHA-256 of every array's file
     ids.npy units.npy kinds.npy vectors.npy table.npy
 
-The blocks are computed anew when it is loaded (they are cheap, and depend on nothing else). The arrays can be mapped
-instead of read: memory is then shared with other processes and with the page cache.
+The blocks are not stored: they are cheap to compute and follow from the arrays. The arrays can be mapped instead of
+read: the memory is then shared with other processes and with the page cache.
 
-Failure behaviour: the manifest is removed first and written last, so an index half written or altered since is refused
-with BadInput; nothing in the files is ever executed (no pickles).
+Failure behaviour: saving removes the manifest first and writes it last, so that an index that was written only in part,
+or altered since, is refused with BadInput. Nothing in the files is ever executed (no pickles).
 """
 
 from __future__ import annotations
@@ -30,14 +30,18 @@ _ARRAYS = ("ids", "units", "kinds", "vectors", "table")
 
 
 def save(index: SignatureIndex, folder: Path) -> str:
-    """Write the index into the folder (made if need be, its index replaced). Returns its digest. Raises OSError."""
+    """Write the index into a folder and return its digest.
+
+    The folder is created when it does not exist; an index in it is replaced. Raises OSError.
+    """
     rows, table = index.contents()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     arrays: tuple[Array, ...] = (rows.ids, rows.units, rows.kinds, rows.vectors, table)
     digests = {}
     for name, array in zip(_ARRAYS, arrays, strict=True):
-        part = folder / f"{name}.part"  # moved into place, so that a process which has the old one mapped keeps it
+        # Written beside its place and then moved there: a process that has the old file mapped keeps the old content.
+        part = folder / f"{name}.part"
         with part.open("wb") as file:
             np.save(file, array, allow_pickle=False)
         digests[name] = _digest(part)
@@ -51,7 +55,11 @@ def save(index: SignatureIndex, folder: Path) -> str:
 
 
 def load(folder: Path, *, mapped: bool = False) -> SignatureIndex:
-    """The index in the folder; ``mapped`` leaves its arrays on disk. Raises BadInput when it is not as it was saved."""
+    """Read the index in a folder; ``mapped`` leaves its arrays on disk.
+
+    Raises:
+        BadInput: ``index`` when a file is missing or differs from what was saved.
+    """
     manifest = _manifest(folder / MANIFEST)
     arrays: dict[str, Array] = {}
     for name in _ARRAYS:

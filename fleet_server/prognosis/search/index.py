@@ -1,21 +1,22 @@
-"""Exact nearest-neighbour search over millions of signature windows, filtered, one window for each unit.
+"""The signature index: exact nearest-neighbour search over millions of signature windows, with filters.
 
-A signature has few numbers and those hang together (a course of degradation goes one way), so that its windows lie
-close to a surface of few dimensions. There an exact search beats graph indexes: windows are sorted into blocks of
-neighbouring ones (the leaves of a balanced k-d split), each block keeps its bounding box,
-and a search visits blocks by rising least possible distance until the next block cannot hold a nearer unit. See
-docs/search.md for the measurements against hnswlib, usearch, pgvector and a plain scan.
+A signature has few numbers, and these are correlated because a course of degradation mostly goes one way. The windows
+therefore lie close to a surface of few dimensions. On such data an exact search can be fast enough, and it needs no
+approximate graph: windows are sorted into blocks of neighbouring windows (the leaves of a balanced k-d split), every
+block keeps its bounding box, and a search visits blocks in the order of their least possible distance until the next
+block cannot hold a nearer unit. Measurements against hnswlib, usearch, pgvector and a plain scan: docs/search.md.
 
-* Filters (asset class, component, region, jurisdiction) are applied before distances are taken, so they cost no recall;
-  a filter that leaves few windows is answered by a scan of exactly those.
-* The answer is k different units, each by its nearest window; equal distances go by the lower id.
-* Distance is the root mean square of the differences over the dimensions compared, in the index's own precision.
-* Windows added lately wait in a tail, which every search scans; the first search after the tail has outgrown
-  ``TAIL_ROWS`` sorts everything anew (about a second a million). A small library is all tail: a plain scan.
+* Filters (asset class, component, region, jurisdiction) are applied before distances are taken, so they cost no recall.
+  When a filter leaves few windows, the search scans exactly those windows.
+* The answer is k different units, each represented by its nearest window. Of equal distances the lower id comes first.
+* Distance is the root mean square of the differences over the compared dimensions, in the index's own precision.
+* New windows wait in a tail, which every search scans. The first search after the tail has outgrown ``TAIL_ROWS`` sorts
+  all windows anew (about a second for a million). A small library is all tail: its search is a plain scan.
 
-Invariants: pure but for the caches above (not thread-safe while windows are being added); the result depends on the
-windows alone, not on their order, blocks, processor or filters' strategy, so a stored prognosis is found again bit for
-bit. With ``most_rows`` a search is bounded and says whether it could finish (``Found.exact``). Memory: see ``nbytes``.
+Invariants: pure, but for the sorting on demand described above (not thread-safe while windows are being added). The
+result depends on the windows alone, not on their order, the blocks, the processor or the way a filter is applied, so a
+stored prognosis finds the same neighbours again, bit for bit. ``most_rows`` bounds a search, and ``Found.exact`` says
+whether a bounded search could finish. Memory: see ``nbytes``.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ from fleet_server.prognosis.search.walk import Search
 
 TAIL_ROWS = 50_000
 FEW_ROWS = 8_192
-"""A filter that leaves no more windows than this is answered by scanning them."""
+"""When a filter leaves at most this many windows, the search scans them instead of visiting blocks."""
 MAX_DIMS = 256
 MAX_ROWS = 2**31 - 1
 MAX_KINDS = 2**16
-"""Different combinations of attributes."""
+"""The most different combinations of attributes in one index: their numbers are stored in 16 bits."""
 MAX_ATTRIBUTE = 2**31 - 1
 DTYPES = ("float16", "float32", "float64")
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which windows may answer: for each attribute the values allowed, None for all of them."""
+    """The filter of a search: the allowed values of every attribute; None allows all values."""
 
     asset_class: Collection[int] | None = None
     component: Collection[int] | None = None
@@ -62,7 +63,7 @@ class Where:
 
     @property
     def columns(self) -> tuple[Collection[int] | None, ...]:
-        """In the order of the attributes' columns."""
+        """The allowed values in the order of the attribute columns."""
         return (self.asset_class, self.component, self.region, self.jurisdiction)
 
 
@@ -71,9 +72,10 @@ ANYWHERE = Where()
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The nearest units, nearest first, with the id and distance of each one's nearest window (all (<= k,)).
+    """The result of a search: the nearest units, nearest first; all arrays have at most k entries.
 
-    ``exact`` is false when ``most_rows`` ended the search early. ``visited`` windows were compared.
+    ``ids`` and ``distances`` belong to the nearest window of every unit. ``exact`` is false when ``most_rows`` ended
+    the search early. ``visited`` is the number of windows that were compared.
     """
 
     ids: Ints
@@ -111,8 +113,15 @@ class SignatureIndex:
         return int(rows + lists + self._blocks.nbytes)
 
     def add(self, ids: Array, units: Array, vectors: Array, attributes: Array) -> None:
-        """Add windows: ``ids`` (n,) their own, ``units`` (n,) >= 0 whose they are, ``vectors`` (n, dims) finite,
-        ``attributes`` (n, 4) >= 0 in the order of :class:`Where`. Raises BadInput, and then adds nothing."""
+        """Add n windows.
+
+        ``ids`` (n,) are the numbers of the windows, ``units`` (n,) >= 0 the numbers of the units they belong to,
+        ``vectors`` (n, dims) their finite values, ``attributes`` (n, 4) >= 0 their attributes in the order of
+        :class:`Where`.
+
+        Raises:
+            BadInput: ``windows`` when shapes, numbers or bounds are wrong; nothing is added then.
+        """
         count = len(ids)
         shapes = (np.shape(ids), np.shape(units), np.shape(vectors), np.shape(attributes))
         if shapes != ((count,), (count,), (count, self.dims), (count, ATTRIBUTES)):
@@ -141,10 +150,13 @@ class SignatureIndex:
         allowed_units: Flags | None = None,
         most_rows: int | None = None,
     ) -> Found:
-        """The ``k`` nearest units to ``vector`` (dims,) among the windows ``where`` allows.
+        """The ``k`` units nearest to ``vector`` (dims,) among the windows that ``where`` allows.
 
-        ``compared`` (dims,) limits the dimensions compared; ``allowed_units`` (highest unit + 1,) the units;
-        ``most_rows`` the windows visited, the likeliest first. Raises BadInput.
+        ``compared`` (dims,) marks the dimensions that are compared, ``allowed_units`` (highest unit + 1,) the units
+        that may answer. ``most_rows`` bounds the number of windows visited; the likeliest blocks are visited first.
+
+        Raises:
+            BadInput: ``query`` when the vector, the compared dimensions or ``k`` are not usable.
         """
         query = np.asarray(vector, dtype=np.float64)
         dims = np.arange(self.dims) if compared is None else np.flatnonzero(compared)
@@ -162,18 +174,18 @@ class SignatureIndex:
         return Found(*search.best(), search.exact, search.visited)
 
     def contents(self) -> tuple[Windows, Ints]:
-        """Every window, sorted for the search, and the table of attribute combinations (kinds, 4), as saved."""
+        """All windows in the order of the search, and the table of attribute combinations (kinds, 4): what is saved."""
         self._settle()
         return (joined([self._rows, self._tail]) if len(self._tail) else self._rows), self._kinds
 
     def sorted_count(self) -> int:
-        """How many of the windows of :meth:`contents` are sorted into blocks; the others are the tail."""
+        """The number of windows of :meth:`contents` that are sorted into blocks; the windows after them are tail."""
         self._settle()
         return len(self._rows)
 
     @classmethod
     def restored(cls, rows: Windows, kinds: Ints, sorted_count: int) -> SignatureIndex:
-        """The index whose :meth:`contents` these are. Raises BadInput when they cannot be."""
+        """The index with these :meth:`contents`. Raises BadInput when they cannot be the contents of an index."""
         count, table = len(rows.ids), kinds.reshape(-1, ATTRIBUTES)
         ours = (np.int64, np.int32, np.uint16, np.int64)
         if tuple(part.dtype for part in (rows.ids, rows.units, rows.kinds, kinds)) != ours or rows.vectors.ndim != 2:
@@ -204,14 +216,14 @@ class SignatureIndex:
         return np.asarray(kinds[inverse.ravel()])
 
     def _settle(self) -> None:
-        """Take in what waits; sort everything anew once the tail has grown too long."""
+        """Move waiting windows into the tail; sort all windows anew once the tail has grown too long."""
         if not self._waiting:
             return
         self._tail = joined([self._tail, *self._waiting])
         self._waiting.clear()
         if len(self._tail) > TAIL_ROWS:
             every = joined([self._rows, self._tail]) if len(self._rows) else self._tail
-            self._rows = self._tail = every.taken(np.empty(0, dtype=np.int64))  # let go of them while sorting
+            self._rows = self._tail = every.taken(np.empty(0, dtype=np.int64))  # frees the old arrays while sorting
             order = sorted_order(every.vectors)
             self._take(every.taken(order))
 
@@ -221,7 +233,7 @@ class SignatureIndex:
         self._by_kind, self._kind_starts = listed_by_kind(sorted_rows, len(self._kinds))
 
     def _allowed_kinds(self, where: Where) -> Flags | None:
-        """Which combinations of attributes the filter allows; None for all."""
+        """Which combinations of attributes (kinds,) the filter allows; None when it allows all."""
         allowed: Flags | None = None
         for column, values in enumerate(where.columns):
             if values is not None:
@@ -230,10 +242,10 @@ class SignatureIndex:
         return allowed
 
     def _few_rows(self, allowed: Flags | None) -> Array | None:
-        """The sorted rows that a filter leaves, when they are few."""
+        """Numbers of the sorted windows that a filter leaves; None when they are more than ``FEW_ROWS``."""
         if allowed is None:
             return None
-        kinds = np.flatnonzero(allowed[: len(self._kind_starts) - 1])  # later ones are in the tail only
+        kinds = np.flatnonzero(allowed[: len(self._kind_starts) - 1])  # later combinations occur in the tail only
         first, last = self._kind_starts[kinds], self._kind_starts[kinds + 1]
         if int((last - first).sum()) > FEW_ROWS:
             return None
@@ -242,7 +254,7 @@ class SignatureIndex:
 
 
 def _wanted(where: Where) -> list[tuple[int, np.uint64]]:
-    """For each filtered attribute its column and the set of wanted values modulo 64."""
+    """Column and wanted values of every filtered attribute; the values are a 64-bit set, modulo 64."""
     sets = []
     for column, values in enumerate(where.columns):
         if values is not None:

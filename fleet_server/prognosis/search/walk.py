@@ -1,7 +1,7 @@
-"""One search over windows and blocks: the best so far, and which block may still hold something better.
+"""One search over windows and blocks: the nearest units so far, and the blocks that may still hold a nearer unit.
 
-Invariants: distances are taken in the index's own precision and always in the same order of operations; a block is left
-out only when its least possible distance, less the rounding of both, exceeds the k-th best unit's.
+Invariants: distances are taken in the index's own precision and always in the same order of operations. A block is left
+out only when its least possible distance, less the rounding errors, exceeds the distance of the k-th nearest unit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ UNBOUNDED = 2**62
 _FIRST_BLOCKS, _MOST_BLOCKS = 8, 256
 _SORTED_FIRST = 1024
 _SLACK = {"float16": 1e-5, "float32": 1e-5, "float64": 1e-13}
-"""Rounding of a distance against the bound of its block, relative."""
+"""Allowance for the rounding of a distance against the bound of its block, as a share of the bound."""
 
 
 class Search:
-    """One search: the best so far, and what may still be better."""
+    """The state of one search: the nearest units so far, and the limits within which windows may answer."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Search:
         dtype: str,
     ) -> None:
         self.precision: type[np.floating[Any]] = np.float64 if dtype == "float64" else np.float32
-        self.query: Array = query.astype(self.precision)  # bounds and distances are of the same numbers
+        self.query: Array = query.astype(self.precision)  # so that bounds and distances use the same numbers
         self.dims, self.k, self.slack = dims, k, _SLACK[dtype]
         self.allowed_kinds, self.allowed_units = allowed_kinds, allowed_units
         self.most_rows = UNBOUNDED if most_rows is None else most_rows
@@ -45,15 +45,18 @@ class Search:
 
     @property
     def farthest(self) -> float:
-        """Distance which a further window must not exceed to matter."""
+        """Distance of the k-th nearest unit so far: a window farther away than this cannot be part of the answer."""
         return float(self._distances[-1]) if len(self._distances) == self.k else np.inf
 
     def best(self) -> tuple[Ints, Ints, Array]:
-        """Ids, units and distances of the best, nearest first."""
+        """Window ids, units and distances of the nearest units so far, nearest first; each array (<= k,)."""
         return self._ids, self._units.astype(np.int64), self._distances.astype(self.precision)
 
     def walk(self, rows: Windows, blocks: Blocks, wanted: Sequence[tuple[int, np.uint64]]) -> None:
-        """Visit blocks by rising bound until the next cannot matter."""
+        """Visit blocks in the order of their least possible distance until the next cannot hold a nearer unit.
+
+        ``wanted`` holds, for every filtered attribute, its column and the 64-bit set of allowed values.
+        """
         bound, may = self._bounds(blocks), np.ones(len(blocks.starts) - 1, dtype=bool)
         for column, values in wanted:
             may &= (blocks.holds[column] & values) != 0
@@ -67,7 +70,7 @@ class Search:
             self.visit(rows, members(blocks, chunk))
 
     def visit(self, rows: Windows, chosen: Array | None) -> None:
-        """Compare windows (all of them when ``chosen`` is None) and keep the best of each unit."""
+        """Compare windows (all of them when ``chosen`` is None) and keep the nearest window of every unit."""
         if self.allowed_kinds is not None:
             fits = self.allowed_kinds[rows.kinds if chosen is None else rows.kinds[chosen]]
             chosen = np.flatnonzero(fits) if chosen is None else chosen[fits]
@@ -86,7 +89,8 @@ class Search:
 
     def _keep(self, distances: Array, units: Array, ids: Array) -> None:
         limit = 16 * self.k
-        if distances.size > 4 * limit:  # a few of the nearest first: they mostly are enough, and spare a long sort
+        # Merging a few of the nearest windows first lowers ``farthest``, which mostly leaves little to sort after it.
+        if distances.size > 4 * limit:
             nearest = np.argpartition(distances, limit)[:limit]
             self._merge(distances[nearest], units[nearest], ids[nearest])
             rest = np.flatnonzero(distances <= self.farthest)
@@ -108,7 +112,7 @@ class Search:
         return np.asarray(np.sqrt(total / len(self.dims)), dtype=self.precision)
 
     def _bounds(self, blocks: Blocks) -> Array:
-        """The least distance any window of each block can have."""
+        """The least distance (blocks,) that a window within the bounding box of a block can have."""
         total = np.zeros(blocks.low.shape[1])
         for dim in self.dims:
             at = self.query[dim]
@@ -118,7 +122,10 @@ class Search:
 
 
 def _rising(bound: Array, may: Flags) -> Iterator[Array]:
-    """Blocks by rising bound in chunks of growing size; only the first thousand are sorted until more are needed."""
+    """Blocks that ``may`` answer, by rising ``bound``, in chunks of growing size.
+
+    Only the first thousand blocks are sorted until more of them are needed.
+    """
     blocks = np.flatnonzero(may)
     if blocks.size > 2 * _SORTED_FIRST:
         split = np.argpartition(bound[blocks], _SORTED_FIRST)
