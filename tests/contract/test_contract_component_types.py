@@ -28,7 +28,7 @@ from fleet_core.assets import (
 from fleet_core.failure_rules import Direction
 from fleet_core.telemetry import ComponentSpec, Finding, MetricSpec, Sample
 from fleet_server.prognosis.calibration import Calibration, calibrate
-from fleet_server.prognosis.judgement import Evidence, Judgement, judge
+from fleet_server.prognosis.judgement import Evidence, Prognosis, judge
 from fleet_server.prognosis.library import Library, Trajectory
 from fleet_server.prognosis.signatures import canonical_course, found_falling, indicator_ratio
 from fleet_server.resolution.playbooks import playbook
@@ -87,7 +87,7 @@ def past() -> tuple[Library, Calibration]:
     return library, calibrate(library)
 
 
-def forecast(kind: ComponentType, share: float) -> Judgement:
+def forecast(kind: ComponentType, share: float) -> Prognosis:
     """The server's forecast when a share of the life is lived, from what the device found and measured."""
     found = findings(kind)[-1]
     values = course(kind)[: HEALTHY_TICKS + round(share * LIFE_H * 6)]
