@@ -1,7 +1,7 @@
-"""Health of a whole asset from its components, its silence and the quality of its data. Pure.
+"""Health assessment of a whole asset, from its components, its silence and the quality of its data. Pure.
 
-The level is the worst component's; staleness is a flag beside it, never a level: an asset that went silent keeps the
-last thing known about it. Times are domain time.
+The level of an asset is that of its worst component. Staleness is a flag beside the level and never a level itself: an
+asset that went silent keeps the last level that is known. Times are domain time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from fleet_core.telemetry import DetectionState
 
 LEVELS = ("unknown", "good", "watch", "degrading", "critical")
-"""From least to most urgent."""
+"""Health levels, from the least to the most urgent."""
 
 STALE_AFTER_PERIODS = 5
 LEAST_STALE_AFTER = timedelta(minutes=5)
@@ -29,7 +29,11 @@ _LEVEL = {
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What is known of one component."""
+    """The last known state of one component.
+
+    ``state`` is a detection state, ``level`` one of ``LEVELS``, ``score`` the detection's score 0..1, ``since`` the
+    domain time at which the component came into this state.
+    """
 
     state: str
     level: str
@@ -39,6 +43,8 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
+    """The health of a whole asset: the state of its worst component, ``data_quality`` 0..1, and staleness."""
+
     state: str
     level: str
     score: float
@@ -48,7 +54,7 @@ class Assessment:
 
 
 def level_of(state: DetectionState) -> str:
-    """The level a detection state stands for."""
+    """The health level of a detection state."""
     return _LEVEL[state]
 
 
@@ -60,7 +66,12 @@ def assess(
     good_share: float,
     now: datetime,
 ) -> Assessment:
-    """The whole asset. Without any component's state its level is unknown; never seen is stale."""
+    """Assess a whole asset.
+
+    ``longest_period_s`` is the sampling period of its slowest vital in seconds, ``good_share`` the share (0..1) of good
+    samples lately. An asset without any component's state has the level ``unknown``; an asset that was never seen is
+    stale.
+    """
     stale = last_seen_at is None or now - last_seen_at > stale_after(longest_period_s)
     quality = min(1.0, max(0.0, good_share))
     if not components:
@@ -70,5 +81,9 @@ def assess(
 
 
 def stale_after(longest_period_s: float) -> timedelta:
-    """How long an asset may be silent: some periods of its slowest vital, and never less than a few minutes."""
+    """How long an asset may be silent before it is stale.
+
+    It is ``STALE_AFTER_PERIODS`` sampling periods of the slowest vital (seconds), but never less than
+    ``LEAST_STALE_AFTER``.
+    """
     return max(LEAST_STALE_AFTER, timedelta(seconds=longest_period_s * STALE_AFTER_PERIODS))

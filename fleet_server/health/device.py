@@ -1,6 +1,6 @@
-"""What devices say of their components' states -> tables ``state_change`` and ``health``, as it arrives.
+"""Stores the detection states that devices report of their components, in the tables ``state_change`` and ``health``.
 
-Late news is recorded in the history but never overwrites a later state.
+A state that arrives late is recorded in the history but never overwrites a later state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 async def note_states(conn: Connection, now: datetime, batches: Sequence[Data]) -> None:
-    """Record the state changes of ``batches`` in the caller's transaction. Findings carry a state too."""
+    """Record the state changes and the findings' states of ``batches``, in the caller's transaction.
+
+    Database errors are raised.
+    """
     rows: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = []
     for data in batches:
@@ -34,7 +37,8 @@ async def note_states(conn: Connection, now: datetime, batches: Sequence[Data]) 
             rows.append({**row, "at": from_us(finding.detected_us), "level": level_of(finding.state)})
     if not rows:
         return
-    rows.sort(key=lambda row: (row["asset_id"], row["slot"], row["at"]))  # one order: no deadlocks, newest last
+    # Every process updates rows in the same order, so that two never wait for each other; the newest state comes last.
+    rows.sort(key=lambda row: (row["asset_id"], row["slot"], row["at"]))
     async with conn.cursor() as cursor:
         if changes:
             await cursor.executemany(queries("ingest").insert_state, changes)

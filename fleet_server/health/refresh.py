@@ -1,6 +1,7 @@
-"""Keep the table ``health`` true for whole assets (slot ''): worst component, staleness, data quality.
+"""Keeps the rows for whole assets (slot '') in the table ``health`` current: worst component, staleness, data quality.
 
-Run every few seconds by one worker (advisory lock in the transaction); a second one finds the lock taken and skips.
+A worker runs this every few seconds. An advisory lock in the transaction admits one worker; another one finds the lock
+taken and skips its turn.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from fleet_server.store.sql import queries
 LOCK_KEY = 0x48454C54  # "HELT"
 QUALITY_WINDOW = timedelta(hours=24)
 QUALITY_BATCHES = 100
-"""Of each series at most so many of the newest batches count."""
+"""At most this many of the newest batches of each series are counted."""
 _SQL = queries("health")
 
 
 async def refresh_health(conn: Connection, clock: Clock, *, count_quality: bool = True) -> int:
-    """Assess every asset in the caller's transaction (worker role). Returns how many; 0 when another is at it.
+    """Assess every asset in the caller's transaction (worker role).
 
-    Counting the quality of data reads telemetry: without ``count_quality`` the last count stands.
+    Returns the number of assets; 0 when another worker holds the lock. Counting the data quality reads telemetry and
+    costs time: without ``count_quality`` the stored quality is kept. Database errors are raised.
     """
     locked = await (await conn.execute(_SQL.alone, {"lock": LOCK_KEY})).fetchone()
     if not locked or not locked["alone"]:
@@ -61,7 +63,7 @@ async def refresh_health(conn: Connection, clock: Clock, *, count_quality: bool 
 
 
 async def _good_shares(conn: Connection, now: datetime) -> dict[str, float]:
-    """Asset -> share of good samples lately; assets without samples are left out."""
+    """Share of good samples (0..1) by asset, over ``QUALITY_WINDOW``; assets without samples are left out."""
     window = {"since": now - QUALITY_WINDOW, "until": now + timedelta(hours=1), "most": QUALITY_BATCHES}
     rows = await (await conn.execute(_SQL.quality, window)).fetchall()
     return {row["asset_id"]: 1.0 - row["bad"] / row["n"] for row in rows if row["n"]}

@@ -1,7 +1,9 @@
-"""What parts and skills the fleet will need, and what to order.
+"""Demand: which parts and skills the fleet will need, and what to order.
 
-counts.py     distributions of small counts        plan.py    the need of each part and skill, and the orders (pure)
-service.py    what the plan rests on, read from the database        words.py    a need in one sentence
+counts.py     distributions of small counts (pure)
+plan.py       the need of each part and skill, and the proposed orders (pure)
+service.py    reads the inputs of the plan from the database
+words.py      a need in one sentence
 """
 
 from fleet_server.insights.demand.plan import Assumptions, Line, parse_days

@@ -1,9 +1,9 @@
-"""How many of many uncertain things happen: distributions of counts, exact, for sums that need not be alike.
+"""Distributions of counts: how many of many uncertain events happen, exact also for unequal probabilities.
 
-``bernoulli_sum`` is the Poisson-binomial distribution by a convolution tree, ``negative_binomial`` the count of events
-whose rate is known only by a Gamma distribution, ``plus`` the sum of two independent counts. Things that fail more or
-less together share a *cohort factor*: one unknown multiplier of all their hazards, log-normal with spread ``sigma``;
-every single probability stays what it was, only the sum gets wider.
+``bernoulli_sum`` is the Poisson-binomial distribution, computed by a convolution tree. ``negative_binomial`` is the
+count of events whose rate is known only by a Gamma distribution. ``plus`` is the sum of two independent counts. Events
+that tend to happen together share a *cohort factor*: one unknown multiplier of all their hazards, log-normal with
+spread ``sigma``. Every single probability stays as it was; only the distribution of the sum becomes wider.
 
 Invariants: pure and deterministic; probabilities are non-negative and sum to one. Tails lighter than 1e-12 are cut off
 at each step, so that the cost follows the spread of the sum and not its largest possible value.
@@ -28,7 +28,7 @@ _LOWEST_LOG_HAZARD, _HIGHEST_LOG_HAZARD = -40.0, 12.0
 
 @dataclass(frozen=True, eq=False)
 class Count:
-    """``probs[k]`` is the probability that the count is ``first + k``."""
+    """The distribution of a count: ``probs[k]`` (n,) is the probability that the count is ``first + k``."""
 
     first: int
     probs: Floats
@@ -42,17 +42,17 @@ class Count:
         return float(min(1.0, self.probs[: max(0, number - self.first + 1)].sum()))
 
     def quantile(self, share: float) -> int:
-        """The smallest number that is not exceeded with probability ``share`` (0..1)."""
+        """The smallest number that the count does not exceed with probability ``share`` (0..1)."""
         reached = np.flatnonzero(np.cumsum(self.probs) >= share - 1e-9)
         return self.first + int(reached[0] if reached.size else self.probs.size - 1)
 
     def interval(self, level: float) -> tuple[int, int]:
-        """The central interval that holds the count with probability ``level`` at least."""
+        """The central interval that holds the count with at least the probability ``level`` (0..1)."""
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
 
 NONE = Count(0, np.ones(1))
-"""Certainly nothing."""
+"""The count that is certainly zero."""
 
 
 def plus(one: Count, other: Count) -> Count:
@@ -61,9 +61,10 @@ def plus(one: Count, other: Count) -> Count:
 
 
 def bernoulli_sum(probabilities: Floats, sigma: float = 0.0) -> Count:
-    """How many of ``n`` things happen, each with its own probability; (n,) of values in 0..1.
+    """The number of events that happen, for events with ``probabilities`` (n,) in 0..1 (Poisson-binomial).
 
-    With ``sigma`` > 0 they share a cohort factor, else they are independent.
+    The events are independent, or share a cohort factor of spread ``sigma`` when that is above 0. A probability that is
+    not finite counts as 0.
     """
     chances = np.clip(np.nan_to_num(np.asarray(probabilities, dtype=np.float64)), 0.0, 1.0)
     chances = chances[chances > 0]
@@ -78,12 +79,17 @@ def bernoulli_sum(probabilities: Floats, sigma: float = 0.0) -> Count:
 
 
 def negative_binomial(shape: float, exposure: float, ahead: float) -> Count:
-    """Events in ``ahead`` when their rate is Gamma(``shape``, ``exposure``); all positive, ahead may be 0."""
+    """The number of events in the time ``ahead``, when their rate has the distribution Gamma(``shape``, ``exposure``).
+
+    ``shape`` and ``exposure`` are positive; ``exposure`` and ``ahead`` are in the same unit of time, and ``ahead`` may
+    be 0.
+    """
     if ahead <= 0:
         return NONE
     chance = ahead / (exposure + ahead)
     mean, deviation = shape * ahead / exposure, (shape * ahead * (exposure + ahead)) ** 0.5 / exposure
-    # A tail falls at least as a geometric one; 30 / -log(chance) values of it weigh less than the cut.
+    # The tail falls at least as fast as that of a geometric distribution: what lies 30 / -log(chance) values farther
+    # out weighs less than the cut.
     size = int(mean + 12 * deviation + min(30.0 / -np.log(chance), 100 * (deviation + 1)) + 30)
     k = np.arange(size, dtype=np.float64)
     steps = np.log((shape + k) / (k + 1) * chance)
@@ -97,7 +103,7 @@ def total(counts: Iterable[Count]) -> Count:
 
 
 def _independent(chances: Floats) -> list[Count]:
-    """For each row of (rows, n) probabilities the distribution of its sum."""
+    """The distribution of the sum of each row of probabilities ``chances`` (rows, n)."""
     rows, n = chances.shape
     blocks = -(-n // _BLOCK)
     padded = np.zeros((rows, blocks * _BLOCK))
@@ -137,13 +143,13 @@ def _trimmed(first: int, probs: Floats) -> Count:
 
 
 def _cohort(sigma: float) -> tuple[Floats, Floats]:
-    """Values and weights of the cohort factor (Gauss-Hermite)."""
+    """Values (k,) and weights (k,) of the cohort factor, by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     return np.exp(sigma * nodes), weights / weights.sum()
 
 
 def _hazards(chances: Floats, sigma: float) -> Floats:
-    """The hazards that give the probabilities when averaged over the cohort factor."""
+    """The hazards (n,) whose probabilities, averaged over the cohort factor, are ``chances`` (n,)."""
     factors, weights = _cohort(sigma)
     distinct, where = np.unique(chances, return_inverse=True)
     low, high = np.full(distinct.size, _LOWEST_LOG_HAZARD), np.full(distinct.size, _HIGHEST_LOG_HAZARD)

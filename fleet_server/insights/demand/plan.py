@@ -1,15 +1,19 @@
-"""Which parts and skills the fleet will need, how sure that is, and what to order. Pure.
+"""The demand plan: which parts and skills the fleet will need, with intervals, and what to order. Pure.
 
-Every installed component counts once, by the best that is known of it (``chance``):
-a case that has its part (or its engineer) already needs none; a case that will be repaired before its deadline needs
-one as often as such cases did; a living prognosis gives the probability of failing within the horizon; everything
-else - no prognosis, an abstention, one that was outlived or settled by a closed case - is a member of its class, whose
-rate of replacement is a Gamma posterior of the tenant's own history on a weak prior. Time in which an asset stands
-still for maintenance does not count.
+Every installed component counts once, by the best information about it (:func:`chance`):
 
-The need of a part is the sum of these, with a cohort factor shared by all that have a prognosis (see counts.py).
-Stock is topped up to what covers lead time and review period with the wanted certainty. Nothing here is ordered: it is
-a proposal, deterministic in its inputs.
+* A component whose open case has its part (or its engineer) needs none.
+* A component with a confirmed case needs one before the deadline of the case, as often as such cases needed one.
+* A component with a valid prognosis needs one with its probability of failing within the horizon.
+* Every other component (without a prognosis, with an abstention, or with a prognosis that it outlived or that a closed
+  case settled) counts as a member of its class. The replacement rate of a class is a Gamma posterior: the tenant's own
+  history on a weak prior.
+
+Time in which an asset stands still for maintenance does not count.
+
+The need of a part is the distribution of the sum, with a cohort factor that all components with a prognosis share (see
+counts.py). The proposed order tops up the stock to what covers lead time and review period with the wanted certainty.
+Nothing is ordered here: the plan is a proposal, deterministic in its inputs.
 """
 
 from __future__ import annotations
@@ -31,12 +35,18 @@ YEAR_H = 365.25 * DAY_H
 MAX_DAYS = 365
 MAX_HORIZONS = 5
 OUTLIVED = 0.02
-"""A unit that lives on beyond this share of its forecast refutes it."""
+"""A prognosis is refuted when its unit still lives at a time that less than this share of units was to reach."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What is assumed where nothing is known, and how careful to be. ``prior_*``: half a failure in 2.5 unit-years."""
+    """Assumptions of the plan where nothing is known, and its levels of certainty.
+
+    ``lead_days`` stands for a lead time that nobody stated; orders are reviewed every ``review_days``. ``service`` is
+    the certainty with which an order prevents a shortage, ``level`` that of the intervals (0..1). ``cohort_sigma`` is
+    the spread of the cohort factor. The prior of a class rate is ``prior_failures`` failures in ``prior_failures``
+    times ``prior_life_years`` unit-years: half a failure in 2.5 unit-years.
+    """
 
     lead_days: float = 14.0
     review_days: float = 7.0
@@ -48,7 +58,7 @@ class Assumptions:
 
 
 class Basis(StrEnum):
-    """What the need of a component rests on."""
+    """The information that the need of a component rests on."""
 
     PROVIDED = "provided"  # the part is reserved, or the engineer booked
     CASE = "case"
@@ -58,7 +68,7 @@ class Basis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OpenCase:
-    """The open case of a component. ``deadline_h`` counts from now; None: it has none."""
+    """The open case of a component; ``deadline_h`` is in hours from now, None for a case without a deadline."""
 
     confirmed: bool
     reserved: bool
@@ -68,10 +78,11 @@ class OpenCase:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An installed component, where its part would come from, and what is known of its future.
+    """An installed component, the source of its part, and the information about its future.
 
-    ``scope`` names whose history its class rate rests on; ``curve`` is the survival of its newest prognosis, made
-    ``age_h`` ago and still standing; ``stopped_h`` is how long its asset stands still from now.
+    ``scope`` names the history that its class rate rests on (tenant, jurisdiction, component type). ``curve`` is the
+    survival curve of its newest valid prognosis, which was made ``age_h`` hours ago. ``stopped_h`` is the number of
+    hours from now for which its asset stands still.
     """
 
     scope: tuple[str, ...]
@@ -88,7 +99,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Of one scope: units replaced in ``hours`` of service, and how many of its ended ``cases`` ``used`` a part."""
+    """The history of one scope: ``replaced`` units in ``hours`` of service, and ``used`` parts in ended ``cases``."""
 
     replaced: int = 0
     hours: float = 0.0
@@ -98,7 +109,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """A part in a centre. ``lead_days`` None: nobody said how long a new one takes."""
+    """The stock of a part in a centre, in pieces; ``lead_days`` is None when nobody stated the lead time."""
 
     on_hand: int
     on_order: int = 0
@@ -108,7 +119,7 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Expected need within ``days`` and its interval; ``forecast`` of it comes from prognoses and cases."""
+    """The need within ``days``, in pieces: mean and interval; ``forecast`` is the part from prognoses and cases."""
 
     days: int
     mean: float
@@ -119,7 +130,10 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Order ``quantity`` at ``order_by`` at the latest; ``short_p`` is the chance to run out without it."""
+    """The proposed order of ``quantity`` pieces, at ``order_by`` at the latest.
+
+    ``short_p`` is the probability of running out without the order.
+    """
 
     quantity: int
     order_by: datetime | None
@@ -144,7 +158,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Parts with something to order first, then by need; skills by need."""
+    """The demand plan: parts to order come first, then parts by their need; skills are sorted by their need."""
 
     parts: tuple[Line, ...]
     skills: tuple[Line, ...]
@@ -164,8 +178,11 @@ def plan_demand(
     now: datetime,
     assumed: Assumptions,
 ) -> Plan:
-    """The need of every (part, centre) and (skill, region). A part without number or a centre without shelf has no
-    proposal; an empty ``shelves`` gives none at all."""
+    """The need of every part in every centre and of every skill in every region, within each of ``days``.
+
+    Only a (part, centre) with an entry in ``shelves`` gets a proposed order. A component without a part number counts
+    for its skill only.
+    """
     parts: defaultdict[tuple[str, str], _Group] = defaultdict(_Group)
     skills: defaultdict[tuple[str, str], _Group] = defaultdict(_Group)
     for one in installed:
@@ -188,17 +205,17 @@ def plan_demand(
 
 
 def chance(one: Installed, hours: float, used_share: float, provided: str = "reserved") -> tuple[Basis, float]:
-    """What the need of a component within ``hours`` rests on, and its probability (0 for ``CLASS``).
+    """The basis of a component's need within ``hours``, and the probability of the need (0 for ``CLASS``).
 
-    ``provided``: "reserved" asks for a part, "booked" for an engineer. ``used_share`` is how often a confirmed case
-    needed a part.
+    ``provided`` is "reserved" for the need of a part and "booked" for that of an engineer. ``used_share`` (0..1) is the
+    share of confirmed cases that needed one.
     """
     case = one.case
     if case and getattr(case, provided):
         return Basis.PROVIDED, 0.0
     left = one.curve.at(one.age_h) if one.curve else 0.0
     stands, fails = left >= OUTLIVED, 0.0
-    if one.curve and stands:  # it lives now: what follows is given that
+    if one.curve and stands:  # the probability is given that the component has survived until now
         fails = 1.0 - one.curve.at(one.age_h + max(0.0, hours - one.stopped_h)) / left
     if case and case.confirmed:
         in_time = case.deadline_h is None or case.deadline_h <= hours
@@ -207,7 +224,11 @@ def chance(one: Installed, hours: float, used_share: float, provided: str = "res
 
 
 def parse_days(text: str) -> tuple[int, ...]:
-    """Horizons such as ``30,90``. Raises BadInput."""
+    """Read horizons in days, such as ``30,90``; ascending and without repetition.
+
+    Raises:
+        BadInput: ``days`` when the text is not a list of up to five whole numbers from 1 to 365.
+    """
     words = text.split(",")
     if len(words) > MAX_HORIZONS or not all(word.strip().isdecimal() and len(word.strip()) <= 3 for word in words):
         raise BadInput("days", f"{text[:40]!r}: give up to {MAX_HORIZONS} whole numbers of days, such as 30,90")
@@ -218,7 +239,11 @@ def parse_days(text: str) -> tuple[int, ...]:
 
 
 def curve_of(points: Sequence[Sequence[float]], quantiles: Sequence[float | None] = ()) -> SurvivalCurve | None:
-    """The curve of a stored prognosis: of its points, else of its (p10, p50, p90) hours; None when neither will do."""
+    """The survival curve of a stored prognosis.
+
+    It is made of the stored ``points`` (hours, share surviving), or of the ``quantiles`` (p10, p50, p90) in hours where
+    there are too few points. None when neither suffices.
+    """
     known = np.array(points, dtype=np.float64).reshape(-1, 2)
     known = known[np.isfinite(known).all(axis=1)]
     if len(known) < 2:
@@ -233,7 +258,7 @@ def curve_of(points: Sequence[Sequence[float]], quantiles: Sequence[float | None
 
 
 class _Outlook:
-    """The future of one group of components."""
+    """The need of one group of components; ``provided`` as in :func:`chance`."""
 
     def __init__(
         self,
@@ -251,7 +276,7 @@ class _Outlook:
             yield (one, *chance(one, hours, share, self._provided))
 
     def count(self, hours: float) -> tuple[Count, Count]:
-        """The need within ``hours``: foreseen by prognoses and cases, and of the class rates."""
+        """The need within ``hours`` as two counts: that from prognoses and cases, and that from class rates."""
         chances: list[float] = []
         ahead_h: defaultdict[tuple[str, ...], float] = defaultdict(float)
         for one, basis, probability in self.judged(hours):
@@ -292,7 +317,10 @@ class _Outlook:
         return Line(key, len(self._members), dict(sorted(bases.items())), ordered, needs, shelf, proposal, booked)
 
     def proposal(self, shelf: Shelf, now: datetime) -> Proposal:
-        """Top up to what lasts until an order of the next review would arrive; latest day for it (``order_by``)."""
+        """The order that makes the stock last until an order of the next review would arrive.
+
+        ``order_by`` is the last day on which ordering still prevents a shortage with the certainty ``service``.
+        """
         assumed = self._assumed
         lead_days = assumed.lead_days if shelf.lead_days is None else shelf.lead_days
         position = shelf.on_hand + shelf.on_order

@@ -1,12 +1,13 @@
-"""Reads what the demand of the fleet rests on, and answers it for one reader.
+"""Reads the inputs of the demand plan from the database and makes the plan for one reader.
 
-The shell around ``plan.py``. It runs in the reader's transaction: row-level security decides whose components, cases
-and prognoses count. Whatever is learned from history (class rates, how often a case uses a part) stays within one
-tenant and jurisdiction, so a tenant's need is the same number whoever reads it. Stock is shared by all tenants: what is
-on the shelves, and what to order, is told only to readers of the whole fleet.
+This module is the shell around ``plan.py``. It runs in the reader's transaction: row-level security decides whose
+components, cases and prognoses count. Figures that are learned from history (class rates, how often a case uses a part)
+stay within one tenant and jurisdiction, so a tenant's need is the same number whoever reads it. Stock is shared by all
+tenants: stock and proposed orders are shown only to readers of the whole fleet.
 
-The part is the one the planning would reserve: the installed part number if it is on the list, else what fits type and
-model; the centre is the one it would come from first. Only database errors are raised.
+The part is the one that the planning of a repair would reserve: the installed part number if it is listed, otherwise a
+part that fits type and model. The centre is the one from which the part would arrive first. Only database errors are
+raised.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The plan, with names for its codes and what it does not cover.
+    """The demand plan of one reader, with names for its codes and counts of what it does not cover.
 
-    ``without_part``: components for which no part is listed, by (type, model). ``shelves_shown``: stock and proposals
-    are part of it. ``abstained`` and ``outlived`` prognoses count by class rate.
+    ``without_part`` counts components for which no part is listed, by (type, model). ``shelves_shown`` says whether
+    stock and proposals are included. ``abstained`` and ``outlived`` are the prognoses whose components count by their
+    class rate. ``cut_off`` says that there are more than ``MOST_COMPONENTS`` components.
     """
 
     at: datetime
@@ -71,7 +73,11 @@ async def read_demand(
     tenant_id: str | None = None,
     assumed: Assumptions | None = None,
 ) -> Demand:
-    """The demand of what the transaction's reader sees; with ``tenant_id`` of that tenant alone, without shelves."""
+    """The demand of the components that the transaction's reader sees, within each of ``days``.
+
+    With ``tenant_id`` only the components of that tenant count, and stock and proposals are left out. Database errors
+    are raised.
+    """
     assumed = assumed or Assumptions()
     wanted = {"now": now, "tenant_id": tenant_id}
     rows = await _all(conn, _sql.installed, {**wanted, "most": MOST_COMPONENTS + 1})
@@ -84,7 +90,8 @@ async def read_demand(
         installed = [_installed(row, catalogue) for row in rows[:MOST_COMPONENTS]]
         return installed, plan_demand(installed, histories, shelves, days, now, assumed)
 
-    installed, plan = await asyncio.to_thread(work)  # seconds for a very large fleet: not on the event loop
+    # The plan of a very large fleet takes seconds, so it is made in a thread and does not hold up the event loop.
+    installed, plan = await asyncio.to_thread(work)
     pairs = [line.key for line in plan.skills]
     asked = {"skills": [skill for skill, _ in pairs], "regions": [region for _, region in pairs]}
     found = await _all(conn, _sql.engineers, asked)
@@ -106,7 +113,7 @@ async def read_demand(
 
 
 class _Catalogue:
-    """Parts, shelves and centres, and which of them would serve a component."""
+    """The listed parts, their stock and the centres; finds the part and the centre that would serve a component."""
 
     def __init__(self, parts: list[Row], shelves: list[Row], centres: list[Row]) -> None:
         self.labels = {row["part_no"]: row["label"] for row in parts}
@@ -122,7 +129,7 @@ class _Catalogue:
         self._chosen: dict[tuple[Any, ...], tuple[str, str]] = {}
 
     def serving(self, row: Row) -> tuple[str, str]:
-        """Part and centre for a component at its site; "" for what there is not."""
+        """Part number and centre for a component at its site; an empty text where no part, or no centre, fits."""
         names = ("component_type", "model", "part_no", "latitude", "longitude")
         wanted = tuple(row[name] for name in names)
         if wanted not in self._chosen:

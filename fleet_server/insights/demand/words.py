@@ -33,7 +33,7 @@ def skill_sentence(line: Line, engineers: int | None) -> str:
 
 
 def amount(value: float) -> str:
-    """A number of pieces or days: one decimal where it matters; never nothing for a little."""
+    """A number of pieces or days as text: one decimal below 100, and never ``0`` for a small positive number."""
     if 0 < value < 0.05:
         return "<0.1"
     return f"{value:.1f}".removesuffix(".0") if value < 100 else f"{value:.0f}"

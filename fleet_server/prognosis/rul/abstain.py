@@ -1,8 +1,8 @@
-"""When not to forecast: too little to go on, or a life unlike any of the training's. Pure.
+"""When the engine abstains: a life with too few readings, or one unlike the training lives. Pure.
 
-Reasons, the first that holds: ``too few rows``, ``no readings``, ``missing channels``, ``unknown operating conditions``
-and ``outside the training range``. They are judged on rows up to the moment asked about, so a later row cannot change
-an earlier answer.
+Reasons, of which the first that holds is given: ``too few rows``, ``no readings``, ``missing channels``, ``unknown
+operating conditions`` and ``outside the training range``. A reason rests on rows up to the moment of the forecast, so a
+later row cannot change an earlier answer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from fleet_server.prognosis.rul.histories import Ints, UnitRows
 
 LOOK_BACK = 3
 MOST_ROWS = 5
-"""Never ask for more rows than this, and for no more than the shortest training life had."""
+"""A life is never required to have more rows than this, nor more than the shortest training life had."""
 MISSING_SHARE = 0.5
 OUTSIDE_SHARE = 0.5
 MARGIN = 1.0
-"""How far past the training range, in widths of that range, a reading is outside."""
+"""A reading is outside when it lies farther beyond the training range than this many widths of that range."""
 STRANGE = 0.1
 
 
 def reasons(model: FeatureModel, rows: UnitRows, place: Ints, least_rows: int) -> tuple[str, ...]:
-    """Why not to forecast at each ``place`` (m,) among the ``rows``; empty where there is no reason."""
+    """The reason to abstain at each of the m rows ``place`` (m,) of ``rows``; an empty text where there is none.
+
+    ``least_rows`` is the number of rows that a life must have had by then.
+    """
     lags = np.arange(LOOK_BACK)
     reach = rows.row[place][:, None] >= lags
     recent = place[:, None] - np.where(reach, lags, 0)
@@ -37,7 +40,7 @@ def reasons(model: FeatureModel, rows: UnitRows, place: Ints, least_rows: int) -
     outside = known & ((scaled < model.low - margin) | (scaled > model.high + margin))
     share = outside.sum(axis=(1, 2)) / np.maximum(1, known.sum(axis=(1, 2)))
     said = np.full(len(place), "", dtype=object)
-    # From the last reason to the first, so that the first that holds is what stays.
+    # The reasons are written from the last to the first, so that of several the first one stays.
     for index in np.flatnonzero(share > OUTSIDE_SHARE):
         said[index] = f"outside the training range: {share[index]:.0%} of the last readings"
     said[strange > STRANGE] = "unknown operating conditions"

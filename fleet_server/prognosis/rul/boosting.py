@@ -1,11 +1,15 @@
-"""Gradient-boosted trees on remaining life: one ensemble per question, each member fitted without one fold of units.
+"""Gradient-boosted trees on remaining life: an ensemble for each question, a member for each fold of units left out.
 
-Asked about a training row, the members that never saw its unit answer (out of fold); asked about anything else, all of
-them, averaged. So calibration, blend and forecast rest on the same models, and nothing is fitted twice. The units are
-folded several times over, so that an answer out of fold is an average as well: a lone member errs more than all, and
-what is calibrated on it promises too much room. Members are kept as LightGBM's own text and read back from it before
-the first use: a saved model answers with the same bits. How far the ways of folding disagree about a row tells how much
-of its error a forecast, an average of many more members, will not have (:meth:`Boosted.excess`).
+For a training row only the members that never saw its unit predict (out of fold); for any other row the predictions of
+all members are averaged. Calibration, blend and forecast thus rest on the same models, and nothing is fitted twice.
+
+The units are folded in several ways, so that a prediction out of fold is an average, too: a single member errs more
+than the average of all, and an interval calibrated on single members would be too wide. The disagreement between the
+ways of folding about a row shows how much of its error a forecast, an average over many more members, will not have
+(:meth:`Boosted.excess`).
+
+Members are kept as LightGBM's own text and read back from it before their first use, so that a saved model predicts the
+same bits.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from fleet_server.prognosis.rul.regimes import Ints
 MEAN_TREES = 250
 QUANTILE_TREES = 150
 MAX_ROWS = 12_000
-"""Rows one member sees: neighbouring rows say nearly the same, so more cost time and give little."""
+"""The most rows that one member is fitted on: neighbouring rows are nearly alike, so more rows cost time for little."""
 
 _BASE = {
     "learning_rate": 0.05,
@@ -47,27 +51,30 @@ Progress = Callable[[], None]
 
 @dataclass(frozen=True)
 class Boosted:
-    """``members``: LightGBM text models, one per fold of units and way of folding, ways one after the other."""
+    """An ensemble of LightGBM models: one member for each fold of units and each way of folding.
+
+    ``members`` are text models; all folds of the first way come first. LightGBM: Ke et al. 2017 (NeurIPS).
+    """
 
     members: tuple[str, ...]
     _loaded: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def predict(self, features: Floats) -> Floats:
-        """(n,) mean answer of all members to ``features`` (n, features)."""
+        """Mean (n,) of the predictions of all members for ``features`` (n, features)."""
         return np.asarray(np.mean([self.member(index, features) for index in range(len(self.members))], axis=0))
 
     def member(self, index: int, features: Floats) -> Floats:
-        """(n,) answer of one member."""
+        """Predictions (n,) of one member."""
         if not self._loaded:
             self._loaded.extend(lgb().Booster(model_str=text) for text in self.members)
         return np.asarray(self._loaded[index].predict(features, num_threads=1), dtype=np.float64)
 
     def out_of_fold(self, features: Floats, folds: Ints) -> Floats:
-        """(n,) mean answer to each row by the members that did not see its unit; ``folds`` (n, ways)."""
+        """Mean prediction (n,) for each row by the members that did not see its unit; ``folds`` (n, ways)."""
         return np.asarray(self.ways_out_of_fold(features, folds).mean(axis=1))
 
     def ways_out_of_fold(self, features: Floats, folds: Ints) -> Floats:
-        """(n, ways) answer to each row, in each way of folding, by the member that did not see its unit."""
+        """Predictions (n, ways) for each row, in each way of folding, by the member that did not see its unit."""
         answers = np.zeros(folds.shape)
         count = len(self.members) // folds.shape[1]
         for index in range(len(self.members)):
@@ -78,9 +85,10 @@ class Boosted:
         return answers
 
     def excess(self, ways: Floats) -> Floats:
-        """(n,) variance that the mean of ``ways`` (n, ways) has above that of :meth:`predict`; 0 where one way is all.
+        """Variance (n,) of the mean of ``ways`` (n, ways) in excess of the variance of :meth:`predict`.
 
-        Members err by something they share and something of their own, of which an average of k keeps one k-th.
+        Members share a part of their error and have an error of their own; of the variance of the latter an average
+        over k members keeps one k-th. The excess is 0 where there is only one way of folding.
         """
         count = ways.shape[1]
         if count < 2:
@@ -90,7 +98,7 @@ class Boosted:
 
 @dataclass(frozen=True)
 class Question:
-    """The mean of ``target`` (n,), or its ``quantile``."""
+    """What an ensemble is fitted to: the mean of ``target`` (n,), or its ``quantile`` (0..1)."""
 
     target: Floats
     quantile: float | None = None
@@ -105,9 +113,10 @@ def fit_boosted(
     seed: int,
     step: Progress = lambda: None,
 ) -> tuple[Boosted, ...]:
-    """An ensemble for each question, with a member for each fold 0..k-1 of each column of ``folds`` (n, ways).
+    """Fit one ensemble for each question, with one member for each fold 0..k-1 of each column of ``folds`` (n, ways).
 
-    All questions are asked of the same rows, which are binned once. ``step`` is called after each member.
+    ``features`` (n, features) and ``weight`` (n,) are shared by all questions, so that the rows are binned once.
+    ``step`` is called after each member. Raises BadConfig when LightGBM cannot be loaded.
     """
     members: list[list[str]] = [[] for _ in questions]
     for way, fold in enumerate(folds.T):
@@ -133,9 +142,10 @@ def fit_boosted(
 
 @cache
 def lgb() -> Any:
-    """LightGBM, loaded when it is first needed: every other command does without it.
+    """The LightGBM module, loaded when it is first needed, because every other command works without it.
 
-    Raises BadConfig where it is missing, or where the system lacks the OpenMP runtime that its library needs.
+    Raises:
+        BadConfig: LightGBM is not installed, or the system lacks the OpenMP runtime that LightGBM needs.
     """
     try:
         return importlib.import_module("lightgbm")

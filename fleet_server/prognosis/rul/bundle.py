@@ -1,8 +1,9 @@
-"""A fitted model as a directory: ``manifest.json``, ``arrays.npz`` and LightGBM text models; the same bits after load.
+"""A fitted model as a directory: ``manifest.json``, ``arrays.npz`` and LightGBM text models.
 
-The manifest holds the format, the versions it was made with, the settings, the table's column names, the structure of
-the model and a SHA-256 of every other file. Nothing is unpickled; names of types come from a fixed list. A bundle is
-written beside its place and moved there whole, so a half-written one never has its name. What does not match its digest
+A loaded model gives the same forecasts, bit for bit. The manifest holds the format, the versions of the libraries that
+fitted the model, the settings, the column names of the table, the structure of the model and a SHA-256 of every other
+file. Nothing is unpickled; names of types come from a fixed list. A bundle is written beside its place and then moved
+there whole, so a bundle that was written only in part never has the final name. A file that does not match its digest
 is refused.
 """
 
@@ -44,7 +45,7 @@ _PLAIN: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """What the training table was called: its columns, and the names behind the codes of its text columns."""
+    """Names of the training table's columns, and the texts behind the codes of its text columns."""
 
     unit: str
     time: str
@@ -53,10 +54,10 @@ class Columns:
 
 
 def save_bundle(folder: Path, model: RulModel, columns: Columns) -> str:
-    """Write the model to ``folder``, replacing a bundle that is there; returns its digest.
+    """Write the model to ``folder``, replacing a bundle that is there; returns the digest of the bundle.
 
     Raises:
-        BadConfig: the folder holds something else.
+        BadConfig: the folder holds something other than a bundle.
     """
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).is_file())):
         raise BadConfig(f"{folder} holds something else than a bundle: name another folder")
@@ -90,10 +91,10 @@ def save_bundle(folder: Path, model: RulModel, columns: Columns) -> str:
 
 
 def load_bundle(folder: Path) -> tuple[RulModel, Columns]:
-    """Read what :func:`save_bundle` wrote.
+    """Read a bundle that :func:`save_bundle` wrote.
 
     Raises:
-        BadInput: ``bundle`` when it is missing, damaged or of another format.
+        BadInput: ``bundle`` when the bundle is missing, damaged or of another format.
     """
     try:
         record = json.loads(_content(folder, MANIFEST))
@@ -121,7 +122,7 @@ def load_bundle(folder: Path) -> tuple[RulModel, Columns]:
 
 
 def _digest(record: dict[str, Any]) -> str:
-    """Over the whole manifest but the digest itself and the versions, which do not change answers."""
+    """Digest of the manifest without the digest itself and without the versions, which do not change forecasts."""
     told = {name: value for name, value in record.items() if name not in ("digest", "versions")}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
@@ -137,13 +138,13 @@ def _content(folder: Path, name: str) -> bytes:
 
 @dataclass(frozen=True)
 class _Packer:
-    """Structure to JSON; arrays and long texts go to files of their own."""
+    """Turns the structure of a model into JSON and back; arrays and long texts are kept for files of their own."""
 
     arrays: dict[str, Any]
     texts: dict[str, str]
 
     def pack(self, value: Any) -> Any:
-        """A JSON value; raises TypeError for what is not known."""
+        """The value as a JSON value. Raises TypeError for a type that cannot be stored."""
         if value is None or isinstance(value, bool | int | float | str):
             return value
         if isinstance(value, np.ndarray):
@@ -168,7 +169,7 @@ class _Packer:
         raise TypeError(f"cannot store a {type(value).__name__}")
 
     def unpack(self, stored: Any) -> Any:
-        """The value again; raises KeyError, TypeError or BadInput for what was not packed here."""
+        """The value that :meth:`pack` stored. Raises KeyError, TypeError or BadInput for any other value."""
         if not isinstance(stored, dict):
             return stored
         if "array" in stored:

@@ -1,4 +1,4 @@
-"""What a field of a table of lives says: a number, a date, yes or no. Pure; what says nothing is NaN or None."""
+"""Read one field of a table of lives as a number, a date, or yes and no. Pure; an unreadable field is NaN or None."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ YES = frozenset(("true", "yes", "t", "y", "failed", "failure", "dead"))
 NO = frozenset(("false", "no", "f", "n", "ok", "alive", "censored"))
 BLANK = frozenset(("", "nan", "na", "n/a", "#n/a", "null", "none", "-", "?"))
 MAX_READING = 1e30
-"""A number beyond it is no reading: its square would not be one."""
+"""A number beyond this is a missing reading: sums of squares of such numbers would overflow."""
 
 
 def number(text: str, decimal_comma: bool = False) -> float:
-    """The number, NaN for everything that is none or is beyond all readings."""
+    """The field as a number; NaN when it is none, or is beyond ``MAX_READING``."""
     try:
         value = float(text.replace(",", ".") if decimal_comma and text.count(",") == 1 else text)
     except ValueError:
@@ -22,7 +22,7 @@ def number(text: str, decimal_comma: bool = False) -> float:
 
 
 def hours(text: str) -> float:
-    """Hours since 1970 of an ISO date; NaN for everything else. Without a zone: UTC."""
+    """The field as an ISO date, in hours since 1970 (UTC where it names no zone); NaN for every other field."""
     text = text.strip()
     if not (text[:4].isdigit() and text[4:5] in ("-", "/")):
         return math.nan
@@ -34,7 +34,7 @@ def hours(text: str) -> float:
 
 
 def truth(text: str, decimal_comma: bool = False) -> bool | None:
-    """Does it say yes? A missing field says no; None: neither."""
+    """Whether the field says yes: a missing field says no, None stands for a field that says neither."""
     word = text.strip().lower()
     value = number(word, decimal_comma)
     if value == 1.0 or word in YES:

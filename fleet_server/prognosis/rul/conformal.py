@@ -1,28 +1,39 @@
-"""Intervals that keep their promise: conformalised quantile regression with the asset as the exchangeable unit.
+"""Calibrated prediction intervals: conformalised quantile regression (CQR) with the life as the exchangeable unit.
 
-Rows of one life are not independent, lives are. So each life weighs one however many rows it has (pooled distribution
-functions, Dunn, Wasserman and Ramdas 2022), and the finite-sample correction counts lives, not rows: all lives that
-teach, for each knot would pay for its own anew, and for more where the rows of a life do not all miss together (the
-design effect, :func:`~fleet_server.prognosis.rul.lives.independent_lives`). How far a truth lies from the predicted
-median is measured in half-widths of the raw interval; the early and the late end are corrected on their own, by the
-phase of life. The true phase is not known when one predicts, the predicted median is: corrections are fitted around
-knots of it, each from the lives nearest, and interpolated between.
+Rows of one life depend on each other; lives do not. Every life therefore weighs one, however many rows it has (pooled
+distribution functions, Dunn, Wasserman and Ramdas 2022), and the finite-sample correction counts lives, not rows. It
+counts all lives, because a correction by the lives near each knot alone would be paid again for every knot. It counts
+more than all lives where the rows of a life do not all miss together (the design effect,
+:func:`~fleet_server.prognosis.rul.lives.independent_lives`).
 
-What is calibrated on must err as what is forecast will. Answers out of fold are averages over few models, forecasts
-over many, which err less: ``excess`` is the variance between the two, and errors shrink by its share in each phase.
+The error of a row, true remaining life minus predicted median, is measured in half-widths of the raw interval. The
+early and the late end have corrections of their own, by phase of life. The true phase is not known at a forecast, but
+the predicted median is: corrections are fitted around *knots* of the predicted median, each from the nearest lives, and
+are interpolated between the knots.
 
-Raw widths of quantile trees are noisy, and a noisy scale makes calibrated intervals wider. So the scale is a mix of a
-row's own half-width and the one typical of its phase; how far the own width is trusted is chosen by the pinball loss on
-lives held out. Give it quantiles of the *uncapped* remaining life and cap what comes out: a capped median does not tell
-early phases apart, and an interval that ends at a cap everything healthy exceeds is right without saying anything.
+The calibration rows must err as much as forecasts will. Predictions out of fold are averages over few models; forecasts
+are averages over many, and err less. ``excess`` is the variance between the two, and errors are shrunk by its share in
+each phase.
 
-With too few lives for two sides (9 for 80 %) one correction serves both ends and every phase, in shares of the median
-(with ``_LEAST_LIFE`` of a typical life added to it, so that the end is not all that counts): quantiles grown from a few
-lives are narrow or wide by accident, and how far their own widths were off made intervals of many lives. With fewer
-than even that can promise (4 for 80 %), a normal prediction interval of the lives' own worst cases is used, which is
-wider and rests on an assumption: ``basis`` says which. One life says nothing about another: no calibration.
+Raw half-widths of quantile trees are noisy, and a noisy scale makes calibrated intervals wider. The scale is therefore
+a mix of a row's own half-width and the typical one of its phase; the weight of the own half-width is chosen by the
+pinball loss on held-out lives.
 
-Invariants: pure; 0 <= low <= middle <= high after :meth:`Conformal.apply`; the same input gives the same bits.
+Quantiles must be those of the *uncapped* remaining life; a cap is applied to the result. A capped median does not tell
+early phases apart, and an interval that ends at a cap which every healthy unit exceeds is right without saying
+anything.
+
+``basis`` names the kind of calibration:
+
+* ``phases``: as above; it needs 9 lives for 80 %.
+* ``pooled``: with fewer lives, one correction for both ends and all phases, in shares of the median plus
+  ``_LEAST_LIFE`` of a typical life (so that rows near the end of life do not dominate). Half-widths are not used,
+  because quantiles learned from a few lives are narrow or wide by accident.
+* ``normal``: with too few lives even for that (4 for 80 %), a normal prediction interval of every life's own worst
+  errors. It is wider, and it rests on an assumption.
+
+With one life there is no calibration. Invariants: pure; 0 <= low <= middle <= high after :meth:`Conformal.apply`; the
+same input gives the same bits.
 """
 
 from __future__ import annotations
@@ -48,30 +59,32 @@ from fleet_server.prognosis.rul.lives import (
 )
 
 KNOT_SHARES = (0.005, 0.01, 0.02, 0.04, 0.06, 0.09, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97)
-"""Where knots lie among the predicted medians; denser near the end of life, where every day counts."""
+"""Positions of the knots as shares of the predicted medians; denser near the end of life, where every day counts."""
 WINDOW_SHARE = 0.1
-"""A knot's window holds this share of the rows; near either edge twice what lies beyond the knot, to stay symmetric:
-errors shrink towards the end of life, and a window that reaches into one direction only would be too wide there."""
+"""Share of the rows in the window around a knot. Near either edge a window holds twice the share beyond the knot, to
+stay symmetric: errors shrink towards the end of life, and a window to one side only would make intervals too wide."""
 LOCAL_LIVES = 40
-"""A knot draws on at least this many lives' worth of rows, so that its correction is not one life's whim."""
+"""A knot uses the rows of at least this many lives, so that no single life decides its correction."""
 TRUSTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Candidates for the weight of a row's own half-width in the scale."""
 LIVES_TO_CHOOSE = 20
-"""Fewer lives do not choose how far raw widths are trusted; then by half."""
+"""With fewer lives the weight of a row's own half-width is not chosen by held-out lives: it is one half."""
 
 _FOLDS = 4
 _FARTHEST = 20.0
-_LEAST_CALM = 0.5  # however much of the errors seems to be variance that averaging takes away
+_LEAST_CALM = 0.5  # errors are never shrunk below half, however large the excess variance seems
 _LEAST_LIFE = 0.2
 _LISTS = ("knots", "typical_early", "typical_late", "early", "late")
 
 
 @dataclass(frozen=True, slots=True)
 class Conformal:
-    """Calibration at ``knots`` (k,) of the predicted median, ascending; between them interpolated.
+    """A fitted calibration at ``knots`` (k,) of the predicted median, ascending; it is interpolated between knots.
 
-    ``typical_early`` and ``typical_late`` (k,) are half-widths usual there, in time units; ``trust`` 0..1 is the weight
-    of a row's own half-width beside them; ``early`` and ``late`` (k,) how many of such half-widths the ends lie from
-    the median. ``floor`` is the smallest half-width, in time units. ``basis``: ``phases``, ``pooled`` or ``normal``.
+    ``typical_early`` and ``typical_late`` (k,) are typical half-widths at the knots, in the unit of the times;
+    ``trust`` 0..1 is the weight of a row's own half-width beside them. ``early`` and ``late`` (k,) are the distances of
+    the two ends from the median, in these half-widths. ``floor`` is the smallest half-width, in the unit of the times.
+    ``basis`` is ``phases``, ``pooled`` or ``normal`` (see the module docstring); ``units`` is the number of lives.
     """
 
     level: float
@@ -86,9 +99,10 @@ class Conformal:
     late: tuple[float, ...]
 
     def apply(self, low: Floats, middle: Floats, high: Floats) -> tuple[Floats, Floats]:
-        """The corrected ends (n,), 0 <= low <= middle <= high for the middle of the three as sorted and not negative.
+        """The calibrated ends (n,) and (n,) of the intervals with raw quantiles ``low``, ``middle``, ``high`` (n,).
 
-        A row with a NaN stays without an answer (NaN).
+        The raw quantiles are sorted and made non-negative first; then 0 <= low <= middle <= high. A row with a NaN
+        gives NaN.
         """
         rows = ForecastRows.of(low, middle, high, self.floor)
         scale_early, scale_late = rows.scales(self.trust, *(self._at(rows.middle, each) for each in _LISTS[1:3]))
@@ -103,7 +117,7 @@ class Conformal:
 
     @classmethod
     def from_json(cls, record: object) -> Conformal:
-        """From a JSON object. Raises BadInput ``conformal``."""
+        """From a JSON object. Raises BadInput ``conformal`` when it is not a stored calibration."""
         try:
             if not isinstance(record, dict):
                 raise TypeError("not an object")
@@ -140,14 +154,15 @@ def fit_conformal(
     failed: Flags | None = None,
     excess: Floats | None = None,
 ) -> Conformal | None:
-    """Calibrate from out-of-fold quantiles; None when fewer than two lives ended (nothing can be promised).
+    """Calibrate on out-of-fold quantiles; None when fewer than two lives ended, because nothing can be promised then.
 
-    ``low``, ``middle``, ``high``, ``remaining`` (n,) in time units, ``unit`` (n,) which life a row belongs to,
-    ``failed`` (n,) false where ``remaining`` is only a lower bound (default: all failed). ``excess`` (n,) variance that
-    ``middle`` has here and will not have in a forecast, which is averaged over more models (default: none).
+    ``low``, ``middle``, ``high`` and ``remaining`` (n,) are in the unit of the times; ``unit`` (n,) says to which life
+    a row belongs. ``failed`` (n,) is false where ``remaining`` is only a lower bound (default: all failed). ``excess``
+    (n,) is variance that ``middle`` has here and will not have in a forecast, which is averaged over more models
+    (default: none). ``level`` 0..1 is the share of lives that the interval promises.
 
     Raises:
-        BadInput: ``shape``, ``not_finite`` or ``level``.
+        BadInput: ``shape``, ``not_finite`` or ``level``, by what is wrong with the arguments.
     """
     unit = np.asarray(unit, dtype=np.int64)
     ended = np.ones(len(unit), dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
@@ -172,7 +187,7 @@ def fit_conformal(
 
 
 def _phases(rows: ForecastRows, level: float, trust: float) -> Conformal:
-    """Corrections by phase; the lives must be many enough for two sides."""
+    """Calibration by phase of life (basis ``phases``); needs enough lives for two separate ends."""
     knots = _knots(rows)
     near = [_nearest(rows, knot) for knot in knots]
     usual = [
@@ -195,7 +210,7 @@ def _phases(rows: ForecastRows, level: float, trust: float) -> Conformal:
 
 
 def _calm(rows: ForecastRows, at: npt.NDArray[np.intp]) -> float:
-    """How large errors of forecasts are beside those ``at`` rows: root mean squares, without the excess variance."""
+    """Ratio of the errors of forecasts to those of the rows ``at``: root mean squares without and with the excess."""
     ended = at[rows.ended[at]]
     weights = life_weights(rows.unit[ended])
     power = float((weights * (rows.remaining[ended] - rows.middle[ended]) ** 2).sum())
@@ -204,7 +219,7 @@ def _calm(rows: ForecastRows, at: npt.NDArray[np.intp]) -> float:
 
 
 def _few(rows: ForecastRows, level: float) -> Conformal:
-    """One correction for both ends and all phases: conformal while the lives suffice, else normal and wider."""
+    """One correction for both ends and all phases: basis ``pooled`` while the lives suffice, else ``normal``."""
     rows = rows.pick(rows.ended)
     lives = np.unique(rows.unit)
     longest = np.array([rows.remaining[rows.unit == life].max() for life in lives])
@@ -213,18 +228,21 @@ def _few(rows: ForecastRows, level: float) -> Conformal:
     if math.ceil((len(lives) + 1) * level) <= len(lives):
         by, basis = quantile_of_lives(worst, rows.unit, rows.ended, level), "pooled"
     else:
-        # each life's own quantile, then a normal prediction interval for that of the next life
+        # The quantile of every life's own errors, and a normal prediction interval for the quantile of the next life.
         each = np.array([np.quantile(worst[rows.unit == life], level) for life in lives])
         spread = float(each.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(lives))
         by, basis = float(each.mean()) + student(level, len(lives) - 1) * spread, "normal"
     ends = (float(np.clip(by, 0.0, _FARTHEST)),) * 2
     far = 1000.0 * max(float(longest.max()), least)
-    knots, scale = (0.0, far), (least, far + least)  # a straight line: the median and the least life above it
+    knots, scale = (0.0, far), (least, far + least)  # two knots of a straight line: scale = median + least
     return Conformal(level, len(lives), basis, rows.floor, 0.0, knots, scale, scale, ends, ends)
 
 
 def _held_out_loss(rows: ForecastRows, level: float, trust: float) -> float:
-    """Pinball loss of both ends on lives held out, each life weighing one; relative to the median, phases alike."""
+    """Pinball loss of both ends on held-out lives, relative to the median so that all phases count alike.
+
+    Every life weighs one.
+    """
     _, number = np.unique(rows.unit, return_inverse=True)
     losses = np.empty(0)
     for fold in range(_FOLDS):
@@ -241,7 +259,7 @@ def _held_out_loss(rows: ForecastRows, level: float, trust: float) -> float:
 
 
 def _knots(rows: ForecastRows) -> Floats:
-    """Predicted medians around which corrections are fitted: by shares of the rows, each life weighing one."""
+    """Predicted medians (k,) around which corrections are fitted: the ``KNOT_SHARES`` of rows, lives weighing one."""
     weights = life_weights(rows.unit)
     order = np.argsort(rows.middle, kind="stable")
     share = np.cumsum(weights[order]) / weights.sum()
@@ -250,7 +268,7 @@ def _knots(rows: ForecastRows) -> Floats:
 
 
 def _nearest(rows: ForecastRows, knot: float) -> npt.NDArray[np.intp]:
-    """The rows nearest to the knot: WINDOW_SHARE of all, and of LOCAL_LIVES lives that ended (or all)."""
+    """Indices of the rows nearest to a knot: ``WINDOW_SHARE`` of all rows, and rows of ``LOCAL_LIVES`` ended lives."""
     order = np.argsort(np.abs(rows.middle - knot), kind="stable")
     weights = life_weights(rows.unit)[order]
     below = float(weights[rows.middle[order] <= knot].sum() / weights.sum())
@@ -271,6 +289,6 @@ def _shares(level: float) -> tuple[float, float]:
 
 
 def _smooth(values: Floats) -> Floats:
-    """A running mean of three knots, the ends held: neighbours share most of their lives anyway."""
+    """Running mean (k,) over three knots, with the ends repeated: neighbouring knots share most of their lives."""
     padded = np.concatenate((values[:1], values, values[-1:]))
     return np.asarray((padded[:-2] + 2.0 * padded[1:-1] + padded[2:]) / 4.0)

@@ -1,11 +1,11 @@
-"""Features of counters (reallocated sectors, errors, starts): when did they last move, how fast, how far lately.
+"""Features of counters (reallocated sectors, errors, starts): when they last moved, how often and how far.
 
-A counter stands still most of the time and its level says less than its latest steps. For each such channel: the level
-(signed log), the time since it last moved and since it was first seen away from where it began, how often it moved, its
-pace over the observed life, and by how much it moved within each of a few windows back from the row.
+A counter stands still most of the time, and its level says less than its latest steps. The features of a counter are
+its level (signed logarithm), the time since it last moved, how often it moved, its pace over the observed life, and by
+how much it moved within each of a few windows that reach back from the row.
 
-Invariants: pure and causal (a row depends on rows of the same unit up to itself); NaN where the channel is missing.
-Windows are in the unit of ``times``; a life shorter than a window is compared with its first known value.
+Invariants: pure and causal (a row depends on rows of its own unit up to itself only); NaN where the reading is missing.
+Windows are in the unit of ``times``; in a life shorter than a window a counter is compared with its first known value.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 PER_CHANNEL = ("level", "since_move", "moves", "pace")
-"""Features of a channel ahead of those of the windows (``moved_<window>``)."""
+"""Features of every counter; one ``moved_<window>`` for each window follows."""
 
 
 def counter_channels(values: Floats, unit: Ints) -> npt.NDArray[np.bool_]:
-    """Which channels of ``values`` (n, channels) are counters: whole numbers, not negative, that move now and then.
+    """Which channels (channels,) of ``values`` (n, channels) are counters: whole, not negative, moving now and then.
 
-    ``unit`` (n,) numbers the units; a unit's rows are adjacent. A channel that never moves within a unit is none.
+    ``unit`` (n,) numbers the units; the rows of a unit are adjacent. A channel that never moves within a unit is not a
+    counter, nor is one that moves in more than 70 % of its steps.
     """
     same = unit[1:] == unit[:-1]
     found = np.zeros(values.shape[1], dtype=bool)
@@ -40,7 +41,7 @@ def counter_channels(values: Floats, unit: Ints) -> npt.NDArray[np.bool_]:
 
 
 def counter_names(channels: Sequence[str], windows: Sequence[float]) -> tuple[str, ...]:
-    """Names of the columns that :func:`counter_features` makes of these channels."""
+    """Names of the columns that :func:`counter_features` makes for these channels."""
     each = (*PER_CHANNEL, *(f"moved_{window:g}" for window in windows))
     return tuple(f"{channel}.{name}" for channel in channels for name in each)
 
@@ -50,8 +51,9 @@ def counter_features(
 ) -> Floats:
     """Features (n, channels * (4 + windows)) of counters ``values`` (n, channels), known from ``times`` (n,) on.
 
-    All units at once: ``unit`` (n,) numbers them, a unit's rows are adjacent and ascend in time. ``asked`` names rows
-    (m,) and moments (m,), none before its row's time, to answer for instead of the rows at their own times.
+    All units are computed at once: ``unit`` (n,) numbers them, and the rows of a unit are adjacent and ascend in time.
+    With ``asked``, rows (m,) and moments (m,), the result has m rows instead: the features of these rows at these
+    moments, none of which may lie before the time of its row.
     """
     rows = np.arange(times.size)
     row, moment = asked or (rows, times)
@@ -88,13 +90,13 @@ def _log(values: Floats) -> Floats:
 
 
 def _held(column: Floats, first: Ints) -> Floats:
-    """The last known value of the unit; NaN before the first."""
+    """The last known value (n,) of the unit at each row; NaN before its first known value."""
     known = np.maximum.accumulate(np.where(np.isfinite(column), np.arange(column.size), -1))
     return np.asarray(np.where(known >= first, column[np.maximum(known, 0)], np.nan), dtype=np.float64)
 
 
 def _first_known(held: Floats, first: Ints, begins: npt.NDArray[np.bool_]) -> Floats:
-    """The unit's first known value; NaN before it."""
+    """The first known value (n,) of the unit; NaN in the rows before it."""
     rows = np.arange(held.size)
     known = np.isfinite(held)
     opening = known & (begins | ~np.r_[False, known[:-1]])
@@ -103,7 +105,7 @@ def _first_known(held: Floats, first: Ints, begins: npt.NDArray[np.bool_]) -> Fl
 
 
 def _row_at(times: Floats, first: Ints, row: Ints, wanted: Floats) -> Ints:
-    """The last row at or before ``wanted`` (m,) of the unit of ``row`` (m,), its first row where there is none."""
+    """The last row (m,), of the unit of ``row`` (m,), at or before the times ``wanted`` (m,); else its first row."""
     if not times.size:
         return row
     earliest = times.min()

@@ -1,8 +1,8 @@
-"""Between a few points of a life's distribution: quantiles to probabilities, and probabilities to quantiles. Pure.
+"""Distributions of remaining life: probabilities of failure from quantiles, and quantiles from probabilities. Pure.
 
-A distribution is held as points ``times`` with cumulative ``shares``, through (0, 0): straight between, and beyond the
-last point at the constant rate that leads to it. Both directions use the same points, so an answer in one agrees with
-the answer in the other.
+All times are in the unit of the table. A distribution given by its quantiles runs straight between (0, 0), p10, p50 and
+p90 and has an exponential tail beyond p90. A distribution given by probabilities at horizons has a constant hazard
+between two horizons. :func:`agreeing` makes quantiles consistent with probabilities that were learned separately.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FARTHEST = 1e9
 
 
 def p_fail_of(quantiles: Floats, horizons: Floats) -> Floats:
-    """(n, horizons) cumulative shares at ``horizons`` (h,) of lives with p10, p50, p90 ``quantiles`` (n, 3)."""
+    """Probabilities of failure (n, h) within ``horizons`` (h,), from the ``quantiles`` (n, 3) p10, p50 and p90."""
     low, middle, high = quantiles.T[:, :, None]
     at = horizons[None]
     tiny = 1e-9
@@ -31,9 +31,10 @@ def p_fail_of(quantiles: Floats, horizons: Floats) -> Floats:
 
 
 def agreeing(quantiles: Floats, p_fail: Floats, horizons: Floats) -> Floats:
-    """``quantiles`` (n, 3) moved as little as agrees with ``p_fail`` (n, h) at ascending ``horizons`` (h,).
+    """The ``quantiles`` (n, 3), moved as little as makes them agree with ``p_fail`` (n, h) at ``horizons`` (h,).
 
-    A quantile lies at or beyond every horizon that is less likely than its share, and at or before every other.
+    ``horizons`` ascend. A quantile then lies at or beyond every horizon whose probability is below its share, and at or
+    before every other horizon.
     """
     moved = quantiles.copy()
     for column, share in enumerate(SHARES):
@@ -44,9 +45,9 @@ def agreeing(quantiles: Floats, p_fail: Floats, horizons: Floats) -> Floats:
 
 
 def quantiles_of(p_fail: Floats, horizons: Floats) -> tuple[Floats, Floats]:
-    """(n, 3) p10, p50, p90 and (n,) mean of distributions with ``p_fail`` (n, h) at ascending ``horizons`` (h,).
+    """Quantiles (n, 3) p10, p50, p90 and mean (n,) of lives with ``p_fail`` (n, h) at ascending ``horizons`` (h,).
 
-    The hazard between two horizons is constant, and beyond the last one stays what it was on average until there.
+    The hazard is constant between two horizons. Beyond the last horizon it is the average hazard up to there.
     """
     chance = np.maximum.accumulate(np.clip(p_fail, 0.0, MOST), axis=1)
     hazard = np.concatenate([np.zeros((len(chance), 1)), -np.log1p(-chance)], axis=1)

@@ -1,11 +1,11 @@
-"""Features of every row of a life: causal, comparable between units, and the same whether asked row by row or at once.
+"""Features of every row of a life: causal, comparable between units, and independent of the other rows asked for.
 
-Row ``i`` depends on rows up to ``i`` of its own unit only. Readings are brought to one scale: heavy-tailed counters by
-log1p, then by mean and deviation of the training units' early life within the operating regime (regimes.py). From
-each scaled channel come its last value, an exponentially weighted mean, mean and slope and deviation over windows of
-rows, and how far and how fast it has gone since the unit's own first rows (windows.py). Channels that never change
-within a unit (a maker, a size) give their value only; channels that never change at all are dropped, and so are those
-that give the unit's end away (leaks.py).
+Row ``i`` depends only on rows up to ``i`` of its own unit. Readings are brought to one scale: heavy-tailed channels are
+taken by log1p, then every channel is standardised by mean and standard deviation of the early life of the training
+units within the same operating regime (regimes.py). The features of a scaled channel are its last value, an
+exponentially weighted mean, mean, slope and deviation over windows of rows, and how far and how fast it has moved since
+the first rows of its unit (windows.py). A channel that never changes within a unit (a maker, a size) gives its value
+only. Channels that never change at all, and channels that give away the end of a unit (leaks.py), are dropped.
 """
 
 from __future__ import annotations
@@ -24,23 +24,28 @@ from fleet_server.prognosis.rul.windows import window_features, window_names
 
 WINDOWS = (5, 15, 30, 60)
 SINCE_START_ROWS = 30
-"""Lives shorter than this, typically, have no trend beyond their windows."""
+"""Where lives typically have fewer rows than this, features since the start of the life are left out."""
 EARLY_SHARE = 0.3
 EARLY_ROWS = 5
 HEAVY_TAIL = 20.0
 COUNTER_SHARES = (0.02, 0.1, 0.3)
-"""Windows in which counters are watched, as shares of a typical life."""
+"""Windows over which the movement of counters is taken, as shares of a typical life."""
 MISSING_SHARE = 0.02
 FIT_ROWS = 200_000
 CLIP = 1e6
-"""Scaled values are held within this, so that a wild reading cannot overflow what follows."""
+"""Scaled values are clipped at plus and minus this, so that a wild reading cannot overflow later sums."""
 
 
 @dataclass(frozen=True)
 class FeatureModel:
-    """What fitting learnt. ``moving``, ``still``, ``gappy``, ``counting`` and ``heavy`` are channel indices; ``centre``
-    and ``spread`` are (regimes, channels); ``low`` and ``high`` (moving,) the scaled training range; ``names`` has one
-    entry per feature column."""
+    """The fitted scales and choices of channels.
+
+    ``moving`` (channels that change within units), ``still`` (constant within units), ``gappy`` (with missing
+    readings), ``counting`` (counters) and ``heavy`` (heavy-tailed) are channel indices. ``centre`` and ``spread`` are
+    (regimes, channels), ``low`` and ``high`` (moving,) the range of the scaled training readings. ``windows`` are
+    numbers of rows, ``counter_windows`` are in the unit of the times. ``names`` has one entry for each feature column,
+    ``dropped`` the reason for each channel that is not used.
+    """
 
     channels: tuple[str, ...]
     dropped: dict[str, str]
@@ -62,10 +67,13 @@ class FeatureModel:
 
     @classmethod
     def fit(cls, histories: Histories, *, with_age: bool = True, seed: int = 0) -> FeatureModel:
-        """Learn scales, regimes and useful channels.
+        """Learn regimes, scales and useful channels from training lives.
+
+        Without ``with_age`` no feature tells the time since a unit's first row. ``seed`` draws the sample of units when
+        there are more than ``FIT_ROWS`` rows.
 
         Raises:
-            BadInput: ``no_channels`` when nothing changes.
+            BadInput: ``no_channels`` when no channel changes.
         """
         rows = UnitRows.of(_sampled(histories, seed))
         dropped = leaks(histories)
@@ -118,11 +126,11 @@ class FeatureModel:
         return model
 
     def scaled(self, values: Floats) -> Floats:
-        """(n, moving) channels of ``values`` (n, channels) on the training scale, NaN where missing."""
+        """The moving channels of ``values`` (n, channels) on the training scale (n, moving); NaN where missing."""
         return self._scale(values)[:, self.moving]
 
     def table(self, unit: Unit) -> Floats:
-        """(n, features) of one unit; NaN where a feature cannot be had.
+        """Features (n, features) of the n rows of one unit; NaN where a feature cannot be computed.
 
         Raises:
             BadInput: ``shape`` when the unit has other channels than training.
@@ -130,14 +138,14 @@ class FeatureModel:
         return self.tables([unit])
 
     def rows(self, units: Sequence[Unit]) -> UnitRows:
-        """The units' rows under each other. Raises BadInput ``shape`` as :meth:`table`."""
+        """The rows of the units under each other. Raises BadInput ``shape`` as :meth:`table` does."""
         for unit in units:
             if unit.values.shape[1] != len(self.channels):
                 raise BadInput("shape", f"unit {unit.name}: {unit.values.shape[1]} of {len(self.channels)} channels")
         return UnitRows.of(units)
 
     def tables(self, units: Iterable[Unit]) -> Floats:
-        """The units' tables under each other: (rows of all, features)."""
+        """Features (rows of all units, features) of several units, under each other. Raises as :meth:`table` does."""
         chosen = tuple(units)
         rows = self.rows(chosen)
         scaled = self._scale(rows.values)
@@ -163,7 +171,10 @@ class FeatureModel:
         return counter_names([self.channels[index] for index in self.counting], self.counter_windows)
 
     def _counters_kept(self) -> Ints:
-        """Counter features in use: how long and how often something moved tells the age, so not without it."""
+        """Indices of the counter features in use.
+
+        How long ago and how often a counter moved tells the age, so a model without age does not use these features.
+        """
         ageless = [".level", ".moved_"]
         names = self._counters()
         kept = [i for i, name in enumerate(names) if self.with_age or any(word in name for word in ageless)]
@@ -183,7 +194,7 @@ class FeatureModel:
 
 
 def _sampled(histories: Histories, seed: int) -> tuple[Unit, ...]:
-    """Whole units, up to FIT_ROWS rows."""
+    """Whole units, drawn by ``seed``, with at most ``FIT_ROWS`` rows together."""
     if histories.rows <= FIT_ROWS:
         return histories.units
     order = np.random.default_rng(seed).permutation(len(histories))
@@ -210,7 +221,10 @@ def _clipped(values: Floats) -> Floats:
 
 
 def _scales(values: Floats, regime: Ints, rows: UnitRows, regimes: int) -> tuple[Floats, Floats]:
-    """Mean and deviation of early life per regime, each (regimes, channels); deviation 1.0 where nothing changes."""
+    """Mean and standard deviation of the early life in every regime, both (regimes, channels).
+
+    The deviation is 1.0 where a channel does not change.
+    """
     early = (rows.row < EARLY_ROWS) | (rows.life_share <= EARLY_SHARE)
     centre = np.zeros((regimes, values.shape[1]))
     spread = np.ones((regimes, values.shape[1]))

@@ -1,4 +1,4 @@
-"""Rows to calibrate on or to correct: the predicted median, the raw interval about it, and what came. Pure."""
+"""Forecasts and their true remaining lives, row by row: the conformal calibration learns from them. Pure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ _SMALLEST_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class ForecastRows:
-    """Rows (n,): the median, half-widths of the raw interval on both sides (floored), what came, and the variance of
-    the median that a forecast will not have."""
+    """Forecasts as arrays (n,), in the unit of the table's times.
+
+    ``middle`` is the predicted median, ``half_early`` and ``half_late`` are the half-widths of the raw interval on
+    its two sides, at least ``floor``. ``remaining`` is the true remaining life, or a lower bound of it where ``ended``
+    is false; ``unit`` says to which life a row belongs. ``excess`` is variance of the median that a forecast will not
+    have (see conformal.py). The last four are empty for rows that are only to be corrected.
+    """
 
     middle: Floats
     half_early: Floats
@@ -41,7 +46,10 @@ class ForecastRows:
         ended: Flags | None = None,
         excess: Floats | None = None,
     ) -> ForecastRows:
-        """From raw quantiles, which may be crossed or negative; without truths when these are to be predicted."""
+        """Rows from raw quantiles (n,), which may be crossed or negative.
+
+        Without ``remaining``, ``unit``, ``ended`` and ``excess`` the rows can only be corrected.
+        """
         raw = np.column_stack((low, middle, high)).astype(float)
         raw[np.isnan(raw).any(axis=1)] = np.nan
         low, middle, high = np.sort(np.maximum(raw, 0.0), axis=1).T
@@ -59,13 +67,13 @@ class ForecastRows:
         )
 
     def pick(self, rows: Flags | npt.NDArray[np.intp]) -> ForecastRows:
-        """Those of ``rows``; they have truths."""
+        """The rows that ``rows`` selects; only for rows with a true remaining life."""
         arrays = (self.middle[rows], self.half_early[rows], self.half_late[rows])
         came = (self.remaining[rows], self.unit[rows], self.ended[rows])
         return ForecastRows(*arrays, self.floor, *came, self.excess[rows])
 
     def thinned(self) -> ForecastRows:
-        """At most about MAX_ROWS, evenly within each life, never fewer than its last row."""
+        """At most about ``MAX_ROWS`` rows, thinned evenly within each life; the last row of a life is always kept."""
         stride = -(-len(self.middle) // MAX_ROWS)
         if stride == 1:
             return self
@@ -75,6 +83,9 @@ class ForecastRows:
         return self.pick(np.sort(order[from_end % stride == 0]))
 
     def scales(self, trust: float, typical_early: Floats, typical_late: Floats) -> tuple[Floats, Floats]:
-        """Half-widths to measure by, (n,) early and late."""
+        """Half-widths (n,), early and late, in which errors are measured.
+
+        They are the row's own half-widths, by the weight ``trust`` 0..1, mixed with the typical ones (n,).
+        """
         own, usual = trust, 1.0 - trust
         return own * self.half_early + usual * typical_early, own * self.half_late + usual * typical_late

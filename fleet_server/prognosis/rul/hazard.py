@@ -1,16 +1,18 @@
-"""Probability of failure within a horizon, learned from lives of which most never failed while they were watched.
+"""Probability of failure within a horizon, learned from lives most of which never failed while they were watched.
 
-For each horizon h a LightGBM Poisson model of the failures met in the next h per share of h that was watched: a unit
-that left after a third of the horizon counts a third of it as survived, so censoring needs no guess and no row is
-thrown away. Models are fitted on folds of whole units; what each says about the units it has not seen is turned into
-a probability by a monotone curve through bins of equally many failures (so the few units at highest risk, where it
-matters, have most of the bins), each a product-limit estimate. The forecast is the mean of the folds' models through
-that curve; a longer horizon never has a lower probability.
+For every horizon h a LightGBM Poisson model predicts the number of failures within the next h, with the watched share
+of h as the exposure. A unit that was censored after a third of the horizon counts as a third of a horizon survived, so
+censoring needs no assumption about what came after and no row is thrown away.
 
-Moments without a failure soon are thinned and weighted up.
+The models are fitted on folds of whole units. Their predictions for unseen units are turned into probabilities by a
+monotone curve through bins with equally many failures; every point of the curve is a product-limit estimate. Bins of
+equally many failures lie mostly among the few units at the highest risk, where the probability matters. A forecast is
+the mean of the models of all folds, through that curve. Rows without a failure soon after them are thinned and weighted
+up.
 
-Invariants: pure, deterministic for a seed, the same after ``from_text(to_text())``. With fewer than
-:data:`MIN_FAILED_UNITS` failures or survivals within a horizon, the share of all units is said of each.
+Invariants: pure, deterministic for a seed, the same after ``from_text(to_text())``. A longer horizon never has a lower
+probability. With fewer than :data:`MIN_FAILED_UNITS` failures or survivors at a horizon, every unit is given the share
+of all units that failed.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 
 FOLDS = 3
 MIN_FAILED_UNITS = 12
-"""Below this many units on either side of a horizon's outcome nothing can be learned and checked."""
+"""With fewer failed units, or fewer survivors, at a horizon no model of it can be learned and checked."""
 MAX_EVENT_ROWS = 40_000
 MAX_QUIET_ROWS = 50_000
 MAX_ROUNDS = 200
@@ -62,7 +64,7 @@ _SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ScoreCurve:
-    """Probability over score: straight in log odds between the knots, level beyond them."""
+    """Probability as a function of the models' score: linear in log odds between the knots, constant beyond them."""
 
     scores: tuple[float, ...]
     log_odds: tuple[float, ...]
@@ -74,7 +76,10 @@ class ScoreCurve:
 
 @dataclass(frozen=True, slots=True)
 class HorizonModel:
-    """One horizon: its boosters (none: the curve is one level for all) and the curve from score to probability."""
+    """The model of one horizon: boosters, and the curve from their score to a probability.
+
+    Without boosters the curve is one level for all units. ``texts`` are the boosters as LightGBM's text.
+    """
 
     horizon: float
     texts: tuple[str, ...]
@@ -82,7 +87,7 @@ class HorizonModel:
     curve: ScoreCurve
 
     def p_fail(self, features: Floats) -> Floats:
-        """Probability (n,) of failing within the horizon."""
+        """Probability (n,) of failing within the horizon, for ``features`` (n, f)."""
         if not self.boosters:
             return self.curve.at(np.zeros(len(features)))
         return self.curve.at(np.mean([_score(booster, features) for booster in self.boosters], axis=0))
@@ -90,14 +95,21 @@ class HorizonModel:
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """Probabilities of failure within each of ``horizons`` (ascending, in the unit of the times)."""
+    """A fitted hazard: one model for each of ``horizons`` (ascending, in the unit of the times).
+
+    ``features`` is the number of feature columns.
+    """
 
     horizons: tuple[float, ...]
     models: tuple[HorizonModel, ...]
     features: int
 
     def p_fail(self, features: Floats) -> Floats:
-        """Probabilities (m, horizons) for rows ``features`` (m, f); they never fall along a row. Raises BadInput."""
+        """Probabilities of failure (m, horizons) for ``features`` (m, f); they never fall with the horizon.
+
+        Raises:
+            BadInput: ``features`` when the number of columns is not that of the fit.
+        """
         if features.ndim != 2 or features.shape[1] != self.features:
             raise BadInput("features", f"expected (rows, {self.features}), not {features.shape}")
         if not len(features):
@@ -130,7 +142,7 @@ class Hazard:
 
 @dataclass(frozen=True, slots=True)
 class _AtRisk:
-    """The rows that count: not the end of a life itself. ``weight`` is 1 on average."""
+    """The n rows that lie before the end of their unit, and so are at risk. ``weight`` (n,) is 1 on average."""
 
     features: Floats
     unit: Ints
@@ -149,15 +161,17 @@ def fit_hazard(
     seed: int = 0,
     weight: Floats | None = None,
 ) -> Hazard:
-    """Learn from rows ``features`` (n, f) at ``times`` (n,) of units numbered by ``unit`` (n,).
+    """Fit the hazard on rows with ``features`` (n, f), at ``times`` (n,) of the units numbered by ``unit`` (n,).
 
-    A unit's rows are adjacent and ascend in time; ``end_time`` (n,) and ``failed`` (n,) say when and how its life (or
-    the watching of it) ended. ``weight`` (n,) must not depend on what comes after a row; without it all count the same.
-    Takes some seconds per horizon for 100 000 rows.
+    The rows of a unit are adjacent and ascend in time. ``end_time`` (n,) and ``failed`` (n,) say when the life of the
+    row's unit ended, and whether in a failure or by censoring. ``weight`` (n,) must not depend on anything that comes
+    after a row; without it all rows weigh the same. ``horizons`` are in the unit of the times. A fit takes some seconds
+    for each horizon and 100 000 rows.
 
     Raises:
-        BadInput: ``shape`` when the arrays do not fit, ``horizons`` when they are not positive, ``rows`` when no row
-            lies before the end of its unit.
+        BadInput: ``shape`` when the arrays do not fit together, ``horizons`` when one is not positive, ``rows`` when no
+            row lies before the end of its unit.
+        BadConfig: LightGBM cannot be loaded.
     """
     sizes = {len(features), len(times), len(unit), len(end_time), len(failed)}
     if features.ndim != 2 or len(sizes) != 1:
@@ -196,7 +210,10 @@ def _fit_horizon(rows: _AtRisk, horizon: float, seed: int) -> HorizonModel:
 
 
 def _thinned(rows: _AtRisk, soon: Flags, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Rows to learn from, in order, and their weights: all with a failure soon and some of the others, up to bounds."""
+    """Rows to learn from, in order, and their weights.
+
+    They are the rows with a failure soon after them and a sample of the others, both up to a bound.
+    """
     parts = []
     for members, most in ((np.flatnonzero(soon), MAX_EVENT_ROWS), (np.flatnonzero(~soon), MAX_QUIET_ROWS)):
         picked = np.sort(rng.choice(members, most, replace=False)) if members.size > most else members
@@ -208,7 +225,7 @@ def _thinned(rows: _AtRisk, soon: Flags, rng: np.random.Generator) -> tuple[Ints
 
 
 def _folds(unit: Ints, event: Flags, rng: np.random.Generator) -> Ints:
-    """Fold of each row; a unit lies in one fold, and units with failures are dealt out evenly."""
+    """Fold (n,) of each row: all rows of a unit share a fold, and units with failures are spread evenly."""
     names, place = np.unique(unit, return_inverse=True)
     has_event = np.bincount(place, weights=event) > 0
     order = np.lexsort((rng.random(names.size), ~has_event))
@@ -218,7 +235,10 @@ def _folds(unit: Ints, event: Flags, rng: np.random.Generator) -> Ints:
 
 
 def _booster(features: Floats, rate: Floats, weight: Floats, inside: Flags, outside: Flags, seed: int) -> str:
-    """Text of a Poisson model of ``rate`` fitted on ``inside``, stopped when ``outside`` improves no more."""
+    """Fit a Poisson model of ``rate`` on the rows ``inside`` and return its text.
+
+    Boosting stops when the loss on the rows ``outside`` no longer falls.
+    """
     settings = {**_SETTINGS, "seed": seed}
     learned = lgb().Dataset(features[inside], rate[inside], weight=weight[inside], params=settings)
     judged = learned.create_valid(features[outside], rate[outside], weight=weight[outside])
@@ -228,18 +248,21 @@ def _booster(features: Floats, rate: Floats, weight: Floats, inside: Flags, outs
 
 
 def _score(booster: Any, features: Floats) -> Floats:
-    """Log of the expected failures per horizon."""
+    """Score (n,): logarithm of the expected number of failures within the horizon."""
     return np.asarray(booster.predict(features, raw_score=True, num_threads=1), dtype=np.float64)
 
 
 def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit: Ints, horizon: float) -> ScoreCurve:
-    """Monotone curve through bins of equally many failures within the horizon, from scores of unseen units."""
+    """The monotone curve from score to probability, by the scores (n,) of rows whose unit the model had not seen.
+
+    Its points are bins with equally many failures within the horizon.
+    """
     order = np.argsort(score, kind="stable")
     event = (failed & (remaining <= horizon))[order]
     bins = int(np.clip(_units(unit[order][event]) // _MIN_BIN_UNITS, 1, _MAX_BINS))
     if bins == 1:
         return _shifted_curve(score, weight, _share_failed(remaining, failed, weight, horizon))
-    # The order runs from low to high risk, a bin ends when its share of the failures is reached.
+    # Rows are ordered from low to high risk; a bin ends where its share of the failures is reached.
     number = np.minimum(np.ceil(np.cumsum(event) * bins / event.sum() - 1e-9).astype(int) - 1, bins - 1).clip(0)
     scores, odds, counts = [], [], []
     for each in range(bins):
@@ -255,8 +278,11 @@ def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit
 
 
 def _shifted_curve(score: Floats, weight: Floats, share: float) -> ScoreCurve:
-    """Scores as they are, a log of expected failures, but shifted so that on average ``share`` fails: too few units
-    failed to learn another curve from, and one level for all would deny what the scores tell apart."""
+    """The curve of the scores themselves, shifted so that the mean probability is ``share``.
+
+    It is used where too few units failed to learn a curve from bins: one level for all units would throw away the order
+    that the scores tell.
+    """
     low, high = -30.0, 30.0
     while high - low > 1e-6:
         shift = (low + high) / 2.0
@@ -269,7 +295,10 @@ def _shifted_curve(score: Floats, weight: Floats, share: float) -> ScoreCurve:
 
 
 def _level_curve(rows: _AtRisk, horizon: float) -> ScoreCurve:
-    """The same for every unit: what share of all failed within the horizon, with half a unit of doubt."""
+    """The curve with one level for every unit: the share of all units that failed within the horizon.
+
+    Half a failed unit is added to one unit more, so that the level is never 0 or 1.
+    """
     share = _share_failed(rows.remaining, rows.failed, rows.weight, horizon)
     units = _units(rows.unit)
     level = (share * units + 0.5) / (units + 1.0)
@@ -277,7 +306,7 @@ def _level_curve(rows: _AtRisk, horizon: float) -> ScoreCurve:
 
 
 def _share_failed(remaining: Floats, failed: Flags, weight: Floats, horizon: float) -> float:
-    """Product-limit estimate of the share that fails within the horizon."""
+    """Product-limit estimate of the weighted share of rows that fail within the horizon."""
     if not (failed & (remaining <= horizon)).any():
         return 0.0
     moments, surviving = product_limit(remaining, failed, np.maximum(weight, 1e-12))
@@ -285,7 +314,7 @@ def _share_failed(remaining: Floats, failed: Flags, weight: Floats, horizon: flo
 
 
 def _ascending(values: Floats, weights: Floats) -> Floats:
-    """Closest values that never fall (pool adjacent violators)."""
+    """The non-decreasing values (n,) closest to ``values`` (n,) by weighted squares: pool adjacent violators."""
     blocks: list[tuple[float, float, int]] = []
     for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
         blocks.append((value, weight, 1))

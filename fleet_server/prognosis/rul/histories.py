@@ -1,8 +1,8 @@
-"""Lives of units as arrays: what every part of the RUL engine reads.
+"""Lives of units as arrays: the input of every part of the engine for remaining useful life.
 
-A unit's rows ascend in time; ``values`` holds NaN where a reading is missing. A unit that is not ``failed`` is censored
-at its last time: it lived at least that long. Times are in whatever unit the table came in (hours, cycles, charges).
-Invariants are checked when a unit is made, so nothing after this file needs to check them again.
+The rows of a unit ascend in time; ``values`` is NaN where a reading is missing. A unit that is not ``failed`` is
+censored at its last time: it lived at least that long. Times are in the unit of the table (hours, cycles, charges).
+The invariants are checked when a unit is made, so that no other module has to check them again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Unit:
 
     @property
     def remaining(self) -> Floats:
-        """(n,) time left until the last row: the truth of a failed unit, a lower bound of a censored one."""
+        """Time (n,) from each row to the last: the remaining life of a failed unit, a lower bound of a censored one."""
         return self.times[-1] - self.times
 
     def until(self, row: int) -> Unit:
@@ -93,7 +93,11 @@ class Histories:
 
 @dataclass(frozen=True, slots=True)
 class UnitRows:
-    """Units under each other: ``unit`` (n,) which, ``row`` (n,) place in its unit, ``life_share`` (n,) 0..1."""
+    """The rows of several units under each other.
+
+    ``values`` (n, channels), ``unit`` (n,) the number of the row's unit, ``row`` (n,) the row's place in its unit, from
+    0, and ``life_share`` (n,) that place as a share 0..1 of the unit's rows.
+    """
 
     values: Floats
     unit: Ints

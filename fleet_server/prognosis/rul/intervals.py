@@ -1,12 +1,14 @@
-"""Tables of intervals (start, stop]: readings that held all through an interval, as counting-process data come.
+"""Tables of intervals (start, stop], whose readings hold for a whole interval: the form of counting-process data.
 
-Such a table tells the state at every moment, not only where a row ends; and rows end where something changed, so rows
-are not typical moments. The hazard is therefore learned at moments spread evenly over all lives (denser before
-failures, and weighted down there), and answers for the last moment of a unit's last interval.
+Such a table gives the state of a unit at every moment, not only at the end of a row. A row ends where something
+changed, so the ends of rows are not typical moments. The hazard is therefore learned at moments spread evenly over all
+lives (denser before failures, and weighted down there). A forecast is for the last moment of a unit's last interval.
 
-A table is one of intervals when a channel says in each row where the one before it ended (:func:`interval_channel`).
-Channels that are fixed within units count only as groups (a maker, a model): one of too many values names the unit, or
-its end, and one that no failed unit shares with the others is the outcome written into the table.
+A table is one of intervals when a channel gives in every row the end of the row before it (:func:`interval_channel`).
+A channel that is constant within units is used only as a group (a maker, a model): a channel with too many values would
+name the unit, or its end, and a channel that separates failed units from the others is the outcome written into the
+table.
+
 Invariants: pure, causal, deterministic for a seed.
 """
 
@@ -28,16 +30,20 @@ Ints = npt.NDArray[np.int64]
 
 MAX_MOMENTS = 90_000
 MAX_GROUPS = 100
-"""A channel fixed within units is a group only with at most this many values."""
+"""A channel that is constant within units is a group only when it has at most this many values."""
 FATE_UNITS = 30
-"""From this many failures on, a value without any failure, or without any survivor, beside them tells the outcome."""
+"""With at least this many failures, a group that holds most units and no failure is the outcome itself."""
 _MIN_PAIRS = 20
 _LONGEST_WINDOW = 6.0  # horizons
 
 
 @dataclass(frozen=True, slots=True)
 class IntervalHazard:
-    """The hazard of a table of intervals; ``start``, ``moving`` and ``groups`` are channel indices."""
+    """The fitted hazard of a table of intervals.
+
+    ``start`` (the beginning of a row's interval), ``moving`` and ``groups`` are channel indices; ``windows`` are in the
+    unit of the times.
+    """
 
     start: int
     moving: tuple[int, ...]
@@ -47,10 +53,13 @@ class IntervalHazard:
 
     @classmethod
     def fit(cls, histories: Histories, channel: str, horizons: Sequence[float], seed: int = 0) -> IntervalHazard:
-        """Learn from all units. ``channel`` says where a row's interval starts (:func:`interval_channel`).
+        """Learn the hazard from all units, for ``horizons`` in the unit of the times.
+
+        ``channel`` names the channel with the start of a row's interval (:func:`interval_channel`).
 
         Raises:
-            BadInput: ``channel`` when there is none of that name, and what :func:`fit_hazard` raises.
+            BadInput: ``channel`` when there is no such channel, ``rows`` when no unit was watched for any time, and the
+                errors of :func:`fit_hazard`.
         """
         if channel not in histories.channels:
             raise BadInput("channel", f"no channel {channel}")
@@ -65,7 +74,7 @@ class IntervalHazard:
         return cls(start, moving, groups, windows, hazard)
 
     def p_fail(self, units: Sequence[Unit]) -> Floats:
-        """Probabilities (units, horizons) at each unit's last time."""
+        """Probabilities of failure (units, horizons), at the last time of each unit."""
         if not units:
             return np.zeros((0, len(self.hazard.horizons)))
         rows = _IntervalRows.of(units, self.start)
@@ -74,7 +83,7 @@ class IntervalHazard:
         return self.hazard.p_fail(features)
 
     def p_fail_at(self, unit: Unit, chosen: Sequence[int]) -> Floats:
-        """Probabilities (chosen, horizons) at the ends of these rows of one unit."""
+        """Probabilities of failure (chosen, horizons), at the ends of the ``chosen`` rows of one unit."""
         rows, row = _IntervalRows.of([unit], self.start), np.asarray(chosen, dtype=np.int64)
         return self.hazard.p_fail(_features(rows, row, rows.stop[row], self.moving, self.groups, self.windows))
 
@@ -96,7 +105,7 @@ class IntervalHazard:
 
 
 def interval_channel(histories: Histories) -> str | None:
-    """The channel that says where a row's interval starts; None when the rows are no intervals."""
+    """Name of the channel with the start of a row's interval; None when the rows are not intervals."""
     units = [unit for unit in histories if len(unit) > 1]
     if sum(len(unit) - 1 for unit in units) < _MIN_PAIRS:
         return None
@@ -111,7 +120,11 @@ def interval_channel(histories: Histories) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _IntervalRows:
-    """Intervals of units under each other; ``end`` and ``failed`` are per unit. No interval starts before the last."""
+    """Intervals of several units under each other.
+
+    ``begin``, ``stop``, ``unit`` (n,) and ``values`` (n, channels) have one entry for each row, ``end`` and ``failed``
+    (units,) one for each unit. No interval starts before the interval before it has ended.
+    """
 
     begin: Floats
     stop: Floats
@@ -128,7 +141,8 @@ class _IntervalRows:
         begin = values[:, start]
         before = np.r_[-np.inf, stop[:-1]]
         before[np.r_[True, unit[1:] != unit[:-1]]] = -np.inf
-        # A start that is missing or overlaps the row before it is where that row stopped; the first has no length.
+        # A start that is missing, or lies before the end of the row above, is taken to be that end; the interval of a
+        # unit's first row then has no length.
         known = np.isfinite(begin) & (begin <= stop) & (begin >= before)
         begin = np.where(known, begin, np.where(np.isfinite(before), before, stop))
         end = np.array([each.times[-1] for each in units])
@@ -136,7 +150,7 @@ class _IntervalRows:
 
 
 def _usable(rows: _IntervalRows, start: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels that move within units, and channels fixed within them that are groups."""
+    """Indices of the channels that change within units, and of the constant channels that are groups."""
     first = np.flatnonzero(np.r_[True, rows.unit[1:] != rows.unit[:-1]])
     same = rows.unit[1:] == rows.unit[:-1]
     moving, groups = [], []
@@ -159,16 +173,19 @@ def _is_group(fixed: Floats, failed: npt.NDArray[np.bool_]) -> bool:
     failures = np.bincount(place, weights=failed[known])
     units = np.bincount(place)
     largest = int(units.argmax())
-    # The outcome: half of the units never fail, and all failures are in what is left.
+    # The channel is the outcome itself when its largest group holds more than half of the units and no failure.
     return not (failures.sum() >= FATE_UNITS and failures[largest] == 0 and units[largest] > units.sum() / 2)
 
 
 def _moments(rows: _IntervalRows, horizons: Sequence[float], rng: np.random.Generator) -> tuple[Ints, Floats, Floats]:
-    """Row (m,), moment (m,) and the time (m,) it stands for: one moment, at random, in each cell of each life."""
+    """Draw moments to learn from: their rows (m,), times (m,) and the length of time (m,) that each stands for.
+
+    Every life is cut into cells, and one moment is drawn at random in each cell.
+    """
     longest = max(horizons)
     births = rows.begin[np.r_[True, rows.unit[1:] != rows.unit[:-1]]]
     near = np.unique([horizon * share for horizon in horizons for share in (0.25, 0.5, 0.75, 1.0)])
-    # A failed unit's last stretch is cut finely, the rest of each life in cells of one width.
+    # The last stretch of a failed unit is cut finely, the rest of every life into cells of about one width.
     dense = [
         near[near < life] if failed else near[:0] for life, failed in zip(rows.end - births, rows.failed, strict=True)
     ]
@@ -190,7 +207,7 @@ def _moments(rows: _IntervalRows, horizons: Sequence[float], rng: np.random.Gene
 
 
 def _row_of(rows: _IntervalRows, unit: Ints, moment: Floats) -> Ints:
-    """The last row of the unit that begins before the moment."""
+    """The last row (m,) of each ``unit`` (m,) that begins before the ``moment`` (m,)."""
     order = np.lexsort(
         (np.r_[np.zeros(rows.unit.size), np.ones(unit.size)], np.r_[rows.begin, moment], np.r_[rows.unit, unit])
     )
@@ -209,7 +226,7 @@ def _features(
     groups: Sequence[int],
     windows: Sequence[float],
 ) -> Floats:
-    """Features (m, f): of what moves, the groups, the age and how long the unit has been watched."""
+    """Features (m, f) at m moments: of the moving channels, the groups, the age and the time since the first row."""
     counted = counter_features(rows.begin, rows.values[:, list(moving)], rows.unit, windows, (row, moment))
     births = rows.begin[np.searchsorted(rows.unit, rows.unit[row])]
     ages = np.column_stack((np.log1p(np.maximum(moment, 0.0)), np.log1p(moment - births)))

@@ -1,9 +1,10 @@
-"""Channels that tell how a life ended: readings that could not have been had while it lasted. Pure.
+"""Leaks: channels that tell how a life ended and that could not have been read while the life lasted. Pure.
 
-Tables made with hindsight carry them: the number of records, the last date, the highest hours, the fate. Such a channel
-is fixed within each unit and goes with the unit's end, whether by itself or against another fixed channel (a last date
-against a first one). Calendar dates that are fixed within units go too: no later unit will have them. The start of an
-interval (intervals.py) is the time itself, not a reading.
+Tables that were made with hindsight have such channels: the number of records, the last date, the highest hours, the
+fate. A leak is constant within every unit and correlates over units with the unit's end, by itself or as a difference
+from another constant channel (a last date minus a first date). Calendar dates that are constant within units are left
+out, too, because no later unit will have the same date. The start of a row's interval (intervals.py) is left out
+because it is the time itself and not a reading.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from fleet_server.prognosis.rul.histories import Floats, Histories, UnitRows
 from fleet_server.prognosis.rul.intervals import interval_channel
 
 LEAK = 0.98
+"""Rank correlation with the end of the units from which on a channel is a leak."""
 LEAST_UNITS = 20
 MOST_PAIRED = 24
-"""Fixed channels that are compared with each other."""
+"""At most so many constant channels are compared with each other in pairs."""
 _DATE = re.compile(r"(^|[^a-z])(date|datetime|timestamp)([^a-z]|$)", re.IGNORECASE)
 
 
 def leaks(histories: Histories) -> dict[str, str]:
-    """Channels to leave out and why: known only once the life is over, a date, or the time itself.
+    """Names of the channels to leave out, with the reason: a leak, a date, or the time itself.
 
-    Judged on units of at least two rows; with fewer than LEAST_UNITS of them nothing can be said of an end.
+    Only units with at least two rows are looked at. With fewer than ``LEAST_UNITS`` such units no leak can be found.
     """
     start = interval_channel(histories)
     found = {} if start is None else {start: "the time at which a row's interval starts"}
@@ -64,14 +66,14 @@ def leaks(histories: Histories) -> dict[str, str]:
 
 
 def _fixed(column: Floats, rows: UnitRows) -> bool:
-    """Is it the same in all rows of each unit?"""
+    """Whether the channel ``column`` (n,) is constant within every unit."""
     before, after = column[:-1], column[1:]
     same = (before == after) | (np.isnan(before) & np.isnan(after))
     return bool((same | (rows.row[1:] == 0)).all())
 
 
 def _tie(fixed: Floats, truth: Floats) -> float:
-    """Rank correlation over units (n,), 0.0 where it cannot be had."""
+    """Rank correlation of two figures over units (n,); 0.0 where it cannot be computed."""
     known = np.isfinite(fixed) & np.isfinite(truth)
     if known.sum() < LEAST_UNITS or np.ptp(fixed[known]) == 0.0 or np.ptp(truth[known]) == 0.0:
         return 0.0

@@ -1,4 +1,4 @@
-"""Statistics in which each life weighs one, however many rows it has. Pure."""
+"""Statistics over rows of lives in which every life weighs one, however many rows it has. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Units = npt.NDArray[np.int64]
 
 
 def life_weights(unit: Units) -> Floats:
-    """(n,) one over the rows of the row's own life."""
+    """Weights (n,) of rows: one divided by the number of rows of the row's life; ``unit`` (n,) numbers the lives."""
     _, inverse, counts = np.unique(unit, return_inverse=True, return_counts=True)
     return np.asarray(1.0 / counts[inverse])
 
@@ -24,10 +24,12 @@ def life_weights(unit: Units) -> Floats:
 def quantile_of_lives(
     values: Floats, unit: Units, ended: Flags, share: float, *, low: bool = False, lives: float | None = None
 ) -> float:
-    """What the next life stays below with ``share`` (``low``: above), each life weighing one, by finitely many lives.
+    """The bound below which (``low``: above which) a value of the next life lies with probability ``share``.
 
-    ``lives``: how many teach in all, where these are only those at hand (None: these; may be a fraction, or infinite).
-    A value of a life that has not ended is known only to be exceeded. Infinite when nothing can be said.
+    ``values`` (n,) are in any unit, ``unit`` (n,) says to which life a value belongs; every life weighs one. A value
+    whose ``ended`` (n,) is false is a lower bound (right-censored). The bound is corrected for the finite number of
+    ``lives``: by default the lives in ``unit`` that ended; a caller that passes a part of its lives names their number
+    (a fraction or infinity is allowed). The bound is infinite when the lives do not suffice.
     """
     lives = lives or len(np.unique(unit[ended]))
     corrected = min(1.0, share * (1.0 + 1.0 / lives)) if lives else 1.0
@@ -44,11 +46,11 @@ def quantile_of_lives(
 def independent_lives(
     values: Floats, unit: Units, ended: Flags, share: float, lives: int, *, low: bool = False
 ) -> float:
-    """How many lives of one row each would tell as much about a quantile as ``lives`` of several rows do.
+    """The number of lives with one row that would say as much about a quantile as ``lives`` lives with several rows.
 
-    As many where all rows of a life lie on the same side of the quantile, more where they do not: ``lives`` times the
-    variance between lives of one row, over that between the shares of their rows that lie beyond (the design effect of
-    sampling by clusters).
+    It is ``lives`` where all rows of a life lie on the same side of the quantile, and more where they do not: the
+    design effect of cluster sampling. The factor is the variance between lives of a single row, divided by the variance
+    between lives of the share of their rows that lies beyond the quantile.
     """
     values, unit = values[ended], unit[ended]
     if not len(unit):
@@ -63,12 +65,15 @@ def independent_lives(
 
 
 def pinball(off: Floats, share: float) -> Floats:
-    """(n,) pinball loss of truths that lie ``off`` above a predicted ``share`` quantile."""
+    """Pinball loss (n,) of true values that lie ``off`` (n,) above the predicted quantile of ``share``."""
     return np.maximum(share * off, (share - 1.0) * off)
 
 
 def student(share: float, freedom: int) -> float:
-    """Student's t quantile: exact for 1 and 2 degrees of freedom, else Hill's expansion (4 digits from 3 on)."""
+    """Quantile of Student's t distribution with ``freedom`` degrees of freedom.
+
+    Exact for 1 and 2 degrees of freedom, otherwise by Hill's expansion, which is right to 4 digits from 3 on.
+    """
     if freedom == 1:
         return math.tan(math.pi * (share - 0.5))
     if freedom == 2:

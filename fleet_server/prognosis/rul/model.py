@@ -1,15 +1,15 @@
-"""Remaining useful life of any fleet of alike things: fitted from past lives, asked about a present one.
+"""Remaining useful life (RUL) of any fleet of similar units: fitted on past lives, asked about present ones.
 
-Where enough lives ended in failure (``ENDED_SHARE``), boosted trees give mean and quantiles of the remaining life, the
-mean is blended with the similar trajectories' answer, and the quantiles are calibrated on out-of-fold answers with the
-unit as the exchangeable thing (training.py). Where failures are rare, remaining lives of the few that failed say
-nothing about the many that did not: then everything comes from the hazard, which on tables of intervals is learned at
-moments within them (intervals.py).
+Where enough lives ended in failure (``ENDED_SHARE``), boosted trees predict the mean and the quantiles of the remaining
+life. The mean is blended with the mean of the most similar past lives, and the quantiles are calibrated on out-of-fold
+predictions with the unit as the exchangeable thing (training.py). Where failures are rare, the remaining lives of the
+few failed units say nothing about the many others: then the whole forecast comes from the hazard. On a table of
+intervals the hazard is learned at moments within the intervals (intervals.py).
 
-The quantile models always see the uncapped truth. A cap clips what is said: ``p90`` at the cap then means "at least",
-and ``Forecast.at_least`` says so. ``0 <= p10 <= p50 <= p90``, and ``p_fail`` rises with the horizon and agrees with the
-quantiles before the cap: where a hazard was learned it rules, and the quantiles give way. The same histories, settings
-and seed give the same bits.
+Invariants: the quantile models are fitted on uncapped remaining lives; a cap clips only the forecast, and
+``Forecast.at_least`` says that ``p90`` was clipped and means "at least". ``0 <= p10 <= p50 <= p90``. ``p_fail`` rises
+with the horizon and agrees with the quantiles before the cap; where a hazard was learned, the quantiles are moved to
+agree with the hazard. The same histories, settings and seed give the same bits.
 """
 
 from __future__ import annotations
@@ -34,19 +34,22 @@ from fleet_server.prognosis.rul.training import Lifetimes, Progress, RulSettings
 __all__ = ["Forecast", "Progress", "RulModel", "RulSettings"]
 
 ENDED_SHARE = 0.2
+"""Below this share of failed units, failures are rare and the forecast comes from the hazard."""
 RUL_ROWS = 80_000
 CHUNK_ROWS = 40_000
 SHOWN_LIBRARY = 4_000
-"""Moments of past lives where these are only shown, not averaged."""
+"""Moments in the library of past lives where failures are rare: the neighbours are then shown, but not averaged."""
 CURVE_SHARES = (0.25, 0.5, 1.0, 2.0)
-"""Horizons added for quantiles where these come from the hazard, in typical lives."""
+"""Horizons, in typical lives, that are added where the quantiles come from the hazard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Remaining life at one row, in the unit of the times. NaN and empty where ``abstained`` gives a reason.
+    """The forecast at one row: remaining life in the unit of the times, and probabilities of failure by horizon.
 
-    ``at_least``: the p90 was cut off by the cap. ``interval``: how the interval was calibrated, ``none`` if not at all.
+    After an abstention ``abstained`` is the reason, and the figures are NaN or empty. ``at_least`` says that ``p90``
+    was clipped by the cap. ``interval`` says how the interval was calibrated (``Conformal.basis``, ``hazard``, or
+    ``none``).
     """
 
     p10: float
@@ -62,8 +65,12 @@ class Forecast:
 
 @dataclass(frozen=True)
 class RulModel:
-    """A fitted model. ``lifetimes`` is None where failures are rare; where some unit did not fail there is a hazard:
-    ``watched`` of a table of intervals, else ``hazard``."""
+    """A fitted model.
+
+    ``lifetimes`` is None where failures are rare. Where some unit did not fail there is a hazard: ``watched`` for a
+    table of intervals, else ``hazard``. ``least_rows`` is the number of rows below which the model abstains,
+    ``curve_horizons`` are the horizons of the hazard in the unit of the times.
+    """
 
     settings: RulSettings
     features: FeatureModel
@@ -78,10 +85,12 @@ class RulModel:
     def fit(
         cls, histories: Histories, settings: RulSettings | None = None, progress: Progress = lambda *_: None
     ) -> RulModel:
-        """Learn from past lives; ``progress(done, total, what)`` is called along the way.
+        """Fit a model on past lives; ``progress(done, total, what)`` is called after each step.
 
         Raises:
-            BadInput: ``too_few_lives`` with fewer than two failed units of two rows, ``no_channels``.
+            BadInput: ``too_few_lives`` with fewer than two failed units that have two rows, ``no_channels`` when no
+                channel changes.
+            BadConfig: LightGBM cannot be loaded.
         """
         settings = settings or RulSettings()
         usable = Histories(tuple(unit for unit in histories if len(unit) > 1 or not unit.failed), histories.channels)
@@ -109,19 +118,23 @@ class RulModel:
         return cls(settings, features, least_rows, horizons, lifetimes, similarity, hazard, watched)
 
     def predict(self, unit: Unit) -> Forecast:
-        """The forecast at the unit's last row.
+        """The forecast at the last row of a unit.
 
         Raises:
-            BadInput: ``shape`` when the unit has other channels than training.
+            BadInput: ``shape`` when the unit has other channels than the training lives.
         """
         return self.predict_at(unit, [len(unit) - 1])[0]
 
     def predict_at(self, unit: Unit, rows: Sequence[int] | Ints) -> tuple[Forecast, ...]:
-        """Forecasts at several rows of one life, each from what was known at that row."""
+        """Forecasts at several rows of one life; each uses only what was known at its row.
+
+        Raises:
+            BadInput: ``shape`` as :meth:`predict`, ``rows`` when the unit has no such row.
+        """
         return self._forecasts([unit], [np.asarray(rows, dtype=np.int64)])
 
     def predict_many(self, units: Sequence[Unit], progress: Progress = lambda *_: None) -> tuple[Forecast, ...]:
-        """The forecast at the last row of each unit."""
+        """The forecast at the last row of each unit, in the order of the units. Raises as :meth:`predict` does."""
         forecasts: list[Forecast] = []
         begin = 0
         while begin < len(units):
@@ -136,7 +149,7 @@ class RulModel:
         return tuple(forecasts)
 
     def _forecasts(self, units: Sequence[Unit], at: Sequence[Ints]) -> tuple[Forecast, ...]:
-        """Forecasts at rows ``at`` of each unit, one after the other."""
+        """Forecasts at the rows ``at[i]`` of unit i, for all units one after the other."""
         rows = self.features.rows(units)
         for unit, each in zip(units, at, strict=True):
             if len(each) and (each.min() < 0 or each.max() >= len(unit)):
@@ -154,7 +167,10 @@ class RulModel:
         )
 
     def _curve(self, features: Floats, units: Sequence[Unit], at: Sequence[Ints]) -> Floats | None:
-        """(n, curve_horizons) what the hazard says, NaN where it learned nothing and says the same of all."""
+        """Probabilities of failure (n, curve_horizons) by the hazard; None when there is no hazard.
+
+        A horizon is NaN where the hazard learned nothing and the trees can say more than its one level for all units.
+        """
         hazard = self.watched.hazard if self.watched else self.hazard
         if hazard is None:
             return None
@@ -171,7 +187,7 @@ class RulModel:
         return said
 
     def _numbers(self, features: Floats, answers: Answers, curve: Floats | None) -> tuple[Floats, Floats, Floats]:
-        """Uncapped quantiles (n, 3), the mean (n,) and p_fail (n, horizons)."""
+        """Quantiles before the cap (n, 3), the mean (n,) and the probabilities of failure (n, horizons)."""
         if self.lifetimes is None:
             assert curve is not None  # without lifetimes some unit was censored, so there is a hazard
             quantiles, mean = quantiles_of(curve, np.array(self.curve_horizons))

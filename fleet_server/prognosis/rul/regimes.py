@@ -1,10 +1,10 @@
-"""Operating regimes found in the data: columns that hold to a few values all life long and move the other channels.
+"""Operating regimes, found in the data: channels that keep to a few values all life long and move the other channels.
 
-A turbofan flies at six combinations of altitude, speed and throttle; its sensors can only be compared within one. A
-column is a regime column when (1) its values fall into a few tight groups, (2) nearly every unit visits every group,
-(3) no group belongs to an age (a counter that grows with wear is discrete too), and (4) the grouping explains much of
-another channel (a rounded, idle setting is discrete too). Regimes are the combinations that occur. Without any such
-column there is one regime, and nothing is lost.
+A turbofan flies at six combinations of altitude, speed and throttle, and its sensors can be compared only within one of
+them. A channel defines regimes when (1) its values fall into a few tight groups, (2) nearly every unit visits every
+group, (3) no group belongs to a certain age (a counter that grows with wear is discrete, too), and (4) its groups
+explain much of another channel (a rounded setting without effect is discrete, too). Regimes are the combinations of
+groups that occur. Without such a channel there is one regime.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from fleet_server.prognosis.rul.histories import Floats
 MAX_GROUPS = 16
 MAX_REGIMES = 48
 GAP_SHARE = 0.02
-"""Groups of one column lie at least this share of its range apart,"""
+"""Neighbouring groups of a column lie farther apart than this share of the column's range."""
 SPREAD_SHARE = 0.01
-"""and each is no wider than this share."""
+"""A group is no wider than this share of the column's range."""
 MIN_ROWS_SHARE = 0.01
 VISIT_SHARE = 0.8
 AGE_TOLERANCE = 0.12
 EXPLAINED = 0.3
 NOISE = 1e-6
-"""What is left of a channel's variance below this share is rounding."""
+"""A remainder of a channel's variance below this share of it is rounding."""
 SAMPLE_ROWS = 50_000
 
 Ints = npt.NDArray[np.int64]
@@ -35,7 +35,10 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Regimes:
-    """``columns`` (k,) channel indices, ``centres`` (regimes, k), ``scale`` (k,) range of each column."""
+    """Operating regimes: ``columns`` (k,) are channel indices, ``centres`` (regimes, k) the values in these columns.
+
+    ``scale`` (k,) is the range of each column.
+    """
 
     columns: Ints
     centres: Floats
@@ -45,13 +48,13 @@ class Regimes:
         return max(1, len(self.centres))
 
     def assign(self, values: Floats) -> Ints:
-        """Nearest regime of each row of ``values`` (n, channels): (n,). A missing column does not count."""
+        """Number (n,) of the nearest regime of each row of ``values`` (n, channels); missing readings do not count."""
         if not len(self.columns):
             return np.zeros(len(values), dtype=np.int64)
         return np.argmin(self._distances(values), axis=1).astype(np.int64)
 
     def strangeness(self, values: Floats) -> Floats:
-        """(n,) distance to the nearest regime in shares of the columns' ranges; 0.0 without regimes."""
+        """Distance (n,) of each row to its nearest regime, as a share of the columns' ranges; 0.0 without regimes."""
         if not len(self.columns):
             return np.zeros(len(values))
         return np.asarray(np.min(self._distances(values), axis=1), dtype=np.float64)
@@ -62,7 +65,11 @@ class Regimes:
 
 
 def find_regimes(values: Floats, unit: Ints, life_share: Floats, seed: int = 0) -> Regimes:
-    """Regimes of rows ``values`` (n, channels) of units ``unit`` (n,) at ``life_share`` (n,) of their record."""
+    """Find the operating regimes of rows ``values`` (n, channels).
+
+    ``unit`` (n,) is the number of a row's unit, ``life_share`` (n,) 0..1 the row's place in the unit's record. A sample
+    of ``SAMPLE_ROWS`` rows, drawn with ``seed``, is looked at.
+    """
     none = Regimes(np.zeros(0, dtype=np.int64), np.zeros((0, 0)), np.zeros(0))
     if len(values) > SAMPLE_ROWS:
         chosen = np.sort(np.random.default_rng(seed).choice(len(values), SAMPLE_ROWS, replace=False))
@@ -83,7 +90,11 @@ def find_regimes(values: Floats, unit: Ints, life_share: Floats, seed: int = 0) 
 
 
 def _combined(grouped: dict[int, Ints], values: Floats) -> tuple[Ints, Ints]:
-    """Columns taken one by one, finest first, while each still explains what those before it leave open."""
+    """Regime columns (k,), and the regime of each row (n,).
+
+    Columns are taken one by one, those with most groups first, as long as a column still explains variance that the
+    columns before it leave unexplained.
+    """
     regime = np.zeros(len(values), dtype=np.int64)
     others = [column for column in range(values.shape[1]) if column not in grouped]
     taken = []
@@ -96,7 +107,7 @@ def _combined(grouped: dict[int, Ints], values: Floats) -> tuple[Ints, Ints]:
 
 
 def _groups(column: Floats) -> Ints | None:
-    """Group of each row when the column falls into a few tight, well separated groups; else None."""
+    """Group (n,) of each row when the column falls into a few tight, well separated groups; else None."""
     if np.isnan(column).any():
         return None
     distinct = np.unique(column)
@@ -114,7 +125,7 @@ def _groups(column: Floats) -> Ints | None:
 
 
 def _lasting(labels: Ints, unit: Ints, life_share: Floats) -> bool:
-    """Does nearly every unit visit every group, at any age?"""
+    """Whether nearly every unit visits every group, and no group belongs to a certain age."""
     units = np.unique(unit)
     for group in range(int(labels.max()) + 1):
         inside = labels == group

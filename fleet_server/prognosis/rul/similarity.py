@@ -1,9 +1,10 @@
-"""Trajectory similarity: which lives of the past looked like this one, and how long they lasted from there.
+"""Trajectory similarity: the past lives that looked most like the present one, and how long they lasted from there.
 
-The features are fused into a health index, a ridge regression onto remaining life. A moment is described by its index
-now and some rows before, and the leading directions in which the index's inputs vary. Each past life answers with its
-one most similar moment; the nearest lives' remaining times are averaged by closeness. Neighbours are named, so that a
-forecast can be looked up. Censored lives answer too where others ran to failure nearby, with their bound.
+The features are fused into a health index by a ridge regression onto remaining life. A moment of a life is described
+by its health index now and some rows before, and by the leading directions in which the inputs of the index vary. Every
+past life is represented by its one most similar moment, and the remaining lives of the nearest past lives are averaged,
+weighted by closeness. The neighbours are named, so that a forecast can be traced to past lives. The library holds the
+rows it was fitted with: training.py gives it lives that ended in failure.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ NEAREST = 15
 RIDGE = 20.0
 MAX_LIBRARY = 12_000
 CHUNK = 32
-"""Moments asked at once: their distances stay in the cache."""
+"""Moments that are compared at once: so many that their distances stay in the processor's cache."""
 SHOWN = 5
-"""Neighbours that are named."""
+"""Number of neighbours that a forecast names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A past life: its name, the distance at its most similar moment, what it had left then, whether it failed."""
+    """A past life that was similar: its name, and the distance and remaining life at its most similar moment.
+
+    ``remaining`` is in the unit of the table; ``weight`` 0..1 is its share among the neighbours that are named.
+    """
 
     unit: str
     distance: float
@@ -39,7 +43,10 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """(n, m) each: distances of the nearest lives, ascending; the library row; weights that sum to one."""
+    """The m nearest past lives of n moments; all arrays are (n, m).
+
+    ``distances`` ascend, ``rows`` are rows of the library, ``weights`` sum to one for every moment.
+    """
 
     distances: Floats
     rows: Ints
@@ -48,9 +55,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Similarity:
-    """``inputs`` (k,) feature columns; ``centre``, ``spread``, ``slope`` (k,) and ``level`` of the ridge;
-    ``turn`` (k, directions); ``library`` (rows, d) described moments of units ``owner`` (rows,) with ``remaining``;
-    ``names`` and ``failed`` per unit."""
+    """The fitted health index and the library of described moments.
+
+    ``inputs`` (k,) are feature columns; ``centre``, ``spread`` and ``slope`` (k,) and ``level`` belong to the ridge
+    regression, ``turn`` (k, directions) holds the leading directions, ``scale`` (d,) the unit of each description.
+    ``library`` (rows, d) holds descriptions of moments of the units ``owner`` (rows,) with their ``remaining`` life
+    (rows,). ``names`` and ``failed`` have one entry for each unit.
+    """
 
     inputs: Ints
     centre: Floats
@@ -66,7 +77,10 @@ class Similarity:
     failed: npt.NDArray[np.bool_]
 
     def describe(self, features: Floats, row: Ints) -> Floats:
-        """(n, d) descriptions of ``features`` (n, features), units under each other, ``row`` (n,) place in the unit."""
+        """Descriptions (n, d) of the moments with ``features`` (n, features).
+
+        Rows of units stand under each other; ``row`` (n,) is the place of a row in its unit, from 0.
+        """
         inside = self._inputs(features)
         turned = _turned(inside, np.column_stack([self.slope, self.turn]))
         index = turned[:, 0] + self.level
@@ -75,7 +89,7 @@ class Similarity:
         return np.asarray(np.column_stack([*past, turned[:, 1:]]) / self.scale)
 
     def ask(self, moments: Floats, exclude: Ints | None = None) -> Answers:
-        """The nearest lives of ``moments`` (n, d). ``exclude`` (n,) is a unit that must not answer."""
+        """The past lives nearest to ``moments`` (n, d); ``exclude`` (n,) names for each a unit that must not answer."""
         starts = np.flatnonzero(np.diff(self.owner, prepend=-1))
         owners = self.owner[starts]
         count = min(NEAREST, max(1, len(starts) - (exclude is not None)))
@@ -95,11 +109,11 @@ class Similarity:
         return Answers(distances, found, weights / weights.sum(axis=1, keepdims=True))
 
     def remaining_at(self, answers: Answers) -> Floats:
-        """(n,) weighted remaining life of the nearest lives."""
+        """Weighted mean (n,) of the remaining lives of the nearest past lives."""
         return np.asarray((self.remaining[answers.rows] * answers.weights).sum(axis=1))
 
     def neighbours(self, answers: Answers, place: int) -> tuple[Neighbour, ...]:
-        """The nearest lives of the moment at ``place``, closest first, weights summing to one."""
+        """The ``SHOWN`` nearest past lives of moment number ``place``, nearest first; their weights sum to one."""
         distances, rows, weights = (
             each[place, :SHOWN].tolist() for each in (answers.distances, answers.rows, answers.weights)
         )
@@ -131,9 +145,11 @@ def fit_similarity(
     failed: npt.NDArray[np.bool_],
     most: int = MAX_LIBRARY,
 ) -> Similarity:
-    """A library of at most ``most`` of the rows (n,) of units 0..len(names)-1.
+    """Fit the health index, and describe at most ``most`` of the n rows as the library.
 
-    The index is fitted onto ``target`` (n,) by ``weight``.
+    ``features`` (n, features); the index is fitted onto ``target`` (n,) with ``weight`` (n,). ``remaining`` (n,) is the
+    life that remained, ``unit`` (n,) the number of a row's unit in ``names`` and ``failed``, ``row`` (n,) its place in
+    the unit. ``inputs`` (k,) are the feature columns that the index uses.
     """
     chosen = features[:, inputs]
     centre = np.nan_to_num(np.nanmean(np.where(np.isfinite(chosen).any(axis=0), chosen, 0.0), axis=0))
@@ -161,7 +177,10 @@ def fit_similarity(
 
 
 def _turned(inside: Floats, by: Floats) -> Floats:
-    """(n, k) times (k, d), column by column: a product of matrices has other bits in other company."""
+    """The matrix product (n, d) of (n, k) and (k, d), summed column by column.
+
+    A library routine for matrix products rounds a row differently depending on the number of other rows.
+    """
     turned = np.zeros((len(inside), by.shape[1]))
     for column, share in zip(inside.T, by, strict=True):
         turned += column[:, None] * share
@@ -169,7 +188,7 @@ def _turned(inside: Floats, by: Floats) -> Floats:
 
 
 def _apart(asked: Floats, library: Floats) -> Floats:
-    """(n, rows) squared distances; summed one by one, so that they are the same bits in any company."""
+    """Squared distances (n, rows), summed dimension by dimension: the same bits however many moments are compared."""
     apart = np.zeros((len(asked), len(library)))
     step = np.empty_like(apart)
     for one, other in zip(asked.T, library.T.copy(), strict=True):
@@ -180,7 +199,7 @@ def _apart(asked: Floats, library: Floats) -> Floats:
 
 
 def _smallest(values: Floats, count: int) -> Ints:
-    """(n, count) places of the smallest values of each row, ascending; of equal ones the earlier place."""
+    """Places (n, count) of the smallest values of each row, ascending by value; of equal values the earlier place."""
     if values.shape[1] <= 4 * count:
         return np.argsort(values, axis=1, kind="stable")[:, :count]
     places = np.sort(np.argpartition(values, count, axis=1)[:, :count], axis=1)
@@ -189,7 +208,7 @@ def _smallest(values: Floats, count: int) -> Ints:
 
 
 def _rows_of(apart: Floats, starts: Ints, order: Ints) -> Ints:
-    """(n, m) the library row at which each chosen unit (its place in ``starts``) is nearest."""
+    """Library row (n, m) at which each chosen unit is nearest; ``order`` (n, m) holds places of units in ``starts``."""
     ends = np.r_[starts[1:], apart.shape[1]]
     found = np.empty(order.shape, dtype=np.int64)
     for asked, places in enumerate(order):

@@ -1,10 +1,11 @@
-"""Histories from a table: one row per unit and time, fields between ``,`` ``;`` tab or ``|``, gzipped if named .gz.
+"""Read histories from a table: one row per unit and time, fields between ``,`` ``;`` tab or ``|``, ``.gz`` compressed.
 
-Input is hostile. Rows without a unit or a readable time, with another number of fields, or that repeat a time of their
-unit are dropped and counted (of repeated times the later row counts); rows out of order are put in order and counted; a
-unit without any good row is refused by name. Text columns of few values become codes, others are ignored and said so.
-An unreadable number in a number column is a missing reading, counted. Dates are counted in hours. Only a table that
-cannot be understood at all is an error, which says what to do.
+Input is hostile. A row is dropped and counted when it has no unit or no readable time, has another number of fields
+than the header, or repeats a time of its unit (of repeated times the later row counts). Rows out of order are sorted,
+and their units are counted. A unit without any good row is refused by name. A text column with few different values
+becomes codes; other text columns are ignored, with a note. An unreadable field in a number column is a missing reading
+and is counted. Dates become hours. Only a table that cannot be understood at all is an error; its message says what to
+do.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ MAX_COLUMNS = 512
 MAX_FIELD_CHARS = 4096
 MAX_CATEGORIES = 256
 TEXT_SHARE = 0.1
-"""A column with a larger share of fields that are no number is text."""
+"""A column is text when more than this share of its fields are not numbers."""
 SEPARATORS = (",", ";", "\t", "|")
 SHOWN = 3
 BLOCK_ROWS = 8192
-"""Rows held as text at once."""
+"""Rows that are held as text at the same time; the other rows are held as codes."""
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of text: ``codes`` (n,) into its ``distinct`` texts, in the order in which they first appear.
+    """A column of text: ``codes`` (n,) are places in its ``distinct`` texts, which stand in order of first appearance.
 
-    Tables repeat themselves: each text is kept and read once, not once a row.
+    Most columns repeat few texts, so every text is kept, and converted, once and not once for each row.
     """
 
     distinct: tuple[str, ...]
@@ -52,12 +53,16 @@ class _Column:
 
     @property
     def numbers(self) -> Floats:
-        """(n,) NaN for everything that is no number or is beyond all readings."""
+        """The column as numbers (n,); NaN for a field that is not a number or is beyond ``MAX_READING``."""
         return np.array([number(text, self.decimal_comma) for text in self.distinct])[self.codes]
 
     @property
     def times(self) -> tuple[Floats, bool]:
-        """(n,) numbers, and False; or hours since 1970 where more are dates than numbers, and True. NaN: neither."""
+        """The column as times (n,), and whether they are dates.
+
+        Times are the numbers of the column, or hours since 1970 when more of its fields are dates than numbers. A field
+        that is neither is NaN.
+        """
         dates = np.array([hours(text) for text in self.distinct])[self.codes]
         numbers = self.numbers
         dated = int(np.isfinite(dates).sum()) > int(np.isfinite(numbers).sum())
@@ -65,7 +70,7 @@ class _Column:
 
     @property
     def keys(self) -> tuple[tuple[str, ...], Ints]:
-        """Stripped texts in the order in which they first appear, and (n,) which of them."""
+        """The stripped texts in order of first appearance, and for each row the place (n,) of its text among them."""
         places: dict[str, int] = {}
         place = [places.setdefault(text.strip(), len(places)) for text in self.distinct]
         return tuple(places), np.array(place, dtype=np.int64)[self.codes]
@@ -73,7 +78,7 @@ class _Column:
 
 @dataclass
 class Notes:
-    """What was noticed on reading. ``refused``: units without a good row and why. ``messages``: for people."""
+    """Remarks made while a table was read: counts by reason, and names of ignored columns and refused units."""
 
     rows: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
@@ -86,7 +91,7 @@ class Notes:
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """One line per thing noticed."""
+        """The remarks as lines for people."""
         lines = [*self.remarks, *(f"{count} rows dropped: {why}" for why, count in self.dropped.items())]
         lines += [f"{self.unordered_units} units had rows out of order: put in order"] * bool(self.unordered_units)
         lines += [
@@ -97,7 +102,7 @@ class Notes:
         return tuple(lines)
 
     def drop(self, why: str, count: int = 1) -> None:
-        """Count rows that were dropped."""
+        """Count rows that were dropped for the reason ``why``."""
         self.dropped[why] = self.dropped.get(why, 0) + count
 
 
@@ -112,13 +117,16 @@ def read_table(
     ignore: Sequence[str] = (),
     optional: Collection[str] = (),
 ) -> tuple[Histories, Notes]:
-    """Read a table.
+    """Read a table as histories, with the remarks made while reading.
 
-    ``channels``: the columns wanted (default: all that can be used but ``ignore``); ``optional`` ones may be absent and
-    are missing readings then. ``categories``: names behind the codes of text columns, when a model has them already.
+    ``unit``, ``time`` and ``failed`` name columns; without ``failed`` every unit counts as failed at its last row.
+    ``channels`` names the columns to read (default: all usable columns except those in ``ignore``). Columns in
+    ``optional`` may be absent: all their readings are missing then. ``categories`` are the texts behind the codes of
+    text columns, for a model that already has such codes. Times keep the unit of the table, dates become hours.
 
     Raises:
-        BadInput: ``file``, ``columns`` or ``rows``; the message names the mend.
+        BadInput: ``file``, ``columns``, ``rows`` or ``failed`` when the table cannot be used; the message says what to
+            change.
     """
     notes = Notes()
     header, columns = _columns(path, notes)
@@ -164,7 +172,7 @@ def read_table(
 
 
 def _columns(path: Path, notes: Notes) -> tuple[list[str], list[_Column]]:
-    """The header and the columns: of UTF-8, of UTF-16 where its mark says so, else of Latin-1, which is noted."""
+    """The header and the columns of a table in UTF-8, in UTF-16 with its byte order mark, or (noted) in Latin-1."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
             marked = raw.read(2) in (b"\xff\xfe", b"\xfe\xff")
@@ -173,7 +181,7 @@ def _columns(path: Path, notes: Notes) -> tuple[list[str], list[_Column]]:
         except UnicodeDecodeError:
             if marked:
                 raise
-            notes.dropped.clear()  # all is read anew
+            notes.dropped.clear()  # the whole table is read again, so its rows are counted again
             notes.remarks.append("the table is not UTF-8: read as Latin-1")
             header, columns = _parsed(path, "latin-1", notes)
     except (OSError, UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
@@ -197,7 +205,7 @@ def _parsed(path: Path, encoding: str, notes: Notes) -> tuple[list[str], list[_C
 
 
 def _coded(rows: Iterator[list[str]], width: int, decimal_comma: bool) -> list[_Column]:
-    """The columns of rows of ``width`` fields."""
+    """The columns of a table whose rows have ``width`` fields."""
     places: list[defaultdict[str, int]] = [defaultdict() for _ in range(width)]
     for place in places:
         place.default_factory = place.__len__  # a text not met before gets the next number
@@ -232,7 +240,7 @@ def _good_rows(reader: Iterator[list[str]], width: int, notes: Notes, path: Path
 
 
 def _others(path: Path, header: list[str], unit: str, time: str, failed: str | None) -> list[str]:
-    """Names of the columns that are neither unit nor time nor fate."""
+    """Names of the columns other than unit, time and failed. Raises BadInput when one of these three is missing."""
     for name, option in ((unit, "--unit"), (time, "--time"), (failed, "--failed")):
         if name is not None and name not in header:
             raise BadInput("columns", f"{path} has no column {name!r} ({option}); it has {', '.join(header[:30])}")
@@ -242,7 +250,7 @@ def _others(path: Path, header: list[str], unit: str, time: str, failed: str | N
 
 
 def _note_likeness(keys: Sequence[str], unit: str, notes: Notes) -> None:
-    """Names that are one number written in two ways are two units; that may not be what was meant."""
+    """Note that two unit names are one number written in two ways (``1`` and ``1.0``): they are taken as two units."""
     names: dict[float, str] = {}
     for name in keys:
         value = number(name)
@@ -252,7 +260,11 @@ def _note_likeness(keys: Sequence[str], unit: str, notes: Notes) -> None:
 
 
 def _says_yes(path: Path, name: str, column: _Column, notes: Notes) -> np.ndarray:
-    """(n,) whether the unit failed. Words that say neither are noted as no; numbers but 0 and 1, or many: BadInput."""
+    """Whether each row says that its unit failed (n,).
+
+    A few words that say neither yes nor no are taken as no, with a note. Raises BadInput when many fields say neither,
+    or when a field is a number other than 0 and 1.
+    """
     said = [truth(text, column.decimal_comma) for text in column.distinct]
     strange = [place for place, word in enumerate(said) if word is None]
     if strange:
@@ -267,7 +279,10 @@ def _says_yes(path: Path, name: str, column: _Column, notes: Notes) -> np.ndarra
 
 
 def _numbers(name: str, column: _Column, known: tuple[str, ...] | None, notes: Notes) -> Floats | None:
-    """The column as numbers or codes; None when it is ignored. ``known`` categories: empty for a number column."""
+    """The column as numbers or as codes of its texts (n,); None when the column is ignored.
+
+    ``known`` are the texts behind the codes of a fitted model: empty for its number columns, None while fitting.
+    """
     numbers = column.numbers
     if known is None or not known:
         blank = np.array([text.strip().lower() in BLANK for text in column.distinct], dtype=bool)[column.codes]
@@ -295,7 +310,7 @@ def _units(
     good: np.ndarray,
     notes: Notes,
 ) -> Iterator[Unit]:
-    """Units in the order in which they first appear."""
+    """The units of the table, in order of first appearance, with their rows in order of time."""
     kept = np.flatnonzero(good)
     seen = np.bincount(key[kept], minlength=len(keys)) > 0
     notes.refused.update(

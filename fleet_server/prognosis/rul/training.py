@@ -1,9 +1,9 @@
-"""What is learnt about remaining life from rows of past lives: trees, the blend with similar lives, the calibration.
+"""Fitting on rows of past lives: trees for remaining life, their blend with similar lives, calibration and hazard.
 
-Members of the trees, blend and calibration rest on the same folds of whole units. Censored units train no remaining
-life (theirs is not known); they take part in the calibration, as lower bounds, and in the hazard. Where a fleet is
-large, units that did not fail are thinned: for remaining lives the least telling ones first, for the hazard at random
-and weighted up, so that probabilities stay those of the whole fleet. Pure, deterministic for a seed.
+Trees, blend and calibration use the same folds of whole units. A censored unit trains no tree, because its remaining
+life is not known; it takes part in the calibration as a lower bound, and in the hazard. In a large fleet, units that
+did not fail are thinned: for remaining lives after all failed units are taken, for the hazard at random and with
+weights, so that its probabilities stay those of the whole fleet. Pure, deterministic for a seed.
 """
 
 from __future__ import annotations
@@ -26,26 +26,29 @@ from fleet_server.prognosis.rul.similarity import MAX_LIBRARY, Similarity, fit_s
 
 FOLDS = 5
 WAYS = 2
-"""So many times the units are folded anew."""
+"""Number of ways in which the units are divided into folds."""
 LEAVE_ONE_OUT = 8
-"""Up to so many failed units, each is a fold of its own."""
+"""With at most this many failed units, every failed unit is a fold of its own."""
 BLEND_ROWS = 8_000
 HAZARD_ROWS = 100_000
 RESTRICTED_LIVES = 20
 RESTRICTED_SHARE = 0.6
-"""From so many failed units on, the mean counts remaining life up to this share of their typical life."""
+"""With at least ``RESTRICTED_LIVES`` failed units, the mean counts remaining life only up to this share of a median
+life: see ``Lifetimes.limit``."""
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class RulSettings:
-    """``horizons`` and ``cap`` in the unit of the times; ``level`` of the interval p10..p90.
+    """Settings of a fit.
 
-    ``whole_mean``: the mean is of the whole remaining life, instead of a restricted mean (see ``Lifetimes.limit``).
+    ``horizons`` and ``cap`` are in the unit of the times; ``level`` 0..1 is the share of lives that p10..p90 promises.
+    ``with_age`` false leaves out features that tell the time since a unit's first row. ``whole_mean`` makes the mean
+    that of the whole remaining life instead of a restricted mean (see ``Lifetimes.limit``).
 
     Raises:
-        BadConfig: a setting out of bounds.
+        BadConfig: a setting is out of bounds.
     """
 
     seed: int = 0
@@ -70,10 +73,12 @@ class RulSettings:
 
 @dataclass(frozen=True)
 class Lifetimes:
-    """What stands behind a remaining life: trees for the mean and for each of SHARES, the blend, the calibration.
+    """The fitted parts of a forecast of remaining life: trees, blend and calibration.
 
-    ``limit``: the mean is a restricted one, of the remaining life as far as here (None: of all of it). Early in life
-    nothing tells a long life from a longer one, and the mean of all of it follows the longest.
+    ``quantiles`` has one ensemble for each of ``SHARES``; ``similar_share`` 0..1 is the weight of similar past lives in
+    the mean. The mean is a restricted mean: remaining life beyond ``limit`` (in the unit of the times) counts as
+    ``limit``; None means the mean of the whole remaining life. Early in life nothing tells a long life from a longer
+    one, and an unrestricted mean would follow the longest lives.
     """
 
     limit: float | None
@@ -85,9 +90,11 @@ class Lifetimes:
 
 @dataclass(frozen=True)
 class Training:
-    """Rows of the units that teach: ``table`` (n, features), truths and owners (n,), ``folds`` (n, ways) by unit.
+    """The n rows of the training units.
 
-    ``limit``: see ``Lifetimes``.
+    ``table`` (n, features); ``remaining`` (n,) is the true remaining life, or a lower bound where ``ended`` (n,) is
+    false; ``unit`` and ``row`` (n,) are the row's unit and its place in it; ``weight`` (n,) gives every life the same
+    weight; ``folds`` (n, ways) are folds of whole units. ``limit``: see ``Lifetimes``.
     """
 
     units: Histories
@@ -103,7 +110,7 @@ class Training:
 
     @classmethod
     def of(cls, units: Histories, model: FeatureModel, settings: RulSettings) -> Training:
-        """All rows of ``units``; failed and censored units are spread evenly over the folds."""
+        """All rows of ``units``, with their features; failed and censored units are spread evenly over the folds."""
         lengths = [len(unit) for unit in units]
         unit = np.repeat(np.arange(len(units)), lengths).astype(np.int64)
         failed = np.array([each.failed for each in units], dtype=bool)
@@ -122,11 +129,11 @@ class Training:
 
     @property
     def restricted(self) -> Floats:
-        """(n,) truth as far as the limit."""
+        """Remaining life (n,), at most ``limit``."""
         return self.remaining if self.limit is None else np.minimum(self.remaining, self.limit)
 
     def similarity(self, most: int = MAX_LIBRARY) -> Similarity:
-        """The library of lives that failed, of at most ``most`` moments."""
+        """The library of failed lives for the similarity search, with at most ``most`` moments."""
         kinds = (":ewma", ":gone", *(f":mean{window}" for window in self.model.windows))
         inputs = [i for i, name in enumerate(self.model.names) if name.endswith(kinds) or name == "age"]
         inputs = inputs or list(range(len(self.model.names)))
@@ -145,7 +152,7 @@ class Training:
         )
 
     def lifetimes(self, settings: RulSettings, similarity: Similarity, progress: Progress) -> Lifetimes:
-        """Trees on the rows of failed units; blend and calibration from what they say out of fold."""
+        """Fit trees on the rows of failed units, then blend and calibration on their predictions out of fold."""
         known = self.ended
         total, done = (int(self.folds.max()) + 1) * self.folds.shape[1] * (1 + len(SHARES)), 0
 
@@ -189,7 +196,7 @@ class Training:
 
 
 def _folds(failed: np.ndarray, seed: int) -> Ints:
-    """(units, ways) fold of each unit, failed and censored ones spread evenly."""
+    """Fold (units, ways) of each unit; failed and censored units are spread evenly over the folds."""
     ended = int(failed.sum())
     alone = ended <= LEAVE_ONE_OUT
     count, ways = (ended, 1) if alone else (FOLDS, WAYS)
@@ -203,7 +210,7 @@ def _folds(failed: np.ndarray, seed: int) -> Ints:
 
 
 def _limit(units: Histories, settings: RulSettings) -> float | None:
-    """As far as where the mean counts: see ``Lifetimes``."""
+    """The limit of the restricted mean: see ``Lifetimes.limit``."""
     if settings.cap is not None or settings.whole_mean:
         return settings.cap
     lives = [float(unit.times[-1] - unit.times[0]) for unit in units if unit.failed]
@@ -211,7 +218,7 @@ def _limit(units: Histories, settings: RulSettings) -> float | None:
 
 
 def thinned(histories: Histories, most: int) -> Histories:
-    """Units enough for ``most`` rows, those that failed first: a bound on memory and time for any fleet."""
+    """As many units as have at most ``most`` rows together, failed units first: it bounds memory and time."""
     order = sorted(range(len(histories)), key=lambda index: not histories.units[index].failed)
     total = np.cumsum([len(histories.units[index]) for index in order])
     kept = max(2, int(np.searchsorted(total, most, side="right")))
@@ -219,7 +226,7 @@ def thinned(histories: Histories, most: int) -> Histories:
 
 
 def hazard_of(units: Histories, features: FeatureModel, horizons: tuple[float, ...], seed: int) -> Hazard:
-    """The hazard from all rows; of units that did not fail a sample, weighted up, where there are too many rows."""
+    """Fit the hazard on all rows; where there are too many, on a weighted random sample of whole units."""
     lengths = np.array([len(unit) for unit in units], dtype=np.int64)
     failed = np.array([unit.failed for unit in units], dtype=bool)
     taken, weight = np.ones(len(units), dtype=bool), np.ones(len(units))
@@ -243,9 +250,9 @@ def hazard_of(units: Histories, features: FeatureModel, horizons: tuple[float, .
 
 
 def _blend_weight(first: Floats, second: Floats, truth: Floats, weight: Floats) -> float:
-    """Share of ``second`` (n,) within 0..1 that leaves the least weighted squared error to ``truth`` (n,).
+    """The share (0..1) of ``second`` in a blend with ``first`` that has the least weighted squared error to ``truth``.
 
-    Zero when both answers are the same or nothing is known.
+    All arrays are (n,). The share is zero when both predictions are the same or none is known.
     """
     known = np.isfinite(first) & np.isfinite(second) & np.isfinite(truth)
     apart = (second - first)[known]

@@ -1,7 +1,8 @@
-"""A reading over its last rows and since its unit's beginning: mean, slope and deviation of windows. Pure, causal.
+"""Features of a reading over windows of its last rows and since the beginning of its unit. Pure and causal.
 
-Windows are summed by shifting, and running totals begin anew with each unit: a row's features are the same
-bits whichever rows come after it and whichever units stand beside it. NaN where too little is known.
+Windows are summed by shifting whole columns, and running totals begin anew with each unit. Therefore the features of a
+row are the same bits whichever rows come after it and whichever units stand beside it. A feature is NaN where too few
+readings are known.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ LEAST_FOR_DRIFT = 8
 
 
 def window_names(windows: Sequence[int], since_start: bool) -> tuple[str, ...]:
-    """Kinds of features in the order of :func:`window_features`, each for all channels."""
+    """Names of the features in the order of :func:`window_features`; every feature is made for all channels."""
     whole = ("rise", "drift") if since_start else ()
     return (
         "last",
@@ -31,9 +32,11 @@ def window_names(windows: Sequence[int], since_start: bool) -> tuple[str, ...]:
 
 
 def window_features(scaled: Floats, rows: UnitRows, windows: Sequence[int], since_start: bool) -> list[Floats]:
-    """Last value, weighted mean, distance from the unit's beginning, and mean, slope, deviation per window.
+    """Features of scaled readings ``scaled`` (n, channels): a list of arrays (n, channels), see :func:`window_names`.
 
-    ``since_start``: how far the weighted mean is above the unit's mean so far, and the slope since its start.
+    They are the last value, an exponentially weighted mean, its distance from the unit's beginning, and for every
+    window of ``windows`` (numbers of rows) mean, slope per row and standard deviation. ``since_start`` adds the
+    distance of the weighted mean from the unit's mean so far, and the slope since the unit's first row.
     """
     present = np.isfinite(scaled)
     filled = np.where(present, scaled, 0.0)
@@ -66,7 +69,7 @@ def window_features(scaled: Floats, rows: UnitRows, windows: Sequence[int], sinc
 def _window(
     count: Floats, total: Floats, square: Floats, back: Floats, back_square: Floats, cross: Floats
 ) -> list[Floats]:
-    """Mean, slope per row and deviation of a window from its sums; ``back`` counts rows backwards."""
+    """Mean, slope per row and standard deviation of a window from its sums; ``back`` counts rows backwards in time."""
     mean, mean_back = _ratio(total, count), _ratio(back, count)
     run = back_square - count * mean_back * mean_back
     slope = np.where((count >= 3) & (run > 1e-9), -_ratio(cross - count * mean * mean_back, run), np.nan)
@@ -75,12 +78,12 @@ def _window(
 
 
 def _since_start(present: np.ndarray, filled: Floats, rows: UnitRows) -> tuple[Floats, Floats]:
-    """Mean and slope per row from the unit's first row to each row."""
+    """Mean and slope per row, both (n, channels), over all rows of a unit from its first to the present one."""
     at = rows.row[:, None].astype(np.float64)
     seen = present.astype(np.float64)
     sums = [seen, filled, at * seen, at * at * seen, at * filled]
     edges = [*np.flatnonzero(rows.row == 0).tolist(), len(filled)]
-    for begin, end in pairwise(edges):  # each unit by itself: its sums do not depend on those before it
+    for begin, end in pairwise(edges):  # one unit at a time, so that rounding does not depend on the units before it
         for each in sums:
             np.cumsum(each[begin:end], axis=0, out=each[begin:end])
     count, total, time, square, cross = sums
@@ -91,7 +94,7 @@ def _since_start(present: np.ndarray, filled: Floats, rows: UnitRows) -> tuple[F
 
 
 def _beginning(present: np.ndarray, filled: Floats, rows: UnitRows) -> Floats:
-    """Mean of the unit's first rows, as far as they are known at each row."""
+    """Mean (n, channels) of the unit's first ``BASELINE_ROWS`` rows, as far as they are known at each row."""
     starts = np.flatnonzero(rows.row == 0)
     first = starts[rows.unit]
     total, count = np.zeros_like(filled), np.zeros_like(filled)
