@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 SUITES ?=
+# Hundreds of processes are started by the tests: none compiles the sources again, also where the environment forbids
+# compiled files beside them.
+COMPILED := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/var/compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak mutate
@@ -39,7 +42,7 @@ demo: setup ## Play the golden path and leave the dashboard up; ARGS="--once --j
 	@exec $(BIN)/python -m demo.run $(ARGS)
 
 test: setup-dev packages ## Every suite but the slow soaks; SUITES="tests/fleet_core tests/edge_agent" for some
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SUITES) $(ARGS)
+	@$(COMPILED) $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SUITES) $(ARGS)
 
 check: setup-dev ## Style, types, import rules, dependencies, generated code, the build of the house
 	$(BIN)/ruff check .

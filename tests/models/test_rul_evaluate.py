@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import math
 import operator
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +160,9 @@ def test_engines_give_what_serial_gives(engine: str) -> None:
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     with pytest.raises(ValueError, match="negative"):
         run_tasks([-1], math.factorial, engine, workers=2)
+    with warnings.catch_warnings():  # Ray ends its processes without waiting for them
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def test_engine_errors_name_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:

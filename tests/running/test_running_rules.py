@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.workers import FIRST, SPREAD, rank, unit_of, worker_count
+from support.workers import FIRST, IN_TURN, SPREAD, rank, unit_of, worker_count
 
 TESTS = Path(__file__).resolve().parents[1]
 BARE = {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -61,11 +61,12 @@ def test_few_files_need_no_workers() -> None:
 def test_what_takes_minutes_is_begun_first_and_the_order_names_what_exists() -> None:
     assert rank("tests/e2e/test_demo_stories.py::test_x") < rank("tests/integration/test_y.py::test_z")
     assert rank("tests/integration/test_y.py::test_z") < rank("tests/fleet_core/test_y.py::test_z")
-    for name in (*FIRST, *SPREAD):
+    for name in (*FIRST, *IN_TURN, *SPREAD):
         assert (TESTS.parent / name).exists(), name
 
 
 @pytest.mark.parametrize("file", SPREAD)
 def test_a_spread_file_is_handed_out_test_by_test(file: str) -> None:
     assert unit_of(f"{file}::test_x[1]") != unit_of(f"{file}::test_x[2]")
+    assert unit_of("tests/simulation/test_a.py::test_x") == unit_of("tests/e2e/test_bad_input.py::test_y")
     assert unit_of("tests/docs/test_a.py::test_x[1]") == unit_of("tests/docs/test_a.py::test_x[2]")

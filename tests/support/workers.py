@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy is read: a worker is one of several and has a core at most
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
 FEW_FILES = 16
 """With fewer files than these the tests run in this process: starting workers would take longer than it saves."""
 WORKERS_PER_CORE = 2
@@ -19,14 +23,18 @@ MOST_WORKERS = 8
 
 FIRST = (
     "tests/e2e/test_demo_stories.py",
-    "tests/e2e/test_bad_input.py",
     "tests/simulation",
+    "tests/e2e/test_bad_input.py",
     "tests/browser",
     "tests/models",
     "tests/integration",
     "tests/contract",
 )
 """Begun in this order, everything else after them: what takes minutes must not be begun when all else is done."""
+
+IN_TURN = ("tests/simulation/", "tests/e2e/test_bad_input.py")
+"""Each plays a whole stack of some fifteen processes. One worker plays them one after the other: beside the demo's two
+stacks, two more at once would make every story late on two cores."""
 
 SPREAD = ("tests/integration/test_resolution_crashes.py",)
 """Files whose tests share nothing but the fixtures' servers: the workers share such a file."""
@@ -45,8 +53,10 @@ def rank(test: str) -> int:
 
 
 def unit_of(test: str) -> str:
-    """What is handed to one worker as a whole: the test's file, or the test itself where the file is spread."""
+    """What is handed to one worker as a whole: mostly the test's file."""
     file = test.partition("::")[0]
+    if test.startswith(IN_TURN):
+        return " and ".join(IN_TURN)
     return test if file in SPREAD else file
 
 
@@ -63,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
-    """``--dist loadfile``, but in the order of the collection and with the files of ``SPREAD`` shared."""
+    """``--dist loadfile``, but in the order of the collection and with the units of :func:`unit_of`."""
     if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
