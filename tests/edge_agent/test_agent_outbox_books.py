@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from edge_agent.drafts import Draft, gap_draft
 from edge_agent.outbox import Outbox, OutboxStats, OutboxUnavailable, check_outbox, room
 from edge_agent.outbox import outbox as outbox_module
+from edge_agent.outbox.file import fill_reserve
 from fleet_core.batches import EMPTY_SCHEMA, Batch, GapRecord, SampleColumn, Schema, WaveformFragment, decode_batch
 from fleet_core.clock import SimulatedClock
 from fleet_core.telemetry import BatchClass, DetectionState, MetricSpec, StateChange, to_us
@@ -437,3 +439,70 @@ def test_a_folder_that_cannot_be_is_unavailable(tmp_path: Path, clock: Simulated
     deep.close()
     assert check_outbox(deep.path) == "ok"
     assert check_outbox(tmp_path / "nothing.sqlite") != "ok" and not (tmp_path / "nothing.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        (sqlite3.SQLITE_FULL, OutboxUnavailable),
+        (sqlite3.SQLITE_IOERR, OutboxUnavailable),
+        (sqlite3.SQLITE_IOERR_WRITE, OutboxUnavailable),
+        (sqlite3.SQLITE_READONLY, OutboxUnavailable),
+        (sqlite3.SQLITE_CANTOPEN, OutboxUnavailable),
+        (sqlite3.SQLITE_BUSY, OutboxUnavailable),
+        (sqlite3.SQLITE_ERROR, sqlite3.OperationalError),
+        (sqlite3.SQLITE_SCHEMA, sqlite3.OperationalError),
+    ],
+)
+def test_a_disk_that_is_full_broken_or_locked_is_unavailable_and_other_errors_are_not_hidden(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, code: int, seen: type[Exception]
+) -> None:
+    def fail(point: str) -> None:
+        if point == "outbox.before_commit":
+            error = sqlite3.OperationalError("of sqlite")
+            error.sqlite_errorcode = code
+            raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(outbox_module, "fault_point", fail)
+        with pytest.raises(seen):
+            outbox.append([routine()])
+    assert outbox.append([routine()])[0].number == 1
+
+
+def test_a_file_is_set_aside_with_the_journal_that_may_hold_the_newest(outbox: Outbox, clock: SimulatedClock) -> None:
+    outbox.append([routine()])
+    outbox.close()
+    holder = sqlite3.connect(outbox.path)  # somebody looks into the file, so that its journal stays
+    holder.execute("UPDATE meta SET value = 2 WHERE key = 'format'")
+    holder.commit()
+    journal = outbox.path.with_name("outbox.sqlite-wal").read_bytes()
+    assert journal
+    Outbox(outbox.path, QUOTA, clock, BOOT).close()
+    assert outbox.path.with_name("outbox.sqlite.damaged-wal").read_bytes() == journal
+    holder.close()
+
+
+def test_the_file_is_set_to_survive_power_cuts_and_to_stay_small(outbox: Outbox) -> None:
+    settings = {"journal_mode": "wal", "synchronous": 2, "journal_size_limit": 4194304, "cache_size": -256,
+                "busy_timeout": 5000}  # fmt: skip
+    assert {name: outbox._db.execute(f"PRAGMA {name}").fetchone()[0] for name in settings} == settings
+    assert outbox._db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() == (1,)
+    assert outbox._db.isolation_level is None
+
+
+def test_one_thread_after_another_may_use_it(outbox: Outbox) -> None:
+    with ThreadPoolExecutor(1) as elsewhere:
+        assert elsewhere.submit(outbox.append, [routine()]).result()[0].number == 1
+
+
+def test_a_reserve_that_finds_no_room_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not fill_reserve(tmp_path / "no folder" / "reserve")
+
+    def full(file: int) -> None:
+        raise OSError(28, "full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fsync", full)
+        assert not fill_reserve(tmp_path / "reserve") and not (tmp_path / "reserve").exists()
+    assert fill_reserve(tmp_path / "reserve") and fill_reserve(tmp_path / "reserve")

@@ -54,6 +54,18 @@ class Equivalent:
 
 EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent(
+        "edge_agent.outbox.room",
+        "Room.make",
+        ("if self.used_bytes + size <= limit -> never",),
+        "a short way: the loops below do nothing then either",
+    ),
+    Equivalent(
+        "edge_agent.outbox.file",
+        "check_outbox",
+        ("True -> False in uri=True",),
+        "many builds of SQLite read such names without being asked",
+    ),
+    Equivalent(
         "edge_agent.outbox.outbox",
         "Outbox.__init__",
         ("0 -> 1 in self._forgot_us = 0", "0 -> -1 in self._forgot_us = 0"),
