@@ -207,7 +207,7 @@ class _AssetDetection:
         values = {sample.metric: sample.value for sample in samples if sample.time_us == samples[0].time_us}
         if len(values) != len(samples) or values.keys() != slot.channel_of.keys():
             return None
-        frame = slot.aligner.add_row(samples[0].time_us, [values[name] for name in slot.channel_of])
+        frame = slot.life.aligner.add_row(samples[0].time_us, [values[name] for name in slot.channel_of])
         return None if frame is None else slot.tick(frame, self._regime)
 
     def _take(self, sample: Sample) -> list[Event]:
@@ -220,7 +220,7 @@ class _AssetDetection:
             self.counts["metric_unknown"] += 1
             return []
         events: list[Event] = []
-        for frame in slot.aligner.add(slot.channel_of[sample.metric], sample.time_us, sample.value):
+        for frame in slot.life.aligner.add(slot.channel_of[sample.metric], sample.time_us, sample.value):
             events.extend(slot.tick(frame, self._regime))
         return events
 

@@ -85,6 +85,9 @@ def _growth(keep: float, count: int) -> FloatArray:
 
 
 def room_for(weights: tuple[float, ...], rows: int) -> FloatArray:
-    """By how much (weights,) the tail of a mean may be wider than so many rows show: few of its stretches are apart."""
+    """By how much (weights,), at least 1, the tail of a mean may be wider than so many rows show.
+
+    A mean of weight ``w`` remembers about ``2 / w`` rows, so that ``rows`` hold few independent stretches of it.
+    """
     stretches = rows * np.array(weights) / 2
     return 1 + FEW_STRETCHES / np.maximum(stretches, 1.0)

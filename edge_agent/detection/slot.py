@@ -111,11 +111,6 @@ class Slot:
         return self.life.judge
 
     @property
-    def aligner(self) -> Aligner:
-        """The aligner of its channels."""
-        return self.life.aligner
-
-    @property
     def trace(self) -> TraceKeeper:
         """What it went through."""
         return self.life.trace
@@ -278,7 +273,6 @@ class Slot:
         """Judge rows, of which the first stands at ``offset`` in its block, but for those passed over."""
         held, news = self.passing.run(times_us, rows, regimes, self._count)
         judged = np.where(held[:, None], np.nan, rows)
-        state = self.life.state
         events: list[Event] = []
         for start, stop in itertools.pairwise(sorted({0, *news, len(rows)})):
             # said as a state that stays

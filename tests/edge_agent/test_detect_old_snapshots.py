@@ -38,6 +38,16 @@ def test_a_snapshot_of_the_second_layout_goes_on_with_the_same_verdicts(name: st
     assert differing == []
 
 
+@pytest.mark.parametrize("name", ["waiting", "trial", "young_episode"])
+def test_a_snapshot_of_this_version_goes_on_as_if_nothing_had_been(name: str) -> None:
+    """With ticks that wait, too: they are judged together with the same ones."""
+    case = CASES[name]
+    through, again = case.build(), case.build()
+    case.play(through, case.before())
+    again.restore(through.snapshot())
+    assert case.play(again, case.after()) == case.play(through, case.after())
+
+
 def test_the_snapshots_hold_what_they_are_kept_for() -> None:
     """Alarms that stand and change, findings revised, seasons, rows that wait: else the comparison says little."""
     said = {name: kept(name)[2] for name in CASES}

@@ -46,7 +46,7 @@ class Plane:
     """
 
     def __init__(self, setup: PlaneSetup) -> None:
-        self._setup = setup
+        self._channels, self._regimes = setup.channels, setup.regimes
         self._tuning = setup.own.tuning
         self._settings = setup.settings
         self._smoother = Smoother((setup.settings.smoothing,))
@@ -76,13 +76,13 @@ class Plane:
         model = learner.model
         if model is None:
             taken = learner.learn(rows, regimes, times_us)
-            return PlaneEvidence(np.zeros(taken), np.zeros(taken), np.zeros((taken, self._setup.channels)))
+            return PlaneEvidence(np.zeros(taken), np.zeros(taken), np.zeros((taken, self._channels)))
         count = min(len(rows), CHUNK, learner.rows_to_refit())
         if self.young:
             grown_us = learner.first_us + int(self._tuning.young_days * DAY_US)
             count = max(1, min(count, int(np.searchsorted(times_us, grown_us))))
         rows, regimes, times_us = rows[:count], regimes[:count], times_us[:count]
-        lagged = lag(regimes, learner.lagged) if self._setup.regimes else regimes
+        lagged = lag(regimes, learner.lagged) if self._regimes else regimes
         if self._alone:
             return self._single(rows[:1], regimes[:1], lagged[:1], times_us[:1])
         memories = model.memories()
@@ -180,7 +180,7 @@ class Plane:
         """The answer for the first rows of what was judged, those whose evidence is believed or not."""
         count = len(believed)
         self.judged = judged.first(count)
-        if self._setup.regimes:
+        if self._regimes:
             self.learner.lagged = lagged[count - 1]
         return PlaneEvidence(course[:count], believed, self.judged.channels)
 
