@@ -1,9 +1,9 @@
 """Every level that shapes an alarm, with its unit and its reason. What an owner may set stands in ``settings`` instead.
 
 The levels are in the order in which a reading meets them. How those of the limit are multiplied: ``alarm_limit``.
-How a baseline is fitted (``healthy/baseline.py``, ``healthy/season.py``) and what each detector looks at (its ``Config``)
-stand there: they say what is expected and seen, not from where on it is an alarm. So do constants that shape no alarm:
-bounds of memory, numerics, what novelty flags in a recording, the confidence of a failure mode.
+Where they are used stand, instead: how a baseline is fitted (``healthy/baseline.py``, ``healthy/season.py``) and what
+each detector looks at (its ``Config``), which say what is expected and seen, not from where on it is an alarm; and
+constants that shape no alarm: bounds of memory, numerics, what novelty flags, the confidence of a failure mode.
 """
 
 from __future__ import annotations
