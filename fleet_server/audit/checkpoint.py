@@ -1,7 +1,7 @@
-"""Signed checkpoints of the audit tree: "the tree had this size and this root", Ed25519.
+"""Signed checkpoints of the audit tree: statements "the tree had this size and this root", signed with Ed25519.
 
-They stand in the database and, one JSON object a line, in a file kept elsewhere (another disk or host): who can
-rewrite the database cannot shorten the log unnoticed, because the file remembers how long it was.
+Checkpoints are stored in the database and, as one JSON object in each line, in a file on another disk or host. Somebody
+who can rewrite the database cannot shorten the log unnoticed, because the file keeps its former size.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Checkpoint:
 
 
 def signed_text(tree_size: int, root_hash: bytes, signed_at: datetime) -> bytes:
-    """What a signature covers."""
+    """The bytes that a signature covers."""
     return f"forestall audit 1\n{tree_size}\n{root_hash.hex()}\n{signed_at.astimezone(UTC).isoformat()}\n".encode()
 
 
@@ -110,7 +110,7 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
 
 def append_line(path: Path, checkpoint: Checkpoint) -> None:
-    """Append to the checkpoint file and have it on the disk. A line torn by a crash is closed first."""
+    """Append a checkpoint to the file and sync it to the disk. A line that a crash left incomplete is ended first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         if file.tell() > 0:
@@ -123,7 +123,7 @@ def append_line(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Checkpoint]:
-    """The checkpoints of the file. A torn line (crash while writing) is skipped: its checkpoint is in the next one."""
+    """The checkpoints of the file. A line that a crash left incomplete is skipped: the next line covers it."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:

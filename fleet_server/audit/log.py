@@ -1,7 +1,7 @@
-"""Write an audit entry, in the caller's transaction: what was decided is recorded if and only if it was done.
+"""Writes audit entries in the caller's transaction, so that a decision is recorded if and only if it was carried out.
 
-The entry enters unchained; the sequencer gives it its place in the tree (see ``audit/tree.py``). ``canonical`` is the
-exact text that is hashed: JSON with sorted keys and no spaces, of everything that identifies the decision.
+A new entry has no place in the tree yet; the sequencer gives it one (see ``audit/tree.py``). ``canonical`` is the exact
+text that is hashed: JSON with sorted keys and without spaces, of all columns that identify the decision.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ async def record(
     """Insert one entry and return its id.
 
     ``actor`` is ``system:worker``, ``user:LOGIN`` or ``agent:ID``; ``subject`` ``case:ID``, ``asset:ID`` and so on;
-    ``body`` holds what the decision used and decided, as JSON values, and no secrets. Datetimes, UUIDs and enums are
-    written as text. Raises BadInput when the entry is larger than 256 KiB.
+    ``body`` holds the inputs and the result of the decision, as JSON values, and no secrets. Datetimes, UUIDs and enums
+    are written as text. Raises BadInput when the entry is larger than 256 KiB.
     """
     entry_id = uuid.uuid4()
     at = clock.now()
@@ -93,7 +93,7 @@ def canonical(
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON that PostgreSQL can hold: no NaN, no U+0000; everything unusual as text."""
+    """A value as JSON that PostgreSQL can store: without NaN and U+0000, and with other types as text."""
     if isinstance(value, str):
         return str(value).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
     if value is None or isinstance(value, bool | int):

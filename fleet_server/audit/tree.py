@@ -1,8 +1,8 @@
 """The RFC 6962 Merkle tree: leaf hashes, roots, inclusion and consistency proofs. Pure; SHA-256.
 
-``Frontier`` is the running tree: it keeps one hash for each complete subtree (at most 64) and gives the root of what
-was appended so far, so the sequencer need not read the log again. Proofs are built from the leaf hashes by auditors,
-who have them all.
+``Frontier`` is the growing tree: it keeps one hash for each complete subtree (at most 64) and gives the root over all
+leaves appended so far, so that the sequencer need not read the log again. Auditors, who have all leaf hashes, build
+proofs from them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ EMPTY_ROOT = hashlib.sha256(b"").digest()
 
 
 def leaf_hash(content: bytes) -> bytes:
-    """The hash of a leaf; the prefix keeps leaves and nodes apart."""
+    """The hash of a leaf; its prefix byte keeps leaf hashes and node hashes apart."""
     return hashlib.sha256(b"\x00" + content).digest()
 
 

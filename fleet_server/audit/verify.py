@@ -1,8 +1,8 @@
-"""Verify the audit log: every entry, its place, every checkpoint of the database and of the file kept elsewhere.
+"""Verifies the audit log: every entry and its place, and every checkpoint in the database and in the checkpoint file.
 
-Found are: an entry that was edited (its columns, its canonical text or its hash), deleted, inserted or moved; a log
-that was cut at the end (the checkpoint file remembers its length); a checkpoint that is not signed by our key.
-Entries not yet sequenced are *pending*, which is no fault: they are covered within one interval of the sequencer.
+The verification finds an entry that was edited (its columns, its canonical text or its hash), deleted, inserted or
+moved; a log that was cut at its end (the checkpoint file keeps its size); and a checkpoint that is not signed by our
+key. An entry that is not sequenced yet is *pending*, which is no fault: the sequencer covers it within one interval.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_FAULTS = 50
 
 @dataclass
 class AuditReport:
-    """``faults`` are lines for people; ``verified`` means none. ``checkpoints`` counts those compared."""
+    """Result of a verification: ``faults`` are lines for people, ``checkpoints`` counts the compared checkpoints."""
 
     entries: int = 0
     pending: int = 0
@@ -57,12 +57,13 @@ class AuditReport:
 
 
 async def verify(conn: Connection, key: Ed25519PublicKey | None, checkpoint_file: Path | None) -> AuditReport:
-    """Check everything, in one snapshot. Without ``key`` signatures are not checked, only the tree."""
+    """Verify the whole log in one snapshot; without ``key`` only the tree is verified and no signature."""
     verdict = AuditReport()
-    # before the snapshot begins: what the file holds then is in it, however fast the log grows meanwhile
+    # The file is read before the snapshot begins, so that every checkpoint in it is in the snapshot, however fast the
+    # log grows meanwhile.
     kept = _from_file(verdict, checkpoint_file)
     await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    await conn.execute("SET LOCAL statement_timeout = 0")  # reads the whole log
+    await conn.execute("SET LOCAL statement_timeout = 0")  # the statement reads the whole log and may take long
     pending = await (await conn.execute(_SQL.count_pending)).fetchone()
     verdict.pending = pending["pending"] if pending else 0
     rows = await (await conn.execute(_SQL.checkpoints)).fetchall()
@@ -119,7 +120,7 @@ def _check_entry(verdict: AuditReport, row: dict[str, Any], place: int) -> None:
         verdict.fault(f"entry {row['seq']} ({row['entry_id']}): its text is not the one that was hashed")
     try:
         said = json.loads(row["canonical"])
-    except (ValueError, RecursionError):  # who edits a text may nest it deeper than it can be read
+    except (ValueError, RecursionError):  # an edited text may be nested deeper than the parser can read
         said = None
     if not isinstance(said, dict):
         verdict.fault(f"entry {row['seq']} ({row['entry_id']}): its text is not a JSON object")
@@ -140,13 +141,13 @@ def _check_entry(verdict: AuditReport, row: dict[str, Any], place: int) -> None:
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Equal as JSON; PostgreSQL writes 1e300 as a whole number, so numbers are compared as floats."""
+    """Whether two JSON values are equal; numbers are compared as floats, as PostgreSQL writes 1e300 as an integer."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, int | float) and isinstance(right, int | float):
         try:
             return left == right or float(left) == float(right)
-        except OverflowError:  # beyond every float, so it is not the same number written in another way
+        except OverflowError:  # an integer beyond every float cannot be a float that is written in another way
             return False
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
@@ -157,7 +158,7 @@ def _same(left: Any, right: Any) -> bool:
 
 @dataclass(frozen=True)
 class Proof:
-    """That an entry is in the tree of the newest checkpoint. ``path`` are hashes from the leaf upwards."""
+    """Proof that an entry is in the tree of the newest checkpoint; ``path`` are hashes from the leaf upwards."""
 
     entry_id: str
     seq: int

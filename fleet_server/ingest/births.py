@@ -1,8 +1,8 @@
-"""Births, deaths and held reports -> agent, asset, schema, installed base, ledger. Each in the caller's transaction.
+"""Applies Sparkplug births, deaths and held reports to agents, assets, schemas, the installed base and the ledger.
 
-The installed base follows what devices report: another serial number in a slot closes the old component's row and
-opens the next, with an audit record, because warranty and prognosis hang on it. A birth that repeats what is known
-changes nothing.
+Everything runs in the caller's transaction. The installed base follows the reports of the devices: another serial
+number in a slot closes the row of the old component and opens a row for the next one, with an audit entry, because
+warranty and prognosis depend on it. A birth that repeats known facts changes nothing.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def _node_born(conn: Connection, clock: Clock, agent: Agent, birth: NodeBi
 
 async def _report_held(conn: Connection, clock: Clock, agent: Agent, report: HeldReport) -> None:
     ranges: list[Range[int]] = [Range(first, last + 1) for first, last in report.ranges]
-    if report.covers_to < report.next_number - 1:  # too many for one report: the rest counts as held
+    if report.covers_to < report.next_number - 1:  # too many batches for one report: those beyond it count as held
         ranges.append(Range(report.covers_to + 1, report.next_number))
     values = {
         "agent_id": agent.agent_id,
@@ -105,11 +105,12 @@ async def _device_born(conn: Connection, clock: Clock, agent: Agent, birth: Devi
 def swaps(
     installed: Sequence[dict[str, Any]], reported: Sequence[ComponentSpec]
 ) -> list[tuple[dict[str, Any] | None, ComponentSpec]]:
-    """(installed row or None, what is there now) for every slot that changed. Pure.
+    """The slots whose component changed, as pairs of the installed row (or None) and the reported component. Pure.
 
-    A slot the device does not mention stays as it is: a device need not see all its parts. A report without a serial
-    number changes nothing where one is installed, nor does one that repeats the last report: after an engineer's swap
-    a device may go on naming the old part until its configuration is mended.
+    A slot that the device does not mention stays as it is, because a device need not see all its parts. A report
+    without a serial number does not replace an installed component that has one. A report that repeats the previous
+    report changes nothing either: after an engineer has swapped a part, a device may go on naming the old part until
+    its configuration is corrected.
     """
     by_slot = {row["slot"]: row for row in installed}
     changed: list[tuple[dict[str, Any] | None, ComponentSpec]] = []

@@ -1,17 +1,19 @@
-"""Ranges instead of keys: keep the ledger's cost by outboxes and holes, not by batches ever stored.
+"""Compaction of the ledger: keys of stored batches become ranges of batch numbers.
 
-Two steps, both incremental, in the background of one process at a time (advisory lock):
+The cost of the ledger then grows with the number of outboxes and holes and not with the number of batches ever stored.
+Two incremental steps run in the background of one process at a time (advisory lock):
 
-* *fold*: keys no range covers yet join the ranges of their outbox. The keys stay.
-* *forget*: keys that a range covers and that are older than ``keep_from`` go. Until then the same number with another
-  digest is known for a clash; afterwards it counts as a duplicate.
+* *fold*: keys that no range covers yet are joined to the ranges of their outbox. The keys stay.
+* *forget*: keys that a range covers and that are older than ``keep_from`` are deleted. Until then a batch with the same
+  number and another digest is recognised as a clash; afterwards it counts as a duplicate.
 
-Invariants: a number is stored if and only if a key or a range says so, at every moment and for every writer: keys go
-only in an earlier-committed range's cover and while no writer is between its look at the ranges and its commit (a lock
-that writers share). A range joins at most ``MOST_IN_RANGE`` numbers, so that ``ledger --deep`` can name a bad one.
+Invariants: at every moment and for every writer, a number is stored if and only if a key or a range says so. To hold
+this, a key is deleted only when the range that covers it was committed earlier, and only while no writer is between
+reading the ranges and its commit (writers share a lock). A range joins at most ``MOST_IN_RANGE`` numbers, so that
+``ledger --deep`` can name a bad one.
 
-Failure: each chunk is its own transaction; a crash leaves every chunk done or untouched. Writers that do not let go
-within ``LOCK_WAIT`` end the round; the next one goes on.
+Failure behaviour: every chunk is a transaction of its own, so a crash leaves every chunk done or untouched. When
+writers do not release their lock within ``LOCK_WAIT``, the round ends, and the next round goes on.
 """
 
 from __future__ import annotations
@@ -57,16 +59,17 @@ class Piece:
 
 @dataclass
 class Compacted:
-    """How many keys joined a range, and how many were then let go."""
+    """Result of a round: the number of keys that joined a range, and the number of keys that were deleted."""
 
     folded: int = 0
     forgotten: int = 0
 
 
 def join(pieces: Iterable[Piece], most: int = MOST_IN_RANGE) -> list[Piece]:
-    """The fewest pieces that say the same, in order, none above ``most`` numbers unless it came so. Pure.
+    """The same numbers in the fewest pieces, in order. Pure.
 
-    Pieces must not overlap; neighbours are joined from the left.
+    Neighbouring pieces are joined from the left, up to ``most`` numbers in a piece; a larger piece stays as it is. The
+    pieces must not overlap.
     """
     joined: list[Piece] = []
     for piece in sorted(pieces, key=lambda one: one.first):
@@ -92,9 +95,9 @@ def _joined(left: Piece, right: Piece) -> Piece:
 
 
 async def compact(owner: Pool, keep_from: datetime, chunk: int = CHUNK) -> Compacted:
-    """One round: fold all there is to fold, forget what is due. ``keep_from``: domain time. Raises psycopg.Error.
+    """One round: fold all keys that no range covers, and delete covered keys older than ``keep_from`` (domain time).
 
-    Returns early, with what was done, where another process compacts.
+    When another process compacts, it returns early with the counts so far. Raises psycopg.Error.
     """
     done = Compacted()
     while (folded := await _chunk(owner, _fold, chunk)) is not None:
@@ -117,7 +120,7 @@ async def compact(owner: Pool, keep_from: datetime, chunk: int = CHUNK) -> Compa
 
 
 async def _chunk(owner: Pool, act: Any, argument: Any) -> int | None:
-    """Run one chunk; None when another process is at it."""
+    """Run one chunk in a transaction; None when another process compacts."""
     async with transaction(owner) as conn:
         row = await (await conn.execute(_SQL.alone, {"lock": COMPACTOR_LOCK})).fetchone()
         if row is None or not row["alone"]:

@@ -1,13 +1,13 @@
-"""One MQTT message -> what it means, judged against the directory of registered agents. Pure.
+"""Decodes one MQTT message and checks it against the directory of registered agents. Pure.
 
 Tenant and site come from the directory, never from the payload. The result is one of
 
 * ``Data``         a readable batch of a registered agent,
 * ``Control``      a birth, a death or a held report,
-* ``Unreadable``   wait: its schema or its identity is not known (yet), ``key`` says what would help,
-* ``Rejected``     it breaks a rule: quarantine it with the reason; refused when it has a batch number.
+* ``Unreadable``   a message that has to wait, because its schema or its identity is not known yet; ``key`` names it,
+* ``Rejected``     a message that breaks a rule: it is quarantined with the reason, and a batch is also refused.
 
-Failure: whatever topic and payload hold, :func:`decode` raises nothing.
+Failure behaviour: :func:`decode` raises nothing, whatever topic and payload hold.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Asset:
 
 @dataclass
 class Directory:
-    """What is registered, as last read from the database."""
+    """The registered agents and assets and their schemas, as last read from the database."""
 
     agents: dict[str, Agent] = field(default_factory=dict)
     assets: dict[str, Asset] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """As it came. ``received_at`` is domain time."""
+    """An MQTT message as it arrived; ``received_at`` is domain time."""
 
     topic: str
     payload: bytes
@@ -87,7 +87,7 @@ class Data:
         return self.agent.agent_id, self.batch.outbox_id, self.batch.number
 
     def spec(self, metric: str) -> MetricSpec:
-        """What the batch's own schema says of a metric in it."""
+        """The specification of a metric in the batch's own schema."""
         return self.schema.spec(self.schema.alias(metric))
 
 
@@ -129,7 +129,11 @@ Decoded = Data | Control | Unreadable | Rejected
 
 
 def decode(message: Message, directory: Directory, *, identities_are_fresh: bool = False) -> Decoded:
-    """Judge one message. With ``identities_are_fresh`` an unknown identity is rejected, not waited for."""
+    """Decode one message; never raises.
+
+    With ``identities_are_fresh`` the directory was read just now, so an unknown identity is rejected instead of waiting
+    for its registration.
+    """
     agent: Agent | None = None
     header: Header | None = None
     try:
@@ -169,7 +173,8 @@ def decode(message: Message, directory: Directory, *, identities_are_fresh: bool
 
 
 def check_times(batch: Batch, now: datetime) -> None:
-    """Only believable times may open a partition. Raises BadInput("time")."""
+    """Raises BadInput ``time`` for a batch with an implausible time, because its time decides which partition is
+    made."""
     first_us, last_us = to_us(now - OLDEST), to_us(now + NEWEST)
     times = [(min(column.times_us), max(column.times_us)) for column in batch.columns]
     if batch.waveform is not None:

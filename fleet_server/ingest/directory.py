@@ -21,7 +21,7 @@ SchemaKey = tuple[str, str, str]
 
 
 async def refresh_identities(pool: Pool, directory: Directory) -> None:
-    """Replace agents and assets by what the database holds now. Raises psycopg.Error."""
+    """Replace the agents and assets of ``directory`` by those that are registered now. Raises psycopg.Error."""
     async with transaction(pool) as conn:
         agents = await (await conn.execute(_SQL.agents)).fetchall()
         assets = await (await conn.execute(_SQL.assets)).fetchall()
@@ -30,7 +30,7 @@ async def refresh_identities(pool: Pool, directory: Directory) -> None:
 
 
 async def load_schemas(pool: Pool, directory: Directory, wanted: Iterable[SchemaKey]) -> set[SchemaKey]:
-    """Look up schemas other workers may have stored, by (agent, device, digest); returns those found."""
+    """Load schemas that other processes may have stored; returns the keys that were found. Raises psycopg.Error."""
     keys = sorted(set(wanted) - directory.schemas.keys())
     if not keys:
         return set()
@@ -53,7 +53,7 @@ async def load_schemas(pool: Pool, directory: Directory, wanted: Iterable[Schema
 
 
 def remember(directory: Directory, agent_id: str, device_id: str, schema: Schema) -> None:
-    """Keep a schema in memory; the oldest is forgotten beyond a bound (the database keeps all)."""
+    """Keep a schema in memory; beyond a bound the oldest schema is dropped (the database keeps all)."""
     directory.schemas[agent_id, device_id, schema.digest] = schema
     if len(directory.schemas) > MAX_SCHEMAS:
         directory.schemas.pop(next(iter(directory.schemas)))

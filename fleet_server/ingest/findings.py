@@ -1,4 +1,4 @@
-"""Store findings, and wake triage in the same transaction: a finding that is stored is judged, whatever crashes."""
+"""Stores findings together with the job that wakes triage, so that every stored finding is judged, whatever crashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SQL = queries("ingest")
 
 
 async def insert_findings(conn: Connection, batches: Sequence[Data]) -> int:
-    """Insert every finding of ``batches`` that is new, each with its job; returns how many."""
+    """Insert the new findings of ``batches``, with a job for each, and return their number."""
     count = 0
     for data in batches:
         for finding in data.batch.findings:

@@ -1,17 +1,17 @@
-"""The conservation ledger: nothing lost, nothing doubled, shown by counting instead of claimed.
+"""The conservation ledger shows by counting that no batch was lost and none was stored twice.
 
-For every (agent, outbox) each batch number below the next is exactly one of stored, quarantined, gap, held - in that
-precedence - or missing. A missing number is ``in_grace`` until ``grace_s`` (real seconds) after the server could first
-know that it exists; then it is ``unexplained``, an alarm of its own. So always::
+For every outbox of every agent, each batch number below the next one is exactly one of stored, quarantined, gap or held
+(in this order of precedence), or missing. A missing number is ``in_grace`` until ``grace_s`` (real seconds) after the
+server could first know that the number exists; then it is ``unexplained``, which is a fault. Therefore always::
 
     batches = stored + quarantined + gaps + held + in_grace + unexplained
 
-What an agent holds is known from its reports only. A stream that holds batches and was not reported for
-``held_report_age_s`` (real seconds) is ``silent``: its batches still count as held, for nobody knows better, but that
-is a fault, not balance.
+The server knows only from an agent's reports which batches the agent holds. An outbox that holds batches and was not
+reported for ``held_report_age_s`` (real seconds) is ``silent``: its batches still count as held, because nothing better
+is known, but a silent outbox is a fault.
 
-Read by an auditor, so it only reads. ``deep`` also counts the samples of each batch against its header, looks for
-doubled rows and checks the hash chain of each outbox.
+An auditor may run it: it changes nothing. ``deep`` also compares the number of samples of each batch with the batch's
+header, looks for rows that are stored twice, and checks the hash chain of every outbox.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_EXAMINED_RANGES = 200
 
 @dataclass
 class Counts:
-    """Numbers of batches by what became of them."""
+    """Numbers of batches by their state in the ledger."""
 
     batches: int = 0
     stored: int = 0
@@ -57,7 +57,7 @@ class Stream:
     counts: Counts
     unexplained_ranges: list[tuple[int, int]] = field(default_factory=list)
     silent_since: datetime | None = None
-    """Real time of the last report, when that is too long ago for what is held."""
+    """Real time of the last report of a silent outbox; None when the outbox is not silent."""
 
 
 @dataclass
@@ -65,14 +65,14 @@ class Ledger:
     totals: Counts
     streams: list[Stream]
     faults: list[str] = field(default_factory=list)
-    """Silent streams and what ``deep`` found, each a line for people; empty when all is well."""
+    """Silent outboxes and the findings of ``deep``, as lines for people; empty when there is no fault."""
 
     @property
     def balanced(self) -> bool:
         return self.totals.unexplained == 0 and not self.faults
 
     def document(self) -> dict[str, Any]:
-        """The totals' fields at the top, then ``agents`` and ``faults``."""
+        """The ledger as a JSON object: the totals, then ``agents`` and ``faults``."""
         agents = [
             {
                 "agent": stream.agent_id,
@@ -95,9 +95,9 @@ async def read_ledger(
     deep: bool = False,
     oldest: datetime | None = None,
 ) -> Ledger:
-    """Count everything. The connection's role must be owner or worker.
+    """Count all batches, or those of one agent. The connection's role must be owner or worker.
 
-    ``oldest``: samples from before it may have been dropped by the retention, so ``deep`` does not miss them.
+    The retention may have dropped samples older than ``oldest``, so ``deep`` does not report these as missing.
     """
     now_row = await (await conn.execute(_SQL.now)).fetchone()
     assert now_row is not None
@@ -128,7 +128,7 @@ async def _judge(conn: Connection, row: dict[str, Any], too_old: datetime) -> St
     stream = Stream(row["agent_id"], row["tenant_id"], row["outbox_id"], counts)
     for position, (first, last) in enumerate(closed(row["missing"])):
         known_since = None
-        if position < MAX_EXAMINED_RANGES:  # beyond, nobody doubts that something is wrong
+        if position < MAX_EXAMINED_RANGES:  # with more missing ranges than that, details add nothing
             known_since = await _known_since(conn, row, last)
         if known_since is None or known_since <= too_old:
             counts.unexplained += last - first + 1
@@ -140,7 +140,7 @@ async def _judge(conn: Connection, row: dict[str, Any], too_old: datetime) -> St
 
 
 async def _known_since(conn: Connection, row: dict[str, Any], last: int) -> datetime | None:
-    """When the server could first know that number ``last`` exists and is not held."""
+    """When the server could first know that the batch number ``last`` exists and is not held by the agent."""
     key = {"agent_id": row["agent_id"], "outbox_id": row["outbox_id"], "upper": last}
     later = await (await conn.execute(_SQL.evidence, key)).fetchone()
     moments = [later["recorded_at"]] if later is not None and later["recorded_at"] is not None else []
@@ -181,12 +181,12 @@ def _names(row: dict[str, Any]) -> str:
 
 
 def closed(numbers: Multirange[int]) -> Iterable[tuple[int, int]]:
-    """A multirange of whole numbers as closed ranges."""
+    """The ranges of a multirange of whole numbers, as pairs of first and last number."""
     for part in numbers:
         if part.lower is not None and part.upper is not None:
             yield part.lower, part.upper - 1
 
 
 def size(numbers: Multirange[int]) -> int:
-    """How many numbers a multirange holds."""
+    """The number of whole numbers in a multirange."""
     return sum(last - first + 1 for first, last in closed(numbers))

@@ -1,7 +1,8 @@
-"""Ingest's metrics. Conserved: received = stored + duplicate + quarantined + dropped, plus what is parked or waiting
-(and ``control``: births that had to wait for their agent's registration).
+"""Metrics of the ingest process.
 
-``dropped`` batches were never answered, so their agents send them again.
+Invariant: received = stored + duplicate + quarantined + dropped + control, plus the messages that are parked or wait.
+``control`` counts births that had to wait for the registration of their agent. ``dropped`` batches were never answered,
+so their agents send them again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,6 @@ STORE_SECONDS = Histogram(
 
 
 def outcome(kind: str, count: int = 1) -> None:
-    """Count data messages that met an outcome."""
+    """Count data messages by their outcome ``kind``."""
     if count:
         BATCHES.labels(kind).inc(count)

@@ -1,12 +1,12 @@
-"""The broker's side of ingest, the only file of the server that speaks MQTT.
+"""The connections of ingest to the broker; the only file of the server that speaks MQTT.
 
 ``Uplinks`` reads what the agents publish (a shared subscription: several workers divide it) and publishes commands.
 ``HostState`` keeps the retained STATE message: online while this process is elected (``fleet_server/store/leader.py``),
 with the matching offline message as the will of a connection of its own, so that another worker's death does not set it
 offline.
 
-Both reconnect for ever with full jitter; a failure is logged once and so is its recovery. A message that finds the
-queue full is dropped and counted: its agent gets no answer and sends it again.
+Both connections reconnect for ever with full jitter; a failure is logged once and its recovery once. A message that
+finds the queue full is dropped and counted: its agent gets no answer and sends the message again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ KEEPALIVE_S = 15
 
 
 class Uplinks:
-    """Messages in, commands out. ``queue`` is bounded; ``publish`` is best effort: lost answers are asked for again."""
+    """Receives messages into the bounded ``queue`` and publishes commands.
+
+    ``publish`` is best effort: an agent that gets no answer sends its batch again.
+    """
 
     def __init__(self, broker: Broker, clock: Clock, max_queue: int, rng: random.Random | None = None) -> None:
         self.queue: asyncio.Queue[Message] = asyncio.Queue(max_queue)
@@ -59,11 +62,11 @@ class Uplinks:
         self._client: aiomqtt.Client | None = None
 
     async def run(self) -> None:
-        """Stay connected until cancelled. Raises BadConfig for unusable TLS files, and what nobody foresaw."""
+        """Stay connected until cancelled. Raises BadConfig for unusable TLS files, and every unexpected error."""
         await keep_running(self._serve, self._outage, self._backoff)
 
     async def publish(self, commands: list[tuple[str, bytes]]) -> int:
-        """Send commands; returns how many went out before the connection failed (0 while there is none)."""
+        """Publish commands and return how many went out before the connection failed (0 without a connection)."""
         client, sent = self._client, 0
         if client is None:
             return 0
@@ -78,7 +81,8 @@ class Uplinks:
     async def _serve(self) -> None:
         async with _client(self._broker, f"{GROUP}-{uuid.uuid4().hex[:12]}") as client:
             for kind in HEARD:
-                # a group of its own for each filter: some brokers serve only one filter of a group
+                # Every filter has a shared-subscription group of its own: some brokers serve one filter of a group
+                # only.
                 await client.subscribe(f"$share/{GROUP}-{kind.value}/{subscription(kind)}", qos=1)
             self._client = client
             metrics.BROKER_UP.set(1)
@@ -128,13 +132,13 @@ class HostState:
 
     async def _announce(self) -> None:
         topic = state_topic(self._broker.host_id)
-        stamp_ms = int(time.time() * 1000)  # transport, so real time; birth and will carry the same
+        stamp_ms = int(time.time() * 1000)  # Sparkplug transport uses real time; birth and will carry the same stamp
         will = aiomqtt.Will(topic, encode_state(False, stamp_ms), qos=1, retain=True)
         async with _client(self._broker, f"{GROUP}-state-{uuid.uuid4().hex[:8]}", will) as client:
             await client.publish(topic, encode_state(True, stamp_ms), qos=1, retain=True)
             self._broker_outage.succeeded()
             try:
-                async for _ in client.messages:  # nothing is subscribed: this only ends with the connection
+                async for _ in client.messages:  # nothing is subscribed, so the loop ends only with the connection
                     continue
                 raise aiomqtt.MqttError("the connection ended")
             except asyncio.CancelledError:
@@ -144,7 +148,7 @@ class HostState:
 
 
 def _backoff(rng: random.Random | None) -> Backoff:
-    """Full jitter, also after a connection that was made and then kicked."""
+    """Pauses with full jitter, also after a connection that the broker accepted and then closed."""
     return Backoff(BACKOFF_FIRST_S, BACKOFF_MOST_S, settled_after_s=STEADY_AFTER_S, rng=rng or random.Random())
 
 

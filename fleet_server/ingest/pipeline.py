@@ -1,13 +1,14 @@
-"""From messages to committed batches and owed acknowledgements. Knows the database, not the broker.
+"""The pipeline of ingest: from messages to committed batches and acknowledgements. It does not know the broker.
 
-``process`` takes a micro-batch of messages and returns when each has met its fate: stored, duplicate, quarantined,
-parked (then judged again when its schema or identity arrives) or dropped (not answered: its agent sends it again).
+``process`` takes a micro-batch of messages and returns when every message has its outcome: stored, duplicate,
+quarantined, parked (and decoded again when its schema or identity arrives) or dropped (not answered, so that its agent
+sends it again).
 
 Invariants
-* An answer is owed only for what is committed.
-* One bad message never stops or delays its neighbours: what the database refuses is found by halving the micro-batch
-  and quarantined alone.
-* While the database is away nothing is answered and nothing judged; the micro-batch is kept and tried again.
+* A batch is acknowledged only after its transaction is committed.
+* One bad message never stops or delays its neighbours: a message that the database refuses is found by halving the
+  micro-batch, and is quarantined alone.
+* While the database is away no message is answered or judged; the micro-batch is kept and tried again.
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
 QUARANTINED_PER_HOUR = 1000
 
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
-"""The message's fault. Every other error of AWAY is not: the message is kept and tried again, so that a missing right
-or a full disk of the server never turns into refused batches."""
+"""Database errors that are the message's fault. After any other error of AWAY the message is kept and tried again, so
+that a missing right or a full disk of the server never turns into refused batches."""
 BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""Ours, brought out by one message: it is quarantined as "internal", its neighbours are not held up."""
+"""Errors of our own code that one message brings out: it is quarantined as "internal", and its neighbours go on."""
 T = TypeVar("T")
 
 
 class Pipeline:
-    """One worker's state: directory, parking lot, owed answers."""
+    """The state of one ingest process: directory, parked messages, and answers that are not sent yet."""
 
     def __init__(self, pool: Pool, partitions: Partitions, clock: Clock, quarantine_bytes: int = 16_384) -> None:
         self.acks = AckBook()
@@ -76,12 +77,15 @@ class Pipeline:
         )
 
     def owed(self) -> list[tuple[str, bytes]]:
-        """(topic, payload) to publish now: acknowledgements of what is committed, and rebirth requests."""
+        """Take out the commands to publish now, as pairs of topic and payload.
+
+        They are acknowledgements of committed batches, and rebirth requests.
+        """
         rebirths, self._rebirths = self._rebirths, []
         return self.acks.drain() + rebirths
 
     async def process(self, messages: Sequence[Message]) -> None:
-        """Bring every message to its fate. Returns only when the database has taken what it takes."""
+        """Bring every message to its outcome; returns only when the database has stored all that it accepts."""
         started_s = time.perf_counter()
         decoded = [decode(message, self.directory) for message in messages]
         for item in decoded:
@@ -98,7 +102,7 @@ class Pipeline:
             metrics.STORE_SECONDS.observe(time.perf_counter() - started_s)
 
     async def tend(self) -> None:
-        """Every second or so: judge again what is parked, and let go of what waited too long."""
+        """Decode parked messages again and drop those that waited too long; called about every second."""
         now_s = time.monotonic()
         expired = self.parking.expire(now_s - PARK_FOR_S)
         metrics.outcome("dropped", expired)
@@ -174,7 +178,7 @@ class Pipeline:
                 result = await self._persist(partial(self._writer.store, group))
             except (*REFUSED, *BUGS, psycopg.errors.QueryCanceled) as error:
                 if len(group) == 1 and isinstance(error, psycopg.errors.QueryCanceled):
-                    metrics.outcome("dropped")  # perhaps only slow: its agent sends it again
+                    metrics.outcome("dropped")  # the statement was perhaps only slow: the agent sends the batch again
                 elif len(group) == 1:
                     refused.append(_refusal(group[0], error))
                 else:
@@ -198,15 +202,16 @@ class Pipeline:
         return [_rejected(data, "digest_clash", detail) for data in result.clashes]
 
     async def _reject(self, item: Rejected) -> None:
-        """Quarantine a message; its agent is owed the refusal once it is there."""
+        """Quarantine a message, and refuse its batch number to its agent once the quarantine is committed."""
         who = item.agent.agent_id if item.agent else "unknown"
-        # bounded: beyond so many an hour a batch leaves its number and reason only, what has no number a count only
+        # The quarantine is bounded: beyond QUARANTINED_PER_HOUR a batch leaves only its number and the reason, and a
+        # message without a batch number leaves only a count.
         whole = self._junk_limit.allows(who, time.monotonic())
         if item.number is not None or whole:
             try:
                 await self._persist(partial(self._quarantine, item, self._quarantine_bytes if whole else 0))
             except (*REFUSED, *BUGS, psycopg.errors.QueryCanceled) as error:
-                metrics.outcome("dropped")  # unanswered: a batch comes again, and its neighbours are not held up
+                metrics.outcome("dropped")  # unanswered, so a batch comes again; its neighbours are not held up
                 log.error("a message of %s (%s) cannot be quarantined: %s", who, item.reason, error)
                 return
         metrics.outcome("quarantined")
@@ -232,7 +237,7 @@ class Pipeline:
             await conn.execute(_SQL.quarantine, row)
 
     async def _persist(self, act: Callable[[], Awaitable[T]]) -> T:
-        """Run a transaction, waiting for a database that is away. Raises what the database refuses for good."""
+        """Run a transaction, and wait while the database is away. Raises the errors by which it refuses for good."""
         backoff, cancelled = Backoff(RETRY_FIRST_S, RETRY_MOST_S), 0
         while True:
             try:

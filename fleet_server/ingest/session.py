@@ -1,12 +1,13 @@
-"""What ingest owes the agents and may ask of them: acknowledgements, parked messages, rebirth requests. Pure.
+"""Session state of ingest towards the agents: acknowledgements, parked messages, rate limits, resend requests. Pure.
 
-Every structure is bounded; overflow loses nothing an agent does not send again:
+Every structure is bounded. An overflow drops only messages that their agents send again:
 
-* ``AckBook``       numbers to acknowledge, coalesced until ``drain``. Cleared only by draining.
-* ``ParkingLot``    messages that cannot be read yet. Full: the oldest is dropped unanswered, so its agent resends.
-* ``RateLimit``     at most one event for a key in a period, over a bounded number of keys.
+* ``AckBook``       batch numbers to acknowledge, collected until ``drain``, which alone clears them.
+* ``ParkingLot``    messages that cannot be read yet. When it is full, the oldest message is dropped unanswered, so its
+                    agent sends it again.
+* ``RateLimit``     at most a given number of events for a key in a period, over a bounded number of keys.
 
-Times are real seconds from any origin, handed in.
+Times are real seconds from any origin and are passed in by the caller.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Node = tuple[str, str]
 
 @dataclass
 class AckBook:
-    """Terminal answers not yet sent."""
+    """The final answers (stored or refused) that are not sent yet, by node and outbox."""
 
     _stored: dict[tuple[Node, str], set[int]] = field(default_factory=lambda: defaultdict(set))
     _refused: dict[tuple[Node, str], dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -37,7 +38,7 @@ class AckBook:
         self._refused[node, outbox_id][number] = reason
 
     def drain(self) -> list[tuple[str, bytes]]:
-        """(topic, payload) of everything owed, as few commands as the bounds allow."""
+        """Take out all answers as pairs of topic and payload, in as few commands as the bounds allow."""
         commands: list[tuple[str, bytes]] = []
         for (node, outbox_id), numbers in self._stored.items():
             ranges = coalesce(list(numbers))
@@ -53,12 +54,15 @@ class AckBook:
 
 
 def command_topic(node: Node) -> str:
-    """Where an agent hears us."""
+    """The topic on which an agent receives commands."""
     return str(Topic(node[0], MessageType.NCMD, node[1]))
 
 
 def resend_requests(missing: Mapping[tuple[Node, str], Ranges]) -> list[tuple[str, bytes]]:
-    """(topic, payload) asking for batches again, by (node, outbox). Agents send what they still keep."""
+    """Commands, as pairs of topic and payload, that ask agents to send missing batches again, by (node, outbox).
+
+    An agent sends those batches that its outbox still keeps.
+    """
     return [
         (command_topic(node), encode_resend(outbox_id, ranges[:MAX_RANGES]))
         for (node, outbox_id), ranges in missing.items()
@@ -73,7 +77,7 @@ class _Parked:
 
 
 class ParkingLot:
-    """Messages waiting for what would make them readable, by key, oldest first."""
+    """Messages that wait until their schema or identity is known, by key, oldest first."""
 
     def __init__(self, max_messages: int = 2000, max_bytes: int = 32 << 20) -> None:
         self.max_messages = max_messages
@@ -86,7 +90,7 @@ class ParkingLot:
         return len(self._waiting)
 
     def park(self, key: Hashable, message: object, size: int, now_s: float) -> int:
-        """Park a message; returns how many others were dropped for it."""
+        """Park a message and return the number of older messages that were dropped to make room."""
         self._waiting[self._next] = (key, _Parked(message, size, now_s))
         self._next += 1
         self._bytes += size
@@ -101,11 +105,11 @@ class ParkingLot:
         return {key for key, _ in self._waiting.values()}
 
     def release(self, key: Hashable) -> list[object]:
-        """Take out every message of a key."""
+        """Take out all messages that wait for ``key``."""
         return [message for message, _ in self._take(lambda k, _: k == key)]
 
     def expire(self, before_s: float) -> int:
-        """Drop what was parked before a moment; returns how many."""
+        """Drop the messages that were parked before ``before_s`` and return their number."""
         return len(self._take(lambda _, parked: parked.since_s < before_s))
 
     def _take(self, wanted: Callable[[Hashable, _Parked], bool]) -> list[tuple[object, float]]:
@@ -119,7 +123,7 @@ class ParkingLot:
 
 
 class RateLimit:
-    """``allows(key, now_s)`` is true at most ``events`` times in ``period_s`` for a key."""
+    """Bounds events: ``allows(key, now_s)`` is true at most ``events`` times within ``period_s`` for a key."""
 
     def __init__(self, period_s: float, events: int = 1, max_keys: int = 10_000) -> None:
         self.period_s = period_s

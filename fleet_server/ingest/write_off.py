@@ -1,6 +1,7 @@
-"""Give up what a lost device held: its silent outbox's batches become declared gaps, by a person's decision, audited.
+"""Writing off a lost device: the batches that its silent outbox held become declared gaps.
 
-Stored comes before gap in the ledger, so nothing is wrong when the device turns up after all and sends them.
+A person decides it, and the decision is recorded in the audit log. In the ledger *stored* takes precedence over *gap*,
+so the ledger stays right when the device turns up after all and sends its batches.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ REASON = "written_off"
 async def write_off(
     conn: Connection, clock: Clock, outbox_id: UUID, *, grace_s: float, held_report_age_s: float
 ) -> int:
-    """Declare what an outbox holds as gaps; returns how many batches. Raises BadConfig unless the outbox is silent."""
+    """Declare the batches that an outbox holds as gaps and return their number.
+
+    Raises:
+        BadConfig: the outbox is not silent.
+    """
     ledger = await read_ledger(conn, grace_s=grace_s, held_report_age_s=held_report_age_s)
     stream = next((one for one in ledger.streams if one.outbox_id == str(outbox_id)), None)
     if stream is None or stream.silent_since is None:

@@ -1,12 +1,13 @@
 """Store a micro-batch of decoded batches in one transaction: exactly once, or not at all.
 
-The keys go in first, sorted (two workers then wait for each other in one order), ``ON CONFLICT DO NOTHING``; content
-is written only for the keys that were new, in the same transaction. A key that was there with the same digest is a
-duplicate; with another digest a clash (a cloned device or a corruption). A number in a range of ``ledger_stored`` whose
-key is gone (``ingest/compaction.py``) is a duplicate, too. Series are told apart by unit: no value changes its unit.
+The keys of the batches are inserted first, with ``ON CONFLICT DO NOTHING``, and in sorted order so that two processes
+wait for each other in one order. Content is written only for the keys that were new, in the same transaction. A key
+that was stored with the same digest is a duplicate; a key stored with another digest is a clash (a cloned device or a
+corruption). A number in a range of ``ledger_stored`` whose key was deleted (``ingest/compaction.py``) is a duplicate,
+too. A series is identified by its unit as well, so that no value changes its unit.
 
-Failure: a deadlock is retried here; every other database error leaves nothing behind and is the caller's to judge
-(``ingest/pipeline.py`` bisects what the database refuses and waits for a database that is away).
+Failure behaviour: a deadlock is retried here. Every other database error leaves nothing stored and is raised to the
+caller (``ingest/pipeline.py`` halves a micro-batch that the database refuses, and waits for a database that is away).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ SeriesKey = tuple[str, str, str]
 
 @dataclass
 class Stored:
-    """What became of a micro-batch."""
+    """The outcome of a micro-batch: new batches, duplicates and clashes."""
 
     new: list[Data] = field(default_factory=list)
     duplicates: list[Data] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Stored:
 
 
 class Writer:
-    """Writes micro-batches. Keeps a cache of series ids, nothing else."""
+    """Writes micro-batches; its only state is a cache of series ids."""
 
     def __init__(self, pool: Pool, partitions: Partitions, clock: Clock) -> None:
         self._pool = pool
@@ -69,7 +70,7 @@ class Writer:
         self._series: dict[SeriesKey, int] = {}
 
     async def store(self, batches: Sequence[Data]) -> Stored:
-        """Store, in one transaction. Raises psycopg.Error with nothing stored."""
+        """Store a micro-batch in one transaction. Raises psycopg.Error; nothing is stored then."""
         await self._partitions.ensure(_days(batches))
         await self._ensure_series(batches)
         for attempt in range(DEADLOCK_RETRIES + 1):
@@ -177,7 +178,10 @@ class Writer:
             await conn.execute(_SQL.upsert_latest, points)
 
     async def _ensure_series(self, batches: Sequence[Data]) -> None:
-        """Ids of every series named, made when new, in a transaction of their own: they do no harm alone."""
+        """Load the ids of all series in ``batches`` and create missing ones.
+
+        Series are created in a transaction of their own: a series without values does no harm.
+        """
         wanted: dict[SeriesKey, tuple[str, str]] = {}
         for data in batches:
             batch = data.batch
@@ -208,7 +212,7 @@ def _series_key(data: Data, metric: str) -> SeriesKey:
 
 
 def sample_count(data: Data) -> int:
-    """How many samples a batch declares: vitals only, so that they can be counted again in ``samples``."""
+    """The number of samples in a batch: vitals only, so that they can be counted again in the table ``samples``."""
     return sum(len(column.values) for column in data.batch.columns)
 
 
@@ -274,7 +278,7 @@ async def _insert_gaps(conn: Connection, batches: list[Data]) -> None:
 
 
 async def _touch(conn: Connection, batches: list[Data]) -> None:
-    """Last seen, by the server's domain time. Sorted by id, so that two workers do not deadlock on it."""
+    """Update when agents and assets were last seen (domain time), in order of their ids to avoid deadlocks."""
     for statement, name, seen in (
         (_SQL.touch_agents, "agents", _newest((data.agent.agent_id, data.message.received_at) for data in batches)),
         (_SQL.touch_assets, "assets", _newest((data.batch.device_id, data.message.received_at) for data in batches)),
