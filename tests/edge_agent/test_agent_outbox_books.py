@@ -357,6 +357,21 @@ def test_stored_batches_are_looked_through_every_ten_minutes(outbox: Outbox, clo
     assert outbox._forgot_us == to_us(clock.now())
 
 
+def test_a_share_of_what_is_old_leaves_at_each_settlement_until_none_is_left(
+    outbox: Outbox, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert outbox_module.FORGET_ROWS == 512
+    monkeypatch.setattr(outbox_module, "FORGET_ROWS", 2)
+    outbox.append([routine() for _ in range(5)])
+    outbox.settle_stored(outbox.outbox_id, [(1, 5)])
+    clock.shift(DAY_S + 1.0)
+    left = []
+    for _ in range(3):
+        outbox.settle_stored(outbox.outbox_id, [])
+        left.append(outbox.stats().stored)
+    assert left == [3, 1, 0]
+
+
 def test_how_long_is_a_setting(tmp_path: Path, clock: SimulatedClock) -> None:
     brief = Outbox(tmp_path / "brief.sqlite", QUOTA, clock, BOOT, keep_stored_s=0.5)
     brief.append([routine(), routine()])

@@ -66,6 +66,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "many builds of SQLite read such names without being asked",
     ),
     Equivalent(
+        "edge_agent.outbox.file",
+        "check_outbox",
+        ("0 -> -1 in db.execute('PRAGMA quick_check(1)').fetchone()[0]",),
+        "the row has one column",
+    ),
+    Equivalent(
         "edge_agent.outbox.outbox",
         "Outbox.__init__",
         ("0 -> 1 in self._forgot_us = 0", "0 -> -1 in self._forgot_us = 0"),
