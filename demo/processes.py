@@ -83,7 +83,7 @@ class StartFailed(Permanent):
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What is needed to start a child, and to start it again."""
+    """All that is needed to start a child, and to start it again."""
 
     name: str
     argv: tuple[str, ...]
@@ -117,7 +117,7 @@ class Child:
         return self.returncode is None
 
     def log_text(self) -> str:
-        """What this run of the child has logged so far."""
+        """The log of this run of the child so far."""
         with self.spec.log_file.open("rb") as file:
             file.seek(self.log_start)
             return file.read().decode("utf-8", "replace")

@@ -276,7 +276,7 @@ security = "none"
         )  # fmt: skip
 
     def _database_dir(self) -> Path:
-        """Where the database keeps its files. As root it runs under another account, which must get there."""
+        """The database's folder. Started as root, the database runs under another account, which needs access to it."""
         inside = self.directory / "server" / "postgres"
         if os.geteuid() != 0 or all(parent.stat().st_mode & stat.S_IXOTH for parent in self.directory.parents):
             return inside

@@ -55,7 +55,7 @@ class HandOver:
 
 
 class Follower:
-    """Follows the newest case of one asset and tells each new line of its timeline."""
+    """Follows the newest case of one asset and tells every new line of its timeline."""
 
     def __init__(self, stack: Stack, console: Console, story: Repair | HandOver, tell: Tell) -> None:
         self._stack, self._console, self._story = stack, console, story

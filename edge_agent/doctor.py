@@ -28,6 +28,7 @@ from fleet_core.tls import client_context
 CONNECT_TIMEOUT_S = 3.0
 RENEW_WITHIN_DAYS = 14
 BACKWARDS_LIMIT_S = 60.0
+"""How far the agent's files may be ahead of the clock."""
 
 
 class Verdict(StrEnum):

@@ -28,6 +28,7 @@ from fleet_core.telemetry import (
 
 DRAFT_SAMPLES = 600
 DRAFT_FRAGMENT_SAMPLES = 3840
+"""Samples of a waveform in one draft: of 4 bytes each, so 15 KiB."""
 
 Event = Finding | StateChange
 

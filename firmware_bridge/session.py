@@ -271,7 +271,7 @@ class HostSession:
         return Ready(self._hello, self._describe, self._time_map)
 
     def _queue(self, event: Event) -> None:
-        # Ready, Loss and Ack may exceed the limit: at most one each for a data frame or a question of ours
+        # Ready, Loss and Ack may exceed the limit: a data frame or a question of the host causes at most one of them.
         self.events.append(event)
 
     def _enter(self, phase: Phase, now_s: float) -> None:

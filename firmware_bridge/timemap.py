@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 
 WINDOW = 64
+"""How many recent observations are kept."""
 
 
 class TimeMap:

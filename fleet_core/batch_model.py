@@ -31,7 +31,7 @@ from fleet_core.telemetry import (
 
 MAX_BATCH_BYTES = 64 * 1024
 MAX_SAMPLES = 2500
-MAX_FRAGMENT_SAMPLES = 12_288
+MAX_FRAGMENT_SAMPLES = 12_288  # of 4 bytes: 48 KiB, which leave room for the header in a batch's 64 KiB
 MAX_EVENTS = 64
 MAX_GAPS = 256
 MAX_REASON = 128

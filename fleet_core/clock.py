@@ -77,7 +77,7 @@ class SystemClock:
 
 
 class ScaledClock:
-    """Story time: ``scale`` domain seconds pass in each real second, counted from a shared epoch."""
+    """Story time: ``scale`` domain seconds pass in one real second, counted from a shared epoch."""
 
     def __init__(self, scale: float, real_epoch_s: float, story_epoch_s: float) -> None:
         if not scale > 0:

@@ -26,6 +26,7 @@ DEFAULT_TTL = timedelta(hours=1)
 MAX_TTL = timedelta(days=30)
 MAX_CLAIM_CHARS = 128
 _KEEP_EXPIRED_S = 90 * 86400.0
+"""So long an expired claim is kept, so that a late use is refused as expired or used, not as unknown."""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def _checked_names(certificate: x509.Certificate, key: x.PrivateKey, ca: x509.Ce
         raise BadInput("bad_reply", "the certificate is for another key")
     try:
         certificate.verify_directly_issued_by(ca)
-    except Exception as error:  # noqa: BLE001 - InvalidSignature, ValueError or TypeError: each means "not by it"
+    except Exception as error:  # noqa: BLE001 - InvalidSignature, ValueError or TypeError: all mean "not by it"
         raise BadInput("bad_reply", f"the certificate was not issued by the authority: {error!r}") from None
     node_id = check_name(x.name_in(certificate, NameOID.COMMON_NAME), "node_id")
     return node_id, check_group(x.name_in(certificate, NameOID.ORGANIZATIONAL_UNIT_NAME))

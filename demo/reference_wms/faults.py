@@ -33,7 +33,7 @@ FLAKY = (
     Fault(kind=FaultKind.DELAY, target="any", count=1_000_000, rate=0.1, delay_s=0.15),
     Fault(kind=FaultKind.TIMEOUT_AFTER_BOOKING, target="book", count=1_000_000, rate=0.1, delay_s=30.0),
 )
-"""What a bad day looks like: used with ``--flaky SEED``."""
+"""The faults of a bad day, for ``--flaky SEED``."""
 
 
 class Faults:

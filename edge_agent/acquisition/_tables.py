@@ -33,8 +33,11 @@ MAX_LINE = 64 * 1024
 MAX_COLUMNS = 512
 MAX_ARCHIVE_BYTES = 4 * 1024**3
 HEAD_ROWS = 200
+"""The first rows, from which a table's shape is found."""
 MAX_SHOWN = 80
+"""Characters of a broken row that a report shows."""
 COUNTED_STEP_S = 1.0
+"""The step of a recording without times, in seconds: one row, one second."""
 EARLIEST_WRITTEN_US = 1
 """Recordings may be older than any believable device clock: times are accepted from 1970 on."""
 DAY_S = 86_400.0

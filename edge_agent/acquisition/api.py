@@ -52,18 +52,26 @@ class SourceDeps:
 
 
 class Sink(Protocol):
-    """Takes what a source read. ``historical`` marks back-fill: data of the past that the source read only now."""
+    """Takes the data that a source read. ``historical`` marks back-fill: data of the past that were read only now."""
 
-    async def describe(self, asset: AssetDescription) -> None: ...
+    async def describe(self, asset: AssetDescription) -> None:
+        """Take the asset's description, before its first data and whenever it changes. Raises BadInput."""
 
-    async def samples(self, samples: Sequence[Sample], *, historical: bool = False) -> None: ...
+    async def samples(self, samples: Sequence[Sample], *, historical: bool = False) -> None:
+        """Take samples of any vitals. Returns when the agent has them; waits while its disk cannot keep up."""
 
-    async def waveform(self, waveform: Waveform, *, historical: bool = False) -> None: ...
+    async def waveform(self, waveform: Waveform, *, historical: bool = False) -> None:
+        """Take one waveform burst."""
 
-    async def gap(self, start_us: int, end_us: int, reason: str) -> None: ...
+    async def gap(self, start_us: int, end_us: int, reason: str) -> None:
+        """Declare that data between two times (device time, microseconds) are lost; ``reason`` is a short code."""
 
 
 class Source(Protocol):
     """One reader of one asset."""
 
-    async def run(self, sink: Sink) -> None: ...
+    async def run(self, sink: Sink) -> None:
+        """Describe the asset, then hand over its data, until cancelled or until there are no more.
+
+        Raises Retryable when the device is away, BadConfig when only a person can mend the fault.
+        """

@@ -18,7 +18,7 @@ WORDS = {
     MarkerKind.EXPERIENCE: "experience",
     MarkerKind.FAULT: "a fault",
 }
-"""What is written at a marker of this kind; at others nothing."""
+"""The word written at a marker of this kind; other markers have none."""
 
 
 def evidence(axis: Any, case: Case, scale: panels.TimeScale) -> None:

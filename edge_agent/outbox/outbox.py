@@ -210,7 +210,7 @@ class Outbox:
     def lease(self, after_id: int, before_id: int, classes: Sequence[BatchClass], limit: int) -> list[Leased]:
         """Held batches of these classes with ``after_id < id < before_id``, oldest first."""
         found: list[Leased] = []
-        for kind in classes:  # class by class, so that each reads only as much of the index as it needs
+        for kind in classes:  # one query for every class, so that it reads only as much of the index as it needs
             rows = self._db.execute(
                 "SELECT id, outbox_id, number, device_id, body FROM batches"
                 " WHERE status = 0 AND class = ? AND id > ? AND id < ? ORDER BY id LIMIT ?",

@@ -26,15 +26,23 @@ from fleet_core.telemetry import BatchClass
 Key = tuple[str, int]
 
 MIN_WINDOW, FIRST_WINDOW, MAX_WINDOW = 1.0, 16.0, 256.0
+"""The window of unanswered batches: its least size, its most after a connect, and its most at all."""
 ANSWER_TIMEOUT_S, MAX_ANSWER_TIMEOUT_S = 3.0, 60.0
+"""An answer is late after the first; the pause doubles with every delivery of the batch up to the second."""
 MAX_DELIVERIES = 8
 PROBE_WINDOW = 2
+"""The window while the server's STATE is offline: STATE is only a hint, so a few batches are sent all the same."""
 URGENT_ROOM = 16
+"""By so many batches findings and gaps may exceed the window, so that they do not wait for vitals."""
 BACKOFF_FIRST_S, BACKOFF_MOST_S, SETTLED_AFTER_S = 1.0, 30.0, 30.0
 REBIRTH_PAUSE_S = 5.0
 SHORT_CONNECTION_S = 5.0
+"""A connection that broke sooner counts as short."""
 SHORT_LOSSES_BEFORE_DOUBT = 2
+"""After so many short connections in a row, batches go one at a time."""
 SUSPECT_PAUSE_S, MAX_SUSPECT_PAUSE_S, MAX_SUSPECTS = 30.0, 3600.0, 1024
+"""The first pause before a suspect is tried again, the longest (every further loss makes it four times as long), and
+how many suspects are remembered."""
 
 
 class Lane(IntEnum):

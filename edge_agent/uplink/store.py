@@ -38,7 +38,7 @@ class OutboxStore:
         self.outbox = outbox
         self.disk_failures = 0
         self.on_commit: Callable[[], None] = _nobody
-        """Called after each commit, in the event loop."""
+        """Called after every commit, in the event loop."""
         self._interval_s = commit_interval_s
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(QUEUE_DRAFTS)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="outbox")

@@ -48,7 +48,7 @@ class FaultRates:
 
 
 class FaultyLine:
-    """Decides the fate of each frame."""
+    """Decides the fate of every frame."""
 
     def __init__(self, rates: FaultRates, rng: random.Random) -> None:
         self.lost: Counter[Stream] = Counter()

@@ -27,7 +27,7 @@ TURN_S = 0.1
 
 
 class SimulatedDevice(Protocol):
-    """What a device must offer to be put on a port; see drive.py."""
+    """The interface of a device that can be put on a port; see drive.py."""
 
     def hello(self, boot: int) -> Hello: ...
 
