@@ -1,12 +1,13 @@
-"""What the agent costs the device it runs on: memory, processor, writes, start; and what the alternatives cost.
+"""Measures what the agent costs the device it runs on (memory, processor, writes, start), and what alternatives cost.
 
     make bench-edge
     make bench-edge ARGS="--window-s 60 --hours 24 --no-peers"
 
-Real ``edge-agent run`` processes with eight channels against a real broker and a host that acknowledges; our detection
-alone in a process of its own; thingsboard-gateway (idle) and river (learning) in environments made for them under
-``var/``. Every BLAS has one thread. docs/footprint.md says what each line means. A figure that could not be had is
-null, with the reason on standard error; the exit code is 1 when it is one of ours.
+The benchmark runs real ``edge-agent run`` processes with eight channels against a real broker and a host that
+acknowledges; our detection alone in a process of its own; and thingsboard-gateway (idle) and river (learning) in
+environments made for them under ``var/``. Every BLAS has one thread. docs/footprint.md explains each line. A figure
+that could not be measured is null, with the reason on standard error; the exit code is 1 when it is one of our own
+figures.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ STRACE_S = 20.0
 HOUR_US = 3_600_000_000
 GROWN_PERIOD_S = 60.0
 GROWN_DAYS = 15
-"""Learning is refined for the last time after fourteen."""
+"""Days of the run: the healthy model is refined for the last time after fourteen days."""
 GROWN_SCALE = 2160.0
-"""24 hours in 40 s."""
+"""Scale of simulated time: 24 hours pass in 40 s."""
 STACK_TIMEOUT_S = 120.0
 GATEWAY_IS = "thingsboard-gateway, idle"
 RIVER_IS = "river HalfSpaceTrees, 8 channels"
@@ -50,7 +51,7 @@ T = TypeVar("T")
 
 
 class Lines:
-    """Prints figures; remembers whether one of ours is missing."""
+    """Prints figures and remembers whether one of our own is missing."""
 
     def __init__(self) -> None:
         self.incomplete = False
@@ -60,7 +61,7 @@ class Lines:
         report(name, value, unit, peer=peer, peer_value=peer_value)
 
     def attempt(self, what: str, measure: Callable[[], T]) -> T | None:
-        """What ``measure`` gives, None (and the reason on standard error) when it cannot."""
+        """The result of ``measure``; None, with the reason on standard error, when it cannot be measured."""
         try:
             return measure()
         except (NotMeasured, StartFailed) as error:
@@ -104,7 +105,7 @@ def _compile() -> None:
 
 
 def start_s(rig: Rig, starts: int = STARTS) -> float:
-    """Process start to the first sample read, from a folder without a past; the median. Raises NotMeasured."""
+    """Median time from the start of the process to the first sample read, in an empty folder. Raises NotMeasured."""
     taken_s = []
     for number in range(starts):
         agent = rig.start_agent(f"start-{number}", Scenario(history_rows=0))
@@ -115,9 +116,10 @@ def start_s(rig: Rig, starts: int = STARTS) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """An agent at one sample a second, learning over. ``flushes_per_h`` is None when they could not be watched.
+    """An agent that reads one sample a second and has finished learning.
 
-    ``saved_kb_per_h``: what detection saves of what it has learnt; too seldom to be seen in ``rates``.
+    ``flushes_per_h`` is None when flushes could not be watched. ``saved_kb_per_h`` is the volume of the detection's
+    snapshots, which are too rare to be seen in ``rates``.
     """
 
     memory: Memory
@@ -155,7 +157,7 @@ def litert_memory(rig: Rig) -> Memory:
 
 @dataclass(frozen=True, slots=True)
 class Grown:
-    """An agent that has learnt all it will: its memory then, and some simulated hours later; its peak ever."""
+    """Memory of an agent that has finished all learning, and some simulated hours later; and its peak."""
 
     first: Memory
     last: Memory
@@ -177,7 +179,7 @@ def grown(rig: Rig, hours: float) -> Grown:
 
 
 def _peers(gateway: Gateway | None, river: River | None) -> None:
-    """The peers' own figures; null ones are no fault of ours."""
+    """Print the peers' own figures; a missing one does not fail the benchmark."""
     report("gateway_pss_mb", gateway.memory.pss_mb if gateway else None, "MB", peer=GATEWAY_IS)
     report("gateway_rss_mb", gateway.memory.rss_mb if gateway else None, "MB", peer=GATEWAY_IS)
     report("river_pss_mb", river.memory.pss_mb if river else None, "MB", peer=RIVER_IS)

@@ -1,11 +1,11 @@
-"""Finding to prognosis and to announcement: real seconds from a finding's publication, over 100 cases.
+"""Measures real seconds from the publication of a finding to its prognosis and to its announcement, over 100 cases.
 
     make bench-loop ARGS="--cases 100 --rate 1.0"
 
-The prognosis is there when the case's timeline tells it, the announcement when its mail is accepted. Real broker,
-PostgreSQL, worker, warehouse system over HTTP and SMTP server, as the demo starts them, on real (unscaled) time. Each
-case has its own asset, agent and two days of vitals. Printed beside the figures is what lies below them: a bare round
-trip of the same messages through the same broker, which no server could beat.
+The prognosis counts when the case's timeline shows it, the announcement when its mail is accepted. Broker, PostgreSQL,
+worker, warehouse system over HTTP and SMTP server are real, started as in the demo, on real (unscaled) time. Every case
+has its own asset, agent and two days of vitals. As a lower bound the benchmark also prints a bare round trip of the
+same messages through the same broker, which no server could beat.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _run(stack: Stack, arguments: argparse.Namespace) -> tuple[dict[str, float], list[float], list[float]]:
-    """When each asset's finding was published (epoch seconds); how long announcements and bare round trips took."""
+    """Publication time of each asset's finding (epoch seconds), and the seconds of announcements and round trips."""
     agents = [
         FakeAgent(f"bench-agent-{n}", SITE, f"bench-{n}", bearing_serial=f"BB-{n:04d}") for n in range(arguments.cases)
     ]
@@ -117,7 +117,7 @@ async def _round_trips(client: aiomqtt.Client, agents: list[FakeAgent]) -> list[
 
 
 def _missing(stack: Stack, cases: int) -> list[str]:
-    """What became of the cases nobody was told of."""
+    """The state of those cases that were not announced."""
     accepted = _accepted(stack)
     lines = []
     with stack.console("engineer") as console:
@@ -130,7 +130,7 @@ def _missing(stack: Stack, cases: int) -> list[str]:
 
 
 def _accepted(stack: Stack) -> dict[str, float]:
-    """asset -> when its announcement was accepted (epoch seconds)."""
+    """Time at which the announcement was accepted (epoch seconds), by asset."""
     found: dict[str, float] = {}
     for mail in distinct(stack.mails()):
         name, _, rest = mail["subject"].partition(":")

@@ -1,7 +1,8 @@
-"""A process's figures for Prometheus, on a port of its own.
+"""Serves the Prometheus metrics of a process on a port of its own.
 
-Served in plain HTTP from a thread, so a process that is stuck still shows its figures; on loopback unless the settings
-say otherwise. A port that is taken costs the figures, not the work: it is tried again, said once, its recovery once.
+A thread serves them in plain HTTP, so that a process that is stuck still shows its metrics; on loopback unless the
+settings say otherwise. A port that is taken costs the metrics and not the work: the process tries the port again and
+logs the failure once and the recovery once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ RETRY_S = 5.0
 
 
 async def serve_metrics(host: str, port: int) -> None:
-    """Serve ``/metrics`` until cancelled; port 0 serves nothing, and waits all the same."""
+    """Serve ``/metrics`` until cancelled; with port 0 nothing is served, and the task only waits."""
     if not port:
         await asyncio.Event().wait()
     server = await _listen(host, port)

@@ -1,4 +1,4 @@
-"""How people call cases and work orders: one spelling for messages, pages and the command line. Pure."""
+"""Labels of cases and work orders for people: one spelling for messages, pages and the command line. Pure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The registry from a TOML file: tenants, sites, people, agents, assets with components, contracts, parts, stock.
 
-The import is one transaction and may be repeated: rows are added or brought up to date, none removed. What devices
-and people changed since is kept: serial numbers of installed components and the firmware come from the devices, and
-stock is only set where there is none (or with ``reset_stock``), because reservations count it down. An id never moves
-to another tenant.
+The import is one transaction and may be repeated: it adds rows and updates them, but removes none. Later changes by
+devices and people are kept: serial numbers of installed components and the firmware come from the devices, and stock is
+set only where there is none (or with ``reset_stock``), because reservations count it down. An id never moves to another
+tenant.
 
 Tables of the file: ``[[tenant]] [[site]] [[person]] [[agent]] [[asset]]`` with ``[[asset.component]]``,
 ``[[contract]] [[part]] [[centre]] [[stock]]``; ``SAMPLE`` shows them.
@@ -170,7 +170,7 @@ class Site(_Entry):
 
     @model_validator(mode="after")
     def _wms_is_configured(self) -> Site:
-        """What the worker would refuse when it first plans is refused here."""
+        """Refuse a WMS configuration here that the worker would refuse when it first plans a repair."""
         try:
             plugin = load_plugin("fleet_server.connectors.wms", self.wms_kind)
         except BadConfig as error:

@@ -1,8 +1,8 @@
 """Settings of the fleet server: one TOML file, checked on start.
 
-Secrets are not in it: they are files it names (``*_file``), readable by the server's account only. Domain settings
-that differ by customer or site (policy, WMS) are rows in the database, not settings. What a notifier may be told is the
-notifier's own business: its table is checked when the plugin is loaded, here it only has its paths rooted.
+The file holds no secrets: it names the files that hold them (``*_file``), readable by the server's account only. Domain
+settings that differ by customer or site (policy, WMS) are rows in the database. The table of a notifier is checked when
+its plugin is loaded; here only its relative paths are made absolute.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Database(_Part):
 
 
 class Broker(_Part):
-    """Plain MQTT is for a broker on this machine; anything else is reached with TLS and the server's certificate."""
+    """The broker: plain MQTT on this machine only; any other broker is reached by TLS with the server's certificate."""
 
     host: str = "127.0.0.1"
     port: Port = 1883
@@ -87,7 +87,7 @@ class Audit(_Part):
 
 
 class Connectors(_Part):
-    """Which plugin serves each kind. The WMS is chosen by site, in the database."""
+    """The plugin of each kind of connector; the WMS is chosen for each site, in the database."""
 
     entitlement: str = "own_tables"
     parts: str = "own_tables"
@@ -100,7 +100,7 @@ def _email_alone() -> dict[str, dict[str, Any]]:
 
 
 class Settings(_Part):
-    """Everything the server's processes need to start. Paths are relative to the file they stand in."""
+    """All settings of the server's processes; relative paths count from the folder of the settings file."""
 
     clock: str = ""
     database: Database = Database()
@@ -158,5 +158,5 @@ def _rooted(value: Any, root: Path, key: str = "") -> Any:
 
 
 def clock_of(settings: Settings) -> Clock:
-    """The domain clock: the settings', else the environment's, else the system's."""
+    """The domain clock: that of the settings, else that of the environment, else the system's clock."""
     return clock_from_spec(settings.clock) if settings.clock else clock_from_environment()

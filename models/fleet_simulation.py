@@ -1,16 +1,16 @@
-"""Simulated healthy assets, for counting false alarms and measuring how long a known drift stays unseen.
+"""Simulated healthy assets, to count false alarms and to measure how long a known drift stays undetected.
 
-The reference asset is the plain case: eight channels of a level, a share of a changing load, a daily cycle and
+The reference asset is the plain case: eight channels, each a level, a share of a changing load, a daily cycle and
 autocorrelated noise with time constants up to an hour. A machine has a shift plan, set points and ramps, temperatures
-that lag behind load and weather, vibration that depends on load and speed; a server has days, weeks, nightly jobs and
-bursts. Every channel carries white noise and wander of several time constants (machines and servers: up to hours),
-partly shared between channels, then quantisation, short dropouts (NaN) and single spikes. All parameters are drawn per
-seed, so no two assets are alike.
+that lag behind load and weather, and vibration that depends on load and speed. A server has days, weeks, nightly jobs
+and bursts. Every channel carries white noise and wander with several time constants (on machines and servers up to
+hours), partly shared between channels; then quantisation, short dropouts (NaN) and single spikes. All parameters are
+drawn by the seed, so no two assets are alike.
 
-``sigma`` of a channel, the unit of a ``Drift``, is exact: the standard deviation, over the rows of this very asset,
-of (the healthy channel - the same channel with the same load, set points and daily and weekly cycle but no noise,
-wander or weather), before quantisation, dropouts and spikes. A drift changes nothing but its own channel: the same
-seed without it gives the same rows bit for bit elsewhere. Pure, seeded, vectorised.
+``sigma`` of a channel, the unit of a ``Drift``, is exact. It is the standard deviation, over the rows of the asset, of
+the healthy channel minus the same channel without noise, wander and weather (with the same load, set points, daily and
+weekly cycle), before quantisation, dropouts and spikes. A drift changes only its own channel: without the drift, the
+same seed gives the same rows in all other channels, bit for bit. Pure, seeded, vectorised.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Clock:
 
 
 Model = Callable[[FloatArray, FloatArray], FloatArray]
-"""Wander (n, 8) in unit variance and weather (n,) in kelvin in, channels (n, 8) out."""
+"""A function of wander (n, 8) in unit variance and weather (n,) in kelvin that returns channels (n, 8)."""
 
 
 def simulate_asset(
@@ -78,10 +78,13 @@ def simulate_asset(
     load_visible: bool = True,
     kind: Kind = "machine",
 ) -> SimulatedAsset:
-    """One asset over ``days`` with a row every ``step_s`` seconds. Raises ValueError for sizes or a channel unknown.
+    """Simulate one asset over ``days``, with a row every ``step_s`` seconds.
 
-    ``load_visible=False`` replaces the load channel (a machine's ``load``, a server's ``requests``) by one that tells
-    less of it (``flow``, ``threads``), so that the others vary for reasons that are not seen.
+    ``load_visible=False`` replaces the load channel (a machine's ``load``, a server's ``requests``) by a channel that
+    shows less of the load (``flow``, ``threads``), so that the other channels vary for reasons that are not recorded.
+
+    Raises:
+        ValueError: a size is out of range, or the channel of the drift is unknown.
     """
     rows = round(days * DAY_S / step_s) if step_s > 0 else 0
     if rows < 2:
@@ -204,7 +207,7 @@ def _shift_load(random: np.random.Generator, clock: _Clock) -> tuple[FloatArray,
     start, length = random.uniform(5, 9), float(random.choice([8.0, 16.0, 24.0]))
     working_days = int(random.choice([5, 6, 7]))
     standby, low = random.uniform(0.05, 0.3), random.uniform(0.35, 0.7)
-    # the shift that began before midnight belongs to the day before
+    # A shift that began before midnight belongs to the day before.
     since_start = (clock.hour - start) % 24.0
     day = np.where(clock.hour < start, (clock.weekday - 1) % 7, clock.weekday)
     at_work = (since_start < length) & (day < working_days)
@@ -225,7 +228,7 @@ def _daily(random: np.random.Generator, clock: _Clock, amplitude: float) -> Floa
 
 
 def _weather(random: np.random.Generator, clock: _Clock) -> FloatArray:
-    """How the days differ (n,), in kelvin: wander over one to four days, smoothed over hours."""
+    """Weather (n,) in kelvin, by which the days differ: wander over one to four days, smoothed over hours."""
     tau_s = np.array([random.uniform(1.0, 4.0) * DAY_S])
     rough = correlated(random, len(clock.hour), tau_s, clock.step_s)[:, 0]
     return lag(random.uniform(0.5, 3.0) * rough, 3 * HOUR_S, clock.step_s)

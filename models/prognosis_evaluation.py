@@ -1,11 +1,12 @@
-"""How honest are the forecasts? Leave-one-unit-out over a library, and recorded bearings the library has never seen.
+"""Evaluates the forecasts: leave-one-unit-out over a library, and recorded bearings that are not in the library.
 
-For each unit at several moments of its life: does the 80 % interval hold the true end, how wide is it (p90 over p10),
-how good is the probability of failure within 72 h (Brier score, and reliability: said against happened). Intervals are
-judged on units that failed; probabilities also on censored units whose fate within the horizon is known.
+Every unit is judged at several moments of its life: whether the 80 % interval holds its true end, how wide the interval
+is (p90 over p10), and how good the probability of failure within 72 h is (Brier score, and reliability: forecast
+probability against observed share). Intervals are judged on units that failed; probabilities also on censored units
+whose fate within the horizon is known.
 
-The calibration is fitted on the same library, other units judging each; with some hundred units the optimism of that is
-small, but the figures of the recorded bearings are the independent ones.
+The calibration is fitted on the same library, where other units judge each unit. With some hundred units this makes the
+figures only slightly optimistic, but only the figures of the recorded bearings are independent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RELIABILITY_BINS = 5
 
 @dataclass(frozen=True)
 class Forecast:
-    """One forecast and what came: hours, and the probability of failure within the horizon."""
+    """One forecast and its outcome: hours, and the probability of failure within the horizon."""
 
     share_of_life: float
     p10_h: float
@@ -43,7 +44,7 @@ class Forecast:
 
 
 def evaluate_library(library: Library) -> dict[str, Any]:
-    """Figures of a library judged against itself, unit by unit."""
+    """Figures of a library whose units are judged by each other, one left out at a time."""
     calibration = calibrate(library)
     forecasts = [_forecast(item, calibration) for item in leave_one_out(library)]
     phases = {
@@ -98,7 +99,7 @@ def figures(forecasts: Sequence[Forecast]) -> dict[str, float]:
 
 
 def reliability(forecasts: Sequence[Forecast]) -> list[dict[str, float]]:
-    """Said against happened for P(failure within 72 h), in equal bins of what was said."""
+    """Forecast probability of failure within 72 h against the observed share, in equal bins of the probability."""
     known = [item for item in forecasts if item.failed or item.remaining_h > HORIZON_H]
     table = []
     for index in range(RELIABILITY_BINS):

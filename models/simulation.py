@@ -1,12 +1,12 @@
 """Simulated histories of bearings from first damage to seizure, at the level of the indicator.
 
-They fill the library until the fleet has lived long enough to have its own. This is not the physics of the simulated
-drive that the demonstration plays: that one is a thermal and vibration model on the device, with its own parameters
-and seeds; this generator knows only the *shapes* which run-to-failure experiments share. What it assumes, and where the
-ideas come from:
+They fill the library until the fleet has histories of its own. This generator does not use the physics of the
+simulated drive in the demonstration, which is a thermal and vibration model on the device with parameters and seeds of
+its own. It knows only the *shapes* that run-to-failure experiments share. Its assumptions, and their sources:
 
-* growth of damage by a power law of the damage itself, after Paris and Erdogan's law of crack growth (1963): exponent
-  below 1 gives slow, nearly straight growth, 1 an exponential, above 1 the sudden end; drawn for each unit;
+* growth of damage by a power law of the damage itself, after Paris and Erdogan's law of crack growth (1963): an
+  exponent below 1 gives slow, nearly straight growth, 1 an exponential, above 1 a sudden end; it is drawn for each
+  unit;
 * load varies by shift and week, and the rate of damage with it (a power of the load, as in ISO 281's life equation);
 * random growth: the rate wanders (a mean-reverting log-normal process), as in Gebraeel's stochastic degradation
   models (2005);
@@ -35,7 +35,7 @@ MAX_UNITS = 5_000
 ARTIFACT = Path(__file__).parent / "artifacts" / "bearing_history.csv.gz"
 ARTIFACT_UNITS = 200
 ARTIFACT_SEED = 20_240_611
-"""The shipped library is ``fleet-models simulate-history`` with these."""
+"""The shipped library was made by ``fleet-models simulate-history`` with this number of units and this seed."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ def _load(rng: np.random.Generator, hours: Floats) -> Floats:
 
 
 def _used_life(rng: np.random.Generator, hours: Floats, healthy_h: float, load: Floats) -> Floats:
-    """Share of the life between onset and failure used up by each moment: 0 before the onset, 1 at the end."""
+    """Share (n,) of the life between onset and failure that is used up at each moment: 0 before, 1 at the end."""
     wander = _noise(rng, hours.size, rng.uniform(0.1, 0.5), memory=0.97)
     rate = load ** rng.uniform(1.0, 3.0) * np.exp(wander)
     rate[hours < healthy_h] = 0.0
-    for _ in range(rng.poisson(0.7)):  # plateaus: growth all but stops for a while
+    for _ in range(rng.poisson(0.7)):  # plateaus: the growth of damage almost stops for a while
         start, length = rng.uniform(0.0, 0.9), rng.uniform(0.03, 0.25)
         span_h = hours[-1] - healthy_h
         paused = (hours >= healthy_h + start * span_h) & (hours < healthy_h + (start + length) * span_h)
@@ -132,7 +132,8 @@ def _paris(used: Floats, exponent: float, first: float) -> Floats:
 
 
 def _smoothed_spalls(rng: np.random.Generator, hours: Floats, healthy_h: float, used: Floats, damage: Floats) -> Floats:
-    """What of the damage is heard: now and then the edges are rolled smooth and vibration falls for a while."""
+    """The part (n,) of the damage that vibration shows: it falls for a while when edges of a spall are rolled
+    smooth."""
     heard = damage.copy()
     span_h = hours[-1] - healthy_h
     for _ in range(rng.poisson(1.0)):
@@ -158,7 +159,7 @@ def _noise(rng: np.random.Generator, count: int, sigma: float, memory: float = 0
 
 
 def _replaced_at(rng: np.random.Generator, used: Floats, ratio: Floats) -> int:
-    """How many points there are before the unit is replaced: on condition, or at an overhaul."""
+    """The number of points until the unit is replaced, on condition or at an overhaul."""
     if rng.random() < 0.5:
         return max(2, int(np.searchsorted(used, rng.uniform(0.1, 0.95))))
     above = np.flatnonzero(ratio > rng.uniform(1.5, max(1.6, float(ratio.max()))))

@@ -1,8 +1,8 @@
-"""Who asks, and may they: the dependencies every route names.
+"""Dependencies of the routes: who sends a request, and whether that user may.
 
-A session travels as the HttpOnly, SameSite=Strict cookie of a browser or as ``Authorization: Bearer`` of a program. A
-change asked for with the cookie must carry the session's X-CSRF-Token too; a bearer needs none, since no browser adds
-it by itself.
+A session is sent as the HttpOnly, SameSite=Strict cookie of a browser or as ``Authorization: Bearer`` of a program. A
+request for a change that comes with the cookie must also carry the session's X-CSRF-Token. A bearer token needs none,
+because no browser adds it by itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def services(request: Request) -> Services:
 
 
 def session_token(request: Request) -> tuple[str, bool]:
-    """The session's token and whether it came by cookie; "" when there is none."""
+    """The session token, and whether it came by cookie; an empty text when there is none."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value:
         return value.strip()[:_MAX_TOKEN], False
@@ -40,7 +40,7 @@ def session_token(request: Request) -> tuple[str, bool]:
 
 
 async def signed_in(request: Request) -> User:
-    """The user who asks. Raises NotSignedIn, or 403 when a cookie session's change lacks its CSRF token."""
+    """The user of the request. Raises NotSignedIn, or 403 when a change with a cookie lacks the CSRF token."""
     app = services_of(request)
     token, by_cookie = session_token(request)
     if not token:
@@ -57,7 +57,7 @@ async def signed_in(request: Request) -> User:
 
 
 def require(permission: Permission) -> Callable[..., Awaitable[User]]:
-    """A dependency: the user who asks, if their role holds the permission; else 403."""
+    """A dependency that gives the user of the request, or answers 403 when the role lacks the permission."""
 
     async def check(user: Annotated[User, Depends(signed_in)]) -> User:
         if not allowed(user.role, permission):
@@ -68,7 +68,7 @@ def require(permission: Permission) -> Callable[..., Awaitable[User]]:
 
 
 def found(thing: T | None, what: str) -> T:
-    """The thing, or 404: also for what exists but belongs to another tenant."""
+    """The resource, or 404 when it is None: it does not exist, or belongs to another tenant."""
     if thing is None:
         raise HTTPException(404, f"no such {what}")
     return thing

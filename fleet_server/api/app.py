@@ -1,7 +1,7 @@
 """The web process: API, dashboard and probes in one FastAPI application.
 
-``create_app`` opens its pools when the application starts and closes them when it ends; a database that is away then
-is a Retryable error of the start, one that goes away later makes requests answer 503 until it is back.
+The application opens its pools when it starts and closes them when it ends. A database that is away at the start raises
+Retryable; when the database goes away later, requests answer 503 until it is back.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _seconds = Histogram(
 
 
 class _TooLarge(Exception):
-    """The body passed the bound while it was read."""
+    """The body exceeded its bound while it was read."""
 
 
 class Guard:
@@ -64,7 +64,7 @@ class Guard:
         async def sending(message: Message) -> None:
             nonlocal status, answered, endless
             if too_large and message.get("status") != 413 and status != 413:
-                return  # FastAPI turns what stopped the reading into an answer of its own; ours follows
+                return  # FastAPI answers the interrupted reading by itself; that answer is dropped, and ours follows
             if message["type"] == "http.response.start":
                 status, answered = message["status"], True
                 names = {name for name, _ in message["headers"]}
@@ -80,7 +80,8 @@ class Guard:
             if too_large:
                 await problem(413, "Too large", f"at most {MAX_BODY_BYTES} bytes")(scope, receive, sending)
         except asyncio.CancelledError:
-            # The process is being stopped and this took too long. Its sender may try again; an event stream ends here.
+            # The process is being stopped and this request took too long. Its sender may try again; an event stream
+            # ends here.
             if not answered:
                 await problem(503, "Not now", "the server is being restarted")(scope, receive, sending)
             elif endless:

@@ -1,4 +1,4 @@
-"""Errors as ``application/problem+json`` (RFC 9457). The error tree decides the status; nothing internal leaks."""
+"""Errors as ``application/problem+json`` (RFC 9457): the error's class decides the status, and no internals leak."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a request needs, made once for the application: pools, clocks, the login throttle, live events.
+"""The services of the application, made once: pools, clocks, the login throttle, live events.
 
-Reads run under ``forestall_web`` and see what row-level security shows the user's tenant. Commands run under
-``forestall_worker`` and only after the route has found, as that reader, the thing they act on.
+Reads run under ``forestall_web`` and see the rows that row-level security shows the user's tenant. Commands run under
+``forestall_worker``, and only after the route has found, as that reader, the resource on which they act.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fleet_server.store.pool import Connection, Pool, as_reader, transaction
 
 @dataclass
 class Services:
-    """``clock`` is domain time; ``real_clock`` guards people: sessions, throttling."""
+    """The services of a request; ``clock`` is domain time, ``real_clock`` real time for sessions and throttling."""
 
     settings: Settings
     clock: Clock
@@ -48,7 +48,7 @@ class Services:
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[Connection]:
-        """One transaction of the worker role, for commands already checked, and for sessions."""
+        """One transaction of the worker role, for commands that were checked before, and for sessions."""
         async with transaction(self.worker_pool) as conn:
             yield conn
 

@@ -1,14 +1,14 @@
-"""What every connector shares: what it is built from, and the one answer that is not an error of transport.
+"""The ground that all connectors share: their dependencies, and the errors by which they say what became of a call.
 
-A connector's method either returns, or raises one of
+A method of a connector returns, or raises one of
 
-* ``Refused``         the other system understood and said no; asking again unchanged is pointless,
-* ``Retryable``       not now, and certainly nothing happened,
-* ``OutcomeUnknown``  it may have happened: the caller looks it up by key before it tries again,
-* ``Permanent``       the connector or what it was given is wrong.
+* ``Refused``         the other system understood the call and refused; the same call again is pointless,
+* ``Retryable``       certainly nothing happened, and a later call may succeed,
+* ``OutcomeUnknown``  the act may have happened: the caller looks it up by its key before it tries again,
+* ``Permanent``       the connector, or its arguments, are wrong.
 
-Every act takes an idempotency key: the same key twice is one act. ``release`` of a key that was never seen succeeds.
-The runner, not the connector, owns retries, back-off and escalation.
+Every act takes an idempotency key: two calls with the same key are one act. ``release`` of an unknown key succeeds. The
+runner, not the connector, is responsible for retries, back-off and escalation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fleet_server.store.pool import Pool
 
 
 class Refused(Permanent):
-    """The other system said no. ``reason`` is a short stable code."""
+    """The other system refused; ``reason`` is a short stable code."""
 
     def __init__(self, reason: str, message: str = "") -> None:
         super().__init__(f"{reason}: {message}" if message else reason)
@@ -30,7 +30,7 @@ class Refused(Permanent):
 
 @dataclass(frozen=True, slots=True)
 class ConnectorDeps:
-    """What a connector may use. ``pool`` acts as forestall_worker; ``timeout_s`` is real time, per call."""
+    """The dependencies of a connector; ``pool`` acts as forestall_worker, ``timeout_s`` is real seconds for a call."""
 
     pool: Pool
     clock: Clock

@@ -1,4 +1,4 @@
-"""One rule for everything that leaves over HTTP or a webhook: encrypted, unless it stays on this machine."""
+"""The rule for connections over HTTP, webhooks included: they are encrypted unless they stay on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def require_tls_off_loopback(url: str, setting: str) -> None:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        _ = parts.port  # an impossible port raises here rather than at the first call
+        _ = parts.port  # reading it raises for an impossible port, here and not at the first call
     except ValueError as error:
         raise BadConfig(f"{setting}: {url!r} is not a URL: {error}") from None
     if parts.username or parts.password:

@@ -1,4 +1,4 @@
-"""How things are written on a page: times in the site's zone and UTC, units on numbers, names for codes. Pure."""
+"""Formats values for pages: times in the site's zone and UTC, numbers with their units, names for codes. Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def local(moment: datetime | None, time_zone: str, style: str = "short") -> Mark
 
 
 def span(start: datetime, end: datetime, time_zone: str) -> Markup:
-    """A window in the site's zone: the date once when it is one day."""
+    """A window in the site's zone; the date is written once when the window lies within one day."""
     a, b = start.astimezone(_zone(time_zone)), end.astimezone(_zone(time_zone))
     last = f"{b:%H:%M}" if a.date() == b.date() else f"{b:%a} {b.day} {b:%b %H:%M}"
     utc = f"{start.astimezone(UTC):%a %H:%M}{_DASH}{end.astimezone(UTC):%H:%M} UTC"
@@ -52,7 +52,7 @@ def span(start: datetime, end: datetime, time_zone: str) -> Markup:
 
 
 def until(moment: datetime | None, now: datetime) -> str:
-    """How far a time lies from now: ``in 2 d 4 h``, ``3 h ago``."""
+    """The distance of a time from now: ``in 2 d 4 h``, ``3 h ago``."""
     if moment is None:
         return ""
     ahead = moment - now
@@ -79,7 +79,7 @@ def story_second(scale: float) -> str:
 
 
 def hours(value: float | None) -> str:
-    """Hours for people: days beyond three."""
+    """Hours for people; more than three days are written in days."""
     if value is None:
         return _DASH
     return f"{value / 24:.1f} d" if value > 72 else f"{value:.0f} h" if value >= 10 else f"{value:.1f} h"
@@ -150,13 +150,13 @@ def facts(record: Any, depth: int = 0) -> list[tuple[str, str]]:
 
 
 def details_of(context: dict[str, Any]) -> dict[str, Any]:
-    """What an escalation says beyond the standing facts that have their own place on the page."""
+    """The facts of an escalation without those that have a place of their own on the page."""
     standing = ("case", "asset", "site", "prognosis", "plan", "acts", "step")
     return {name: value for name, value in context.items() if name not in standing}
 
 
 def data_block(value: Any) -> Markup:
-    """JSON for a data block of a page: no text in it can end the block."""
+    """JSON for a data block of a page, escaped so that no text in it can end the block."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     text = json.dumps(plain, separators=(",", ":"), default=str, allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # escaped for its place

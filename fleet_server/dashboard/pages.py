@@ -1,4 +1,4 @@
-"""The pages. Each reads what the API reads, masks it for the role, and renders it."""
+"""The pages of the dashboard. A page reads the API's answers, masks them for the user's role, and renders them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def asset_page(
     newest = max(asset.findings, key=lambda finding: finding.detected_at, default=None)
     first = newest.indicator_metric if newest else asset.vitals[0].metric if asset.vitals else ""
     since = {component.slot: component.valid_from for component in asset.components if component.valid_to is None}
-    # a forecast for a component that has been replaced since says nothing about the one installed now
+    # A forecast for a component that was replaced since then says nothing about the component installed now.
     current = [made for made in asset.prognoses if made.slot not in since or made.made_at >= since[made.slot]]
     return render(request, "asset.html", user, asset=asset, prognoses=current, first_metric=first, waveform=waveform)
 
@@ -218,5 +218,5 @@ def _may_decide(user: User) -> bool:
 
 
 def _inside(target: str) -> str:
-    """Only a path of this site; anything else leads to the front page."""
+    """The target when it is a path of this site; any other target leads to the front page."""
     return target if target.startswith("/") and not target.startswith(("//", "/\\")) else "/"

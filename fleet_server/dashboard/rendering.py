@@ -1,6 +1,6 @@
-"""A page from its template: what every page is given, and the words and numbers templates may use.
+"""Renders pages from templates, with the values that every page gets and the filters that templates may use.
 
-Templates are Jinja with automatic escaping; a name that a page was not given is an error, not an empty place.
+Templates are Jinja with automatic escaping; a name without a value is an error and not an empty place.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NUMBERS = (written.hours, written.hours_range, written.number, written.percent)
 
 
 def render(request: Request, template: str, user: User | None = None, status: int = 200, **context: Any) -> Response:
-    """One page. ``user`` None: nobody is signed in."""
+    """Render a page; ``user`` is None when nobody is signed in."""
     services = services_of(request)
     token, _ = session_token(request)
     html = _environment.get_template(template).render(

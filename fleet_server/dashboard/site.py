@@ -1,12 +1,12 @@
 """The dashboard as the application has it: static files, pages, and the page for an error.
 
-Pages are rendered on the server (``rendering.py``) and refreshed in place by a small script, charts are ECharts. Chosen
-over a framework of server-side widgets: no state per open page in the process, a strict content security policy, and
-every page is readable without its script.
+Pages are rendered on the server (``rendering.py``) and refreshed in place by a small script; charts are drawn by
+ECharts. A framework of server-side widgets was not chosen, because pages on their own keep no state in the process for
+an open page, allow a strict content security policy, and are readable without their script.
 
-ECharts is installed, not loaded from elsewhere: excel-chart-echarts, a small distribution without dependencies,
-carries the released file. Browsers run it with the rights of whoever is signed in, so it is served only when its bytes
-are those the ECharts project released.
+ECharts is installed and not loaded from elsewhere: excel-chart-echarts, a small distribution without dependencies,
+contains the released file. Browsers run the file with the rights of the signed-in user, so it is served only when its
+bytes are those that the ECharts project released.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class LongLivedFiles(StaticFiles):
-    """Static files, kept by browsers for a day. ``only``: the one file of the folder that is served; None: all."""
+    """Static files that browsers keep for a day; with ``only`` just this one file of the folder is served."""
 
     def __init__(self, directory: Path, only: str | None = None) -> None:
         super().__init__(directory=directory)
@@ -59,7 +59,10 @@ def install(app: FastAPI) -> None:
 
 
 def chart_bundle() -> Path | None:
-    """The ECharts file, found without importing its carrier; None, and a warning, when it is missing or another."""
+    """The path of the ECharts file, found without importing its distribution.
+
+    None, with a warning, when the file is missing or its bytes are not those that were released.
+    """
     spec = importlib.util.find_spec(CHART_CARRIER)
     bundle = Path(spec.origin).parent / CHART_FILE if spec and spec.origin else None
     if bundle is None or not bundle.is_file():

@@ -1,8 +1,9 @@
-"""Notifiers: bring a message to a person over one channel.
+"""Notifiers: a notifier brings messages to people over one channel.
 
-A notifier only says what became of one attempt: it returns the provider's reference, or raises Retryable (certainly
-not accepted), OutcomeUnknown (perhaps accepted) or Permanent. The runner owns retries. A message carries a stable
-identity (``key``), so a raw repeat after an unknown outcome is recognised as the same message by the receiver.
+A notifier makes one attempt and says what became of it: it returns the provider's reference, or raises Retryable
+(certainly not accepted), OutcomeUnknown (perhaps accepted) or Permanent. The runner is responsible for retries. A
+message has a stable identity (``key``), by which the receiver recognises a repeat after an unknown outcome as the same
+message.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """A person and where he can be reached; an empty text means not over that channel."""
+    """A person and the addresses by channel; an empty text means that the channel does not reach the person."""
 
     person_id: str
     name: str
@@ -27,7 +28,7 @@ class Recipient:
 
 @dataclass(frozen=True, slots=True)
 class CalendarEntry:
-    """An appointment. ``uid`` stays, ``sequence`` grows with every change; times are UTC."""
+    """An appointment: ``uid`` stays the same, ``sequence`` grows with every change; times are UTC."""
 
     uid: str
     sequence: int
@@ -42,7 +43,7 @@ class CalendarEntry:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent. ``reply_to_key`` is the key of the message that began the thread; ``data`` is for programs."""
+    """A message; ``reply_to_key`` is the key of the message that began the thread, ``data`` is for programs."""
 
     key: str
     purpose: str
@@ -73,7 +74,7 @@ class Message:
 
 class Notifier(Protocol):
     def address(self, person: Recipient) -> str:
-        """Where this channel reaches a person, "" when it does not."""
+        """The address of a person on this channel; an empty text when the channel does not reach the person."""
 
     async def send(self, message: Message) -> str:
         """The provider's reference once it accepted. Raises Retryable, OutcomeUnknown or Permanent."""

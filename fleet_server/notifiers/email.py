@@ -71,7 +71,7 @@ class EmailNotifier:
 
     async def send(self, message: Message) -> str:
         mail = self.render(message)
-        mail["Date"] = localtime()  # real time: it is the mail's, not the story's
+        mail["Date"] = localtime()  # real time and not domain time: the date belongs to the mail
         client = aiosmtplib.SMTP(
             hostname=self._config.host,
             port=self._config.port,

@@ -1,7 +1,7 @@
-"""Webhooks as Standard Webhooks describes them: signed, with the message's key as ``webhook-id``.
+"""Webhooks as Standard Webhooks describes them: signed, with the key of the message as ``webhook-id``.
 
-Whoever receives one keeps the ids it has seen, so a repeat after a lost answer is one message. Plain HTTP is refused
-off loopback, redirects are not followed, the answer's body is not read.
+A receiver remembers the ids it has seen, so a repeat after a lost answer counts as one message. Plain HTTP is refused
+off loopback, redirects are not followed, and the body of the answer is not read.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class WebhookNotifier:
 
     async def send(self, message: Message) -> str:
         require_tls_off_loopback(message.to_address, "webhook_url")
-        sent_at = datetime.now(UTC)  # real time: receivers refuse a signature that is minutes old
+        sent_at = datetime.now(UTC)  # real time, because receivers refuse a signature that is minutes old
         body = json.dumps(
             {"type": f"case.{message.purpose}", "timestamp": sent_at.isoformat(), "data": message.data},
             separators=(",", ":"),

@@ -1,8 +1,8 @@
-"""What kind of data a field holds, written at the field itself.
+"""Data classes: every field of a public model states how much protection its content needs.
 
-Every field of a public model states its class through :func:`classified`; what a role may see follows from the class
-alone (``roles.clearance``, ``directives.view``), so a new field cannot leak by being forgotten: a test fails on an
-unclassified one. A field above ``OPERATIONAL`` must have a value that stands for "withheld" (see ``directives``).
+A field states its class through :func:`classified`. Whether a role sees the field follows from the class alone
+(``roles.cleared``, ``directives.view``). A new field cannot leak because somebody forgot it: a test fails on a field
+without a class. A field above ``OPERATIONAL`` must have a value that stands for "withheld" (see ``directives``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _KEY = "x-data-class"
 
 
 class DataClass(StrEnum):
-    """Ascending need for protection."""
+    """Classes of data, in the order of the protection that they need."""
 
     PUBLIC = "public"  # units, labels, names of states
     OPERATIONAL = "operational"  # what running and repairing the fleet needs

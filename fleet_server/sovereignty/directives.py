@@ -1,8 +1,8 @@
-"""What a role sees of a record: its fields masked by their data class.
+"""Masks the fields of a record that a role may not see, by their data class.
 
-``view`` never adds, never raises on content, and is applied by every route and page to what it read before it
-answers. A masked value keeps the field's type, so that clients need not know about roles: a text becomes ``WITHHELD``,
-a list or table empty, anything else null.
+Every route and page applies ``view`` to the records it read before it answers. ``view`` adds nothing and never raises
+because of content. A masked value keeps the type of its field, so that clients need not know about roles: a text
+becomes ``WITHHELD``, a list or table becomes empty, any other value null.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def view(model: Model, role: Role) -> Model:
-    """A copy of ``model`` as ``role`` may see it; an unclassified field counts as the highest class."""
+    """A copy of ``model`` as ``role`` may see it; a field without a class counts as the highest class."""
     shown: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
@@ -32,7 +32,7 @@ def view(model: Model, role: Role) -> Model:
 
 
 def masked(field: FieldInfo) -> Any:
-    """The value that stands for "withheld" in a field. Raises TypeError when its type leaves none."""
+    """The value that stands for "withheld" in a field. Raises TypeError when the type of the field has none."""
     kinds = _kinds(field.annotation)
     if types.NoneType in kinds:
         return None

@@ -1,7 +1,7 @@
-"""Who may do what, and who may see which class of data: two tables, nothing else.
+"""Two tables: which role may do what, and which role may see which class of data.
 
-A role is what a user of the web has (``app_user.role``). Tenancy is not decided here: the database shows a
-tenant-bound user only that tenant's rows, whatever the role.
+Every user of the web has a role (``app_user.role``). Tenancy is not decided here: the database shows a tenant-bound
+user only the rows of that tenant, whatever the role.
 """
 
 from __future__ import annotations

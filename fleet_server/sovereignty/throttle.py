@@ -1,9 +1,9 @@
 """Login throttling, in memory and bounded.
 
-After ``FREE_TRIES`` failures a key (a login name, or an address) waits twice as long after each further failure, up
-to ``LONGEST_WAIT_S``; a success forgets the login's failures, an hour without failure too. Only a key that already
-waits is refused, so a slow attacker costs nothing and a person who mistyped waits seconds. When ``MAX_KEYS`` are
-remembered the one that failed longest ago is forgotten. The clock is real time, injected.
+A key is a login name or an address. After ``FREE_TRIES`` failures a key has to wait, twice as long after each further
+failure, up to ``LONGEST_WAIT_S``. A success clears the failures of the login, and so does an hour without a failure.
+Only a key that already waits is refused, so a person who mistyped waits for seconds. When ``MAX_KEYS`` keys are
+remembered, the key that failed longest ago is forgotten. The clock is real time and is passed in.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MAX_KEYS = 10_000
 
 
 class LoginThrottle:
-    """Counts failures by login and by address."""
+    """Counts failed logins by login name and by address."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def wait_s(self, login: str, address: str) -> float:
-        """Seconds until this login may be tried from this address; 0 when it may be tried now."""
+        """Real seconds until this login may be tried from this address; 0 when it may be tried now."""
         return max(self._wait_of(f"login:{login}", FREE_TRIES), self._wait_of(f"address:{address}", FREE_TRIES_ADDRESS))
 
     def failed(self, login: str, address: str) -> None:
@@ -41,7 +41,7 @@ class LoginThrottle:
             self._failures.popitem(last=False)
 
     def succeeded(self, login: str) -> None:
-        """Forget a login's failures (not the address's: one good account must not free a guesser)."""
+        """Clear the failures of a login, but not of its address: one good account must not free a guesser."""
         self._failures.pop(f"login:{login}", None)
 
     def _recent(self, key: str) -> tuple[int, float]:

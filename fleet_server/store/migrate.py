@@ -4,7 +4,7 @@ Our migrations are ``migrations/NNNN_*.sql``, applied in order, each in one tran
 procrastinate's own schema (job queue, schema public) is an extra step, and so is ``optional/timescaledb.sql`` where
 that extension exists. Everything is behind one advisory lock, so several processes may call :func:`migrate` at once.
 
-Refused: a migration that changed after it was applied, and a database newer than this program.
+A migration that changed after it was applied, and a database newer than this program, are refused.
 """
 
 from __future__ import annotations
@@ -42,15 +42,20 @@ class Step:
 
 
 def migrate(dsn: str, migrations: Path = MIGRATIONS) -> list[str]:
-    """Apply what is missing; returns the names applied. Raises BadConfig (refused) or Retryable (not reachable)."""
+    """Apply the missing migrations and return their names.
+
+    Raises:
+        BadConfig: a migration or the database is refused.
+        Retryable: the database cannot be reached.
+    """
     for attempt in range(5):
         try:
             with _connect(dsn) as connection:
                 connection.execute(_SQL.lock, {"lock": LOCK_KEY})
                 return _migrate(connection, migrations)
         except (psycopg.errors.UniqueViolation, psycopg.errors.InternalError_):
-            # Roles belong to the whole cluster while the lock is per database: two databases migrated at once can
-            # collide there. Each step was rolled back whole.
+            # Roles belong to the whole cluster, but the lock belongs to one database: two databases that are migrated
+            # at the same time can collide on a role. The step was rolled back whole, so it is repeated.
             if attempt == 4:
                 raise
             time.sleep(0.2 * (attempt + 1))

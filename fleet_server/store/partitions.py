@@ -1,12 +1,14 @@
-"""Daily partitions of the telemetry, made on demand and dropped after the retention.
+"""Daily partitions of the telemetry tables, made on demand and dropped after the retention.
 
-Where ``samples`` is a TimescaleDB hypertable there is nothing to make, and old chunks are dropped by ``drop_chunks``;
-the queries are the same. Partitions are made with the owner's rights, beside the ingest role's transaction, and
-attached (a weaker lock than PARTITION OF), so that readers and writers go on.
+Where ``samples`` is a TimescaleDB hypertable no partition is made, and old chunks are dropped by ``drop_chunks``; the
+queries are the same. Partitions are made with the owner's rights, beside the transaction of the ingest role. They are
+attached to their table, which takes a weaker lock than PARTITION OF, so that readers and writers go on.
 
-Statements that name a partition are composed here, because a name is no parameter; the others stand in ``store.sql``.
+Statements that name a partition are composed here, because the name of a table cannot be a parameter; the other
+statements stand in ``store.sql``.
 
-Invariant: only days the caller has found believable are made (see ``ingest/decoder.py``); names are UTC days.
+Invariant: a partition is made only for a day that the caller found plausible (see ``ingest/decoder.py``). Its name is
+the UTC day.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ _NAME = re.compile(r"(samples|waveform)_(\d{8})\Z")
 
 
 class Partitions:
-    """Makes and drops days. ``known`` only grows while partitions are; a drop forgets them."""
+    """Makes and drops daily partitions. It remembers the days that exist; after a drop it reads them again."""
 
     def __init__(self, owner: Pool) -> None:
         self._owner = owner
@@ -35,7 +37,7 @@ class Partitions:
         self._native = True
 
     async def ensure(self, days: Iterable[date]) -> None:
-        """Make the missing days. Cheap when there are none."""
+        """Make the partitions of those ``days`` that are missing; cheap when none is."""
         wanted = set(days)
         if self._known is not None and (not self._native or wanted <= self._known):
             return

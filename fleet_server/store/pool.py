@@ -1,8 +1,8 @@
-"""Connections: one pool for each role a process needs.
+"""Database connections: one pool for each role that a process needs.
 
 A connection of a pool acts as ``forestall_ingest``, ``forestall_worker`` or ``forestall_web`` (SET ROLE), so that a
-mistake in one process cannot do what its role may not; ``owner`` is for migrations, partitions and maintenance. Rows
-are dictionaries, time is UTC, statements are bounded in time, and every block is one transaction.
+mistake in a process is limited by the rights of its role; ``owner`` is for migrations, partitions and maintenance. Rows
+are dictionaries, times are UTC, statements are bounded in time, and every block is one transaction.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Connection = AsyncConnection[dict[str, Any]]
 Pool = AsyncConnectionPool[Connection]
 
 AWAY = (psycopg.Error, Retryable)
-"""A database that is away, also in the middle of a transaction (a pool that times out is one of psycopg's errors).
-Expected by every loop that can do its work later; anything else ends the process."""
+"""Errors of a database that is away, also in the middle of a transaction (a pool that times out raises one of psycopg's
+errors). Every loop that can do its work later expects these errors; any other error ends the process."""
 DSN_VARIABLE = "FORESTALL_DSN"
 OPEN_TIMEOUT_S = 20.0
 
@@ -60,7 +60,7 @@ async def open_pool(settings: Settings, role: Role, *, size: int | None = None) 
         name=role,
     )
     try:
-        # Tried alone first: the pool hides why a connection fails and only times out.
+        # A single connection is tried first, because a pool hides why a connection fails and only times out.
         async with await AsyncConnection.connect(dsn, connect_timeout=5):
             pass
         await pool.open(wait=True, timeout=OPEN_TIMEOUT_S)
@@ -81,15 +81,16 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
 
 
 async def as_reader(connection: Connection, tenant_id: str | None) -> None:
-    """What the web role may see in this transaction: one tenant, or with None every tenant."""
+    """Limit what the web role sees in this transaction to one tenant; None shows every tenant."""
     seen = {"tenant": tenant_id or "", "all_tenants": "on" if tenant_id is None else "off"}
     await connection.execute(queries("store").as_reader, seen)
 
 
 def require_dsn(settings: Settings) -> str:
-    """The dsn: of the settings, of the supervisor (``FORESTALL_DSN``), or of the running embedded server.
+    """The connection string: from the settings, the supervisor (``FORESTALL_DSN``), or the running embedded server.
 
-    Raises BadConfig when there is none.
+    Raises:
+        BadConfig: there is no connection string.
     """
     database = settings.database
     dsn = database.dsn or os.environ.get(DSN_VARIABLE, "")
@@ -104,7 +105,7 @@ def require_dsn(settings: Settings) -> str:
 
 
 def unreachable(dsn: str, error: Exception) -> str:
-    """One line for people, without the password: where, why, and the mend."""
+    """One line for people that says which database cannot be reached, why, and what to do; without the password."""
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:

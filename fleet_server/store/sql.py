@@ -1,6 +1,7 @@
-"""SQL kept in files under their names: ``queries("ledger").totals`` is a block of ``store/queries/ledger.sql``.
+"""Named SQL statements from files: ``queries("ledger").totals`` is a block of ``store/queries/ledger.sql``.
 
-A file is blocks that begin with a line ``-- name: word``. Unknown names fail at once, listing those that exist.
+A file consists of blocks that begin with a line ``-- name: word``. An unknown name fails at once with the list of
+names.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Queries:
             raise BadConfig(f"{path.name}: a name is used twice")
         self._texts = {name: text.strip() for name, text in zip(names, texts, strict=True)}
 
-    # psycopg wants statements it can tell from user input; ours are files of the package.
+    # psycopg's types ask for literal statements, to keep user input out; ours are files of the package.
     def __getattr__(self, name: str) -> Any:
         try:
             return self._texts[name]

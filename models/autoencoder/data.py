@@ -46,14 +46,14 @@ def faulty(course: Course, fault: str, onset: int, rng: Rng) -> Course:
 
 
 def views(course: Course, least_spread: FloatArray, every: int = 4) -> FloatArray:
-    """What the network is shown (n, channels, WIDTH) of the ticks after the learning period, one in ``every``."""
+    """The network's inputs (n, channels, WIDTH) for one in ``every`` ticks after the learning period."""
     scale = _windows.fit_scale(course.rows[: course.learnt], least_spread)
     ends = np.arange(course.learnt + _windows.WINDOW - 1, len(course.rows), every)
     return view(course.rows, ends, scale).reshape(len(ends), course.rows.shape[1], _windows.WIDTH)
 
 
 def least_spread(rng: Rng) -> FloatArray:
-    """Spread (len(SHAPES),) of the shapes of white noise, the calmest there is, with a little taken off."""
+    """Least spread (len(SHAPES),) of the shapes: slightly below that of white noise, which is the calmest course."""
     noise = rng.normal(size=(6000 + _windows.WINDOW, 1))
     table = _windows.shapes(_windows.windows(noise, range(_windows.WINDOW - 1, len(noise))))
     low, first, third, high = np.quantile(table, (0.025, 0.25, 0.75, 0.975), axis=0)
@@ -81,7 +81,7 @@ def _raw(channels: int, ticks: int, rng: Rng) -> FloatArray:
 
 
 def _shocks(ticks: int, channels: int, rng: Rng) -> FloatArray:
-    """White, of unit power or so: some heavy-tailed, some skewed, some of changing roughness."""
+    """White noise of about unit power: some channels heavy-tailed, some skewed, some of changing roughness."""
     shocks = rng.normal(size=(ticks, channels))
     freedom = rng.uniform(4, 12, channels)
     heavy = shocks / np.sqrt(rng.chisquare(freedom, size=(ticks, channels)) / freedom)
@@ -115,7 +115,7 @@ def _hunt(shocks: FloatArray, turn: FloatArray, rng: Rng) -> FloatArray:
 
 
 def _held(course: FloatArray, rng: Rng) -> FloatArray:
-    """Some channels are read less often than there are ticks."""
+    """The course with some channels held over several ticks, as if they were read less often."""
     every = np.where(rng.random(course.shape[1]) < 0.12, rng.integers(2, 9, course.shape[1]), 1)
     source = np.arange(len(course))[:, None] // every * every
     return np.take_along_axis(course, source, axis=0)
@@ -163,7 +163,7 @@ def _sluggish(rows: FloatArray, rng: Rng) -> FloatArray:
 
 
 def _nervous(rows: FloatArray, rng: Rng) -> FloatArray:
-    """The same values in another order: memory is lost, level and spread are not."""
+    """The same values in another order: the course loses its memory and keeps level and spread."""
     return rng.permuted(rows, axis=0)
 
 
@@ -185,4 +185,4 @@ FAULTS: dict[str, Callable[[FloatArray, Rng], FloatArray]] = {
     "drifting": _drifting,
     "stepping": _stepping,
 }
-"""What a fault makes of the rows (n, channels) from its onset on."""
+"""Faults by name: each function returns the rows (n, channels) from the onset on with the fault in them."""

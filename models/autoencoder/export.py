@@ -1,7 +1,7 @@
-"""Export: the float32 reference, the int8 network, their manifest; and shipping the int8 network to the device.
+"""Exports the float32 reference, the int8 network and their manifest, and ships the int8 network to the device.
 
-Calibration is by the true minimum and maximum of every tensor over the whole calibration set, which is what
-TensorFlow's own converter measures. A moving average would forget the extremes that matter most here.
+The int8 network is calibrated by the minimum and maximum of every tensor over the whole calibration set, as
+TensorFlow's own converter does. A moving average would forget the extremes, which matter most here.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def weigh(exact: _litert.Network, healthy: FloatArray) -> FloatArray:
 
 
 def manifest(contents: dict[str, bytes], contract: dict[str, Any], seed: int, command: str) -> dict[str, Any]:
-    """What is said about the files; figures of the gate are added by the caller under ``parity`` and ``value``."""
+    """The manifest of the files; the caller adds the figures of the gate under ``parity`` and ``value``."""
     small = _litert.Network(contents[INT8_MODEL])
     return {
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},

@@ -1,9 +1,9 @@
-"""The gate before publication: does the int8 network judge as the float32 one does? And is its vote worth having?
+"""The gate before publication: does the int8 network score as the float32 network does, and is its vote worth having?
 
-Both files run in LiteRT, as on the device, on courses that training never saw. ``Parity.correlation`` is that of the
-scores, over healthy and faulty windows; below ``LEAST_CORRELATION`` nothing is published. ``value`` compares the
-detector with plain statistics by the area under the ROC curve (AUC) of each simulated channel's faulty against its
-own healthy life: 0.5 says nothing, 1 tells them apart always.
+Both networks run in LiteRT, as on the device, on courses that training never saw. ``Parity.correlation`` is the
+correlation of their scores over healthy and faulty windows; below ``LEAST_CORRELATION`` nothing is published. ``value``
+compares the autoencoder with plain statistics by the area under the ROC curve (AUC) between the faulty and the healthy
+life of each simulated channel: 0.5 is chance, 1 a perfect separation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Plain detectors to compare with: what anybody gets from a library or a textbook, on the same rows.
+"""Plain detectors for comparison: methods that anybody gets from a library or a textbook, on the same rows.
 
-Each learns from the first ``learn`` rows (the rows the device learnt from) or as it goes, is causal, has one setting
-for everything and returns a score 0..1 and an alarm per row. The packages come with the extra ``evaluate`` and are
-imported when first used; without them the answer is a BadConfig that says what to install.
+A detector learns from the first ``learn`` rows (from which the device learnt, too) or continuously, is causal, has one
+setting for everything, and returns a score 0..1 and an alarm for each row. The packages come with the extra
+``evaluate`` and are imported when first used; without them a BadConfig says what to install.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GAUSS_LIMIT = 3.0
 PCA_VARIANCE = 0.9
 PCA_CONFIDENCE = 0.99
 QUANTILE = 0.995
-"""Where no textbook gives a limit: alarm above this quantile of the scores over the learning rows."""
+"""Alarm limit where no textbook gives one: this quantile of the scores over the learning rows."""
 SEED = 1
 SMALL = 1e-9
 
@@ -50,7 +50,7 @@ def windowed_gaussian(values: FloatArray, learn: int) -> Verdict:
         spread = np.maximum(past.std(axis=0), SMALL)
         block = slice(start, start + GAUSS_STEP)
         farthest[block] = (np.abs(rows[block] - past.mean(axis=0)) / spread).max(axis=1)
-    # any rising map does: NAB chooses the threshold, and a tail probability would end in ties at 1
+    # Any rising function would do, because NAB chooses the threshold. A tail probability would end in ties at 1.
     return Verdict(farthest / (farthest + GAUSS_LIMIT), farthest > GAUSS_LIMIT, min(learn, len(rows)))
 
 

@@ -1,9 +1,10 @@
-"""False alarms per asset and month wherever rows are known to be healthy, and how long drifts stay unseen.
+"""False alarms per asset and month, on rows that are known to be healthy, and the time until drifts are found.
 
-An alarm is an onset: one that stands for a day is one alarm. Simulated assets are drawn anew for each seed and live 61
-days, of which the first is learnt from. The floors are stated for reference assets; assets that do not show their load,
-machines and servers (weather, wander over hours, weekly plans) stand beside them as the harder case, with fewer months.
-Drifts begin on day 28; an asset already in alarm then is told apart, for its alarm says nothing of the drift.
+An alarm is counted at its onset, so an alarm that stands for a day is one alarm. Simulated assets are drawn anew for
+each seed and live 61 days; the first day is learnt from. The floors are stated for reference assets. Assets that do not
+show their load, machines and servers (weather, wander over hours, weekly plans) are the harder cases, with fewer
+months. Drifts begin on day 28. An asset that is already in alarm then is counted apart, because its alarm says nothing
+about the drift.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from models.fleet_simulation import CHANNELS, Drift, Kind
 ASSET_DAYS = 61.0
 DRIFT_START_DAY = 28.0
 DRIFTS = {"drift 1 sigma a day": (1.0, 7.0, 2.0), "drift 1 sigma a week": (1.0 / 7.0, 21.0, 7.0)}
-"""Sigma per day, for how many days, and within how many it is to be found."""
+"""By name of a drift: sigma per day, the days it lasts, and the days within which it must be found."""
 FLOOR_KIND = "reference"
 KINDS: dict[str, tuple[Kind, bool, float]] = {
     FLOOR_KIND: ("reference", True, 1.0),
@@ -30,12 +31,12 @@ KINDS: dict[str, tuple[Kind, bool, float]] = {
     "machine": ("machine", True, 0.05),
     "server": ("server", True, 0.05),
 }
-"""What is simulated: kind, is its load shown, its share of the months asked for."""
+"""Groups of simulated assets: kind, whether the load is shown, and the group's share of the months."""
 DRIFTED_SHARE = 1.0 / 15.0
 MIN_ASSETS, MIN_DRIFTED = 2, 4
 FALSE_ALARMS_FLOOR = 0.1
 COMPARED_ASSETS = 1
-"""On so many simulated assets of a kind the baselines run too (the half-space trees take long)."""
+"""Number of simulated assets of a kind on which the plain detectors run, too (half-space trees take long)."""
 
 
 def tasks(months: int, seed: int) -> list[Task]:
@@ -51,7 +52,7 @@ def tasks(months: int, seed: int) -> list[Task]:
         drifted = max(MIN_DRIFTED, round(DRIFTED_SHARE * months * (share if share == 1.0 else 4.0 * share)))
         for offset, (drift_name, (sigma_per_day, days, _)) in enumerate(DRIFTS.items(), start=1):
             for index in range(drifted):
-                # channel 0 is the load: its drift is the operator's doing
+                # Channel 0 is the load, which the operator changes: a drift of it is no fault.
                 drift = Drift(1 + index % (CHANNELS - 1), DRIFT_START_DAY, sigma_per_day)
                 how = Simulated(first + 1_000_000 * offset + index, DRIFT_START_DAY + days, kind, load_visible, drift)
                 found.append(_task(f"{drift_name}, {name}", index, how))
@@ -59,7 +60,7 @@ def tasks(months: int, seed: int) -> list[Task]:
 
 
 def floors(judged: Sequence[Judged]) -> list[Floor]:
-    """What must hold on reference assets, and what was found."""
+    """The floors for reference assets, with the figures that were measured."""
     done = [each for each in judged if each.recording is not None]
     found: list[Floor] = []
     healthy = [false_alarms(each, OURS) for each in done if each.task.group == f"simulated {FLOOR_KIND}"]
@@ -112,7 +113,10 @@ def false_alarms(judged: Judged, detector: str) -> tuple[float, int, float]:
 
 
 def delay_days(judged: Judged, detector: str, start_day: float) -> float | None:
-    """Days from the drift's begin to the next onset; infinite when none came, None when already in alarm."""
+    """Days from the beginning of the drift to the next alarm onset.
+
+    It is infinite when no alarm came, and None when the asset was already in alarm.
+    """
     assert judged.recording is not None
     since_us = judged.recording.times_us - judged.recording.times_us[0]
     start = int(np.searchsorted(since_us, start_day * 86_400e6))

@@ -1,7 +1,8 @@
-"""The device's own detection over a recording or a table: the one place where the evaluation touches it.
+"""Runs the device's own detection over a recording or a table; the only module of the evaluation that calls it.
 
-Files are opened and judged by the code of ``edge-agent detect``, in blocks of its size and with its default settings;
-tables (simulated assets) go through the same pipeline. A recording the command refuses is a BadInput with its words.
+The code of ``edge-agent detect`` opens and judges files, in blocks of its own size and with its default settings.
+Tables (simulated assets) go through the same pipeline. A recording that the command refuses raises BadInput with the
+command's message.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def judge_table(times_us: IntArray, names: Sequence[str], values: FloatArray) ->
 
 
 def novelty_alone(judged: Recording, learned: int) -> Verdict:
-    """The part of the device's score that asks only whether a row is new; an alarm where it would flag."""
+    """The novelty part of the device's score, which judges single rows; an alarm where novelty alone would flag."""
     novelty = Novelty(len(judged.names))
     score = np.concatenate(
         [

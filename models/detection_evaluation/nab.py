@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 PROBATION_SHARE = 0.15
 PROBATION_ROWS_MAX = 0.15 * 5000
 NEVER = np.inf
-"""The threshold no row reaches: the detector is silent."""
+"""The threshold that no score reaches: the detector never flags."""
 
 Window = tuple[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a window found early, a window missed and a false row are worth."""
+    """The weights of a profile: for a window found early, a window missed and a false row."""
 
     a_tp: float
     a_fn: float

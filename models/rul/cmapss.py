@@ -1,7 +1,7 @@
-"""The C-MAPSS turbofan files as histories: 26 columns, spaces between them, one row per engine and cycle.
+"""Reads the C-MAPSS turbofan files as histories: 26 columns separated by spaces, one row per engine and cycle.
 
-Train engines run to failure; test engines stop before it, and ``RUL_<subset>.txt`` holds the cycles they had left.
-Files may be gzipped. A missing RUL file is no error: the truth is then ``None``.
+Training engines run to failure; test engines stop before it, and ``RUL_<subset>.txt`` holds the cycles that remained.
+Files may be compressed. A missing RUL file is no error: the true remaining cycles are ``None`` then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SETTINGS = 3
 SENSORS = 21
 CHANNELS = (*(f"setting_{i + 1}" for i in range(SETTINGS)), *(f"sensor_{i + 1}" for i in range(SENSORS)))
 CAP = 125.0
-"""The usual cap of the target, in cycles: degradation does not show earlier."""
+"""The usual cap of the remaining life, in cycles: degradation does not show earlier."""
 
 
 def load_cmapss(folder: Path, subset: str) -> tuple[Histories, Histories | None, Floats | None]:

@@ -1,10 +1,10 @@
-"""Drives of a data centre, split by time: learn from all that was known at a calendar cut, forecast the next 30 days.
+"""Drives of a data centre, split by time: the engine learns from all data before a calendar cut and forecasts 30 days.
 
-At each cut every history is ended there: what failed later counts as still running, and the rows of the test are the
-same rows without their future. Two splits: the same drives later (``time_split``), and drives that were not learned
-from at all, later (``other_drives``). A drive that left the records within the 30 days without having failed is
-weighed into the others (inverse probability of being watched). The Brier score is compared with the test's own base
-rate said of every drive, which is known only afterwards. The top 1 % is taken at each cut.
+Every history ends at the cut: a drive that failed later counts as still running, and the test rows are the same rows
+without their future. There are two splits: the same drives at a later time (``time_split``), and other drives, from
+which nothing was learned, at a later time (``other_drives``). A drive that left the records within the 30 days without
+a failure is weighed into the others (inverse probability of being watched). The Brier score is compared with that of a
+forecast of the test's own base rate for every drive, which is known only afterwards. The top 1 % is taken at each cut.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from fleet_server.prognosis.survival import product_limit
 FILE = Path("drives") / "smart_history.csv.gz"
 HORIZON_H = 720.0
 CUT_SHARES = (0.45, 0.7, 0.95)
-"""Calendar cuts, as shares of the time from the first record to the last that leaves 30 days to come."""
+"""Calendar cuts, as shares of the time from the first record to the last day that leaves 30 days to forecast."""
 TOP_SHARE = 0.01
 BOOTSTRAPS = 400
 RELIABILITY_BINS = 6
 _DAY_H = 24.0
 _KNOWN_AT_END = ("n_fails", "n_records", "max_date", "max_hours")
-"""Columns that tell a drive's end; taken out, whether or not they would be found out."""
+"""Columns that tell the end of a drive; they are removed, whether or not the search for leaks would find them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def figures(judged: list[DriveForecasts], seed: int = 0) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Drives:
-    """Histories without what is known only at the end, and the calendar day of each drive's first and last hour."""
+    """Histories without columns that are known only at the end, and the calendar days of each drive's first and last
+    hour."""
 
     histories: Histories
     channel: str
@@ -139,7 +140,7 @@ def ended_at(unit: Unit, start: int, moment: float) -> Unit | None:
 def _judge(
     drives: _Drives, day: float, learned: npt.NDArray[np.bool_], tested: npt.NDArray[np.bool_], seed: int
 ) -> DriveForecasts:
-    """Learn from what the ``learned`` drives had shown at the cut, forecast the ``tested`` ones that still ran."""
+    """Learn from the ``learned`` drives as known at the cut, and forecast the ``tested`` drives that still ran then."""
     units, start = drives.histories.units, drives.histories.channels.index(drives.channel)
     at_cut = drives.hours_at(day)
     known = [ended_at(unit, start, moment) for unit, moment in zip(units, at_cut.tolist(), strict=True)]
@@ -160,14 +161,14 @@ def _judge(
 
 
 def watched_weights(remaining: Floats, failed: npt.NDArray[np.bool_], horizon: float = HORIZON_H) -> Floats:
-    """Weights (n,) by which those whose outcome was seen stand for those who left before: 0 for the latter."""
+    """Weights (n,) by which drives with a known outcome stand for drives that left before; the latter have 0."""
     left = ~failed & (remaining < horizon)
     came = failed & (remaining <= horizon)
     if not left.any():
         return np.ones(remaining.size)
     moments, staying = product_limit(np.minimum(remaining, horizon), left, np.ones(remaining.size))
     until = np.where(came, remaining, horizon)
-    place = np.searchsorted(moments, until, side="left") - 1  # those who left before the outcome
+    place = np.searchsorted(moments, until, side="left") - 1  # drives that left before the outcome
     probability = np.where(place >= 0, staying[np.maximum(place, 0)], 1.0)
     return np.asarray(np.where(left, 0.0, 1.0 / np.maximum(probability, 0.05)))
 
@@ -207,7 +208,7 @@ def _told(value: float) -> float | None:
 
 
 def _reliability(judged: DriveForecasts) -> list[dict[str, float]]:
-    """Said against happened, in bins of what was said with equally many expected failures."""
+    """Forecast probability against observed share, in bins with equally many expected failures."""
     order = np.argsort(judged.said, kind="stable")
     expected = np.cumsum(judged.weight[order] * judged.said[order])
     number = np.minimum((expected / expected[-1] * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)

@@ -1,8 +1,9 @@
-"""What is said about forecasts of remaining life: errors, intervals, prognostic metrics, probabilities. Pure.
+"""Metrics of forecasts of remaining life: errors, intervals, prognostic metrics, probabilities. Pure.
 
-Where rows of one asset are not independent, each asset weighs one and confidence intervals are bootstrapped over
-assets. Alpha-lambda accuracy, prognostic horizon and (cumulative) relative accuracy follow Saxena et al. (2010); the
-tests compare them with NASA's progpy. Arguments are (n,) arrays of one length; BadInput ``shape`` when they are not.
+Rows of one asset are not independent; where that matters, each asset weighs one and confidence intervals are
+bootstrapped over assets. Alpha-lambda accuracy, prognostic horizon and (cumulative) relative accuracy follow Saxena et
+al. (2010); the tests compare them with NASA's progpy. Arguments are arrays (n,) of one length, otherwise BadInput
+``shape`` is raised.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Estimate:
     high: float
 
     def holds(self, wanted: float) -> bool:
-        """Does the interval contain what was wanted?"""
+        """Whether the interval contains the ``wanted`` figure."""
         return self.low <= wanted <= self.high
 
     def __str__(self) -> str:
@@ -40,24 +41,24 @@ class Estimate:
 
 
 def rmse(predicted: Floats, remaining: Floats, cap: float | None = None) -> float:
-    """Root mean square error in time units; with ``cap`` of both sides capped."""
+    """Root mean square error in the unit of the times; with ``cap``, predictions and true lives are capped first."""
     off = _capped(predicted, cap) - _capped(remaining, cap)
     return float(np.sqrt(np.mean(off**2))) if len(off) else math.nan
 
 
 def phm08_score(predicted: Floats, remaining: Floats, cap: float | None = None) -> float:
-    """The score of the PHM 2008 challenge: a sum, exponential in the error, late answers punished more."""
+    """The score of the PHM 2008 challenge: a sum, exponential in the error, that punishes late predictions more."""
     off = _capped(predicted, cap) - _capped(remaining, cap)
     return float(np.sum(np.expm1(np.where(off < 0, -off / 13.0, off / 10.0))))
 
 
 def mean_width(low: Floats, high: Floats, cap: float | None = None) -> float:
-    """Mean width of intervals; with ``cap`` of what lies below it."""
+    """Mean width of intervals in the unit of the times; with ``cap``, of their parts below the cap."""
     return float(np.mean(_capped(high, cap) - _capped(low, cap))) if len(low) else math.nan
 
 
 def coverage(low: Floats, high: Floats, remaining: Floats, unit: npt.NDArray[np.int64], seed: int = 0) -> Estimate:
-    """Share of truths inside their interval, each asset weighing one, bootstrapped over assets."""
+    """Share of true lives inside their interval, each asset weighing one, bootstrapped over assets."""
     if not len(low) == len(high) == len(remaining) == len(unit):
         raise BadInput("shape", "low, high, remaining and unit must have one entry a row")
     return by_unit((low <= remaining) & (remaining <= high), unit, seed)
@@ -77,7 +78,10 @@ def by_unit(
 
 
 def relative_accuracy(predicted: Floats, remaining: Floats) -> Floats:
-    """(n,) 1 - |error| / truth: 1 is exact, negative worse than saying zero; NaN where nothing remained."""
+    """Relative accuracy (n,), 1 - |error| / true life: 1 is exact, below 0 worse than a forecast of zero.
+
+    NaN where no life remained.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(remaining > 0, 1.0 - np.abs(predicted - remaining) / remaining, np.nan)
 
@@ -91,9 +95,9 @@ def cumulative_relative_accuracy(predicted: Floats, remaining: Floats) -> float:
 def alpha_lambda(
     times: Floats, predicted: Floats, remaining: Floats, at_time: float, alpha: float = 0.2
 ) -> bool | None:
-    """Was the first forecast of one life at or after ``at_time`` within ``alpha`` of the truth? None: no such forecast.
+    """Whether the first forecast of one life at or after ``at_time`` was within ``alpha`` (a share) of the true life.
 
-    ``times`` ascend.
+    ``times`` (n,) ascend. None when there is no such forecast.
     """
     place = int(np.searchsorted(times, at_time))
     if place == len(times):
@@ -104,10 +108,11 @@ def alpha_lambda(
 def prognostic_horizon(
     times: Floats, predicted: Floats, remaining: Floats, alpha: float = 0.2, *, stays: bool = True
 ) -> float | None:
-    """Time before the end of one life from which forecasts were within ``alpha`` of the truth; None: never.
+    """Time before the end of one life from which on forecasts were within ``alpha`` (a share) of the true life.
 
-    ``stays``: from which they *stayed* so until the last forecast (one of the last tenth of time is let off: a relative
-    bound goes to zero there); otherwise the first time they were.
+    With ``stays`` it is the time from which on they *stayed* within it until the last forecast; one forecast in the
+    last tenth of the time may miss it, because a relative bound goes to zero there. Otherwise it is the first time at
+    which a forecast was within it. None when no forecast was.
     """
     good = np.abs(predicted - remaining) <= alpha * remaining
     if stays:
@@ -123,14 +128,17 @@ def brier(said: Floats, came: Floats) -> float:
 
 
 def brier_skill(said: Floats, came: Floats, base: float | None = None) -> float:
-    """1 - Brier over that of saying ``base`` (default: the share that came) each time; NaN where that is perfect."""
+    """Brier skill score: 1 - Brier score / Brier score of a constant forecast ``base`` (default: the observed share).
+
+    NaN where the constant forecast is perfect.
+    """
     constant = float(np.mean(came)) if base is None and len(came) else base or 0.0
     worst = brier(np.full(len(came), constant), came)
     return 1.0 - brier(said, came) / worst if worst > 0 else math.nan
 
 
 def reliability(said: Floats, came: Floats, bins: int = 10) -> list[dict[str, float]]:
-    """Said against happened, in equal bins of what was said; empty bins are left out."""
+    """Forecast probability against observed share, in equal bins of the probability; empty bins are left out."""
     place = np.minimum((said * bins).astype(int), bins - 1)
     return [
         {"forecasts": int(here.sum()), "said": float(said[here].mean()), "happened": float(came[here].mean())}
@@ -140,7 +148,7 @@ def reliability(said: Floats, came: Floats, bins: int = 10) -> list[dict[str, fl
 
 
 def precision_recall(said: Floats, came: Floats, threshold: float = ACT_PROBABILITY) -> tuple[float, float]:
-    """Of what was acted on, how much came; of what came, how much was acted on. NaN where there is none."""
+    """Precision and recall of acting at ``threshold``; NaN where nothing was acted on, or nothing happened."""
     acted, happened = said >= threshold, came > 0
     both = float(np.sum(acted & happened))
     return _over(both, float(acted.sum())), _over(both, float(happened.sum()))
@@ -148,7 +156,7 @@ def precision_recall(said: Floats, came: Floats, threshold: float = ACT_PROBABIL
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """The share of assets said to be most at risk: how many, observed over expected failures, lift over the base."""
+    """Figures of the assets with the highest forecasts: number, observed over expected failures, lift over the base."""
 
     count: int
     observed_expected: float
@@ -156,7 +164,7 @@ class Top:
 
 
 def top_share(said: Floats, came: Floats, share: float = 0.01) -> Top:
-    """Figures of the top ``share`` by what was said (at least one; ties in the order given)."""
+    """Figures of the ``share`` of assets with the highest forecasts (at least one asset; ties in the given order)."""
     count = min(len(said), max(1, math.ceil(share * len(said))))
     top = np.argsort(-said, kind="stable")[:count]
     base = float(np.mean(came)) if len(came) else math.nan
@@ -165,7 +173,10 @@ def top_share(said: Floats, came: Floats, share: float = 0.01) -> Top:
 
 
 def bootstrap(statistic: Callable[[npt.NDArray[np.intp]], float], count: int, seed: int, draws: int = 200) -> Estimate:
-    """A figure of ``count`` independent things, computed on the indices given to ``statistic``, and its interval."""
+    """A figure with its bootstrap interval.
+
+    ``statistic`` computes the figure from indices of ``count`` independent things, such as assets.
+    """
     rng = np.random.default_rng(seed)
     values = np.array([statistic(rng.integers(0, count, count)) for _ in range(draws)]) if count else np.empty(0)
     values = values[np.isfinite(values)]

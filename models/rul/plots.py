@@ -54,7 +54,7 @@ def plot_fans(path: Path, title: str, lives: Sequence[Cuts], alpha: float) -> No
 
 
 def plot_reliability(path: Path, title: str, curves: Mapping[str, tuple[Floats, Floats]]) -> None:
-    """Said against happened, one line per set of (said, came); points as large as they hold many forecasts."""
+    """Forecast probability against observed share, a line for each set; larger points stand for more forecasts."""
     figure, axis = _figure((6.5, 6.5))
     axis.plot((0, 1), (0, 1), color="grey", linestyle=":")
     for name, (said, came) in curves.items():

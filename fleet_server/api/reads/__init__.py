@@ -1,1 +1,1 @@
-"""Rows -> answers. Each function runs on a reader's connection: the database shows it only what the caller may see."""
+"""Functions that read answers from the database, on a reader's connection: it shows only rows the caller may see."""

@@ -35,7 +35,7 @@ _sql = queries("api_assets")
 
 
 async def asset(conn: Connection, asset_id: str) -> Asset | None:
-    """Everything of one asset but the courses of its vitals; None when there is none the reader may see."""
+    """One asset with everything but the courses of its vitals; None when the reader sees no such asset."""
     key = {"asset_id": asset_id}
     row = await (await conn.execute(_sql.asset, key)).fetchone()
     if row is None:
@@ -129,7 +129,7 @@ def finding(row: Record) -> Finding:
 
 
 def finite(value: float | None) -> float | None:
-    """JSON has no NaN: a value that is not finite is no value."""
+    """The value, or None when it is not finite, because JSON has no NaN."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -169,7 +169,10 @@ async def _vitals(conn: Connection, asset_id: str) -> list[Vital]:
 
 
 def _waveform_view(metric: str, unit: str, t0: datetime, rate_hz: float, values: np.ndarray) -> WaveformView:
-    """Amplitude spectrum by a Hann-windowed FFT (window gain undone); both curves keep their extremes when thinned."""
+    """A waveform and its amplitude spectrum by a Hann-windowed FFT, with the gain of the window undone.
+
+    Both curves are thinned for display and keep their extremes. ``rate_hz`` is the sampling rate.
+    """
     clean = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     window = np.hanning(clean.size)
     amplitude = np.abs(np.fft.rfft((clean - clean.mean()) * window)) * 2.0 / max(window.sum(), 1e-12)
@@ -187,7 +190,7 @@ def _waveform_view(metric: str, unit: str, t0: datetime, rate_hz: float, values:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-    """At most about DISPLAY_POINTS points: of each stretch its lowest and highest, in order."""
+    """At most about ``DISPLAY_POINTS`` points: the lowest and the highest point of each stretch, in order."""
     if x.size <= DISPLAY_POINTS:
         return [(round(float(a), 4), round(float(b), 6)) for a, b in zip(x, y, strict=True)]
     chosen: list[int] = []

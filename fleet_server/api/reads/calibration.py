@@ -1,4 +1,4 @@
-"""Read live calibration: the scores one may see, summed up by cohort, under the fleet's verdicts."""
+"""Read live calibration: by cohort, the scores that the reader may see, with the verdicts over the whole fleet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Key = tuple[str, str, str]
 
 
 async def calibration(conn: Connection, now: datetime) -> CalibrationAnswer:
-    """Every cohort of the window, those with a drift first, then by the number of lives."""
+    """Every cohort with scores in the window: cohorts with a drift first, then by the number of lives."""
     scores = await (await conn.execute(_sql.visible_scores, {"from_t": now - WINDOW})).fetchall()
     verdicts = {_key(row): row for row in await (await conn.execute(_sql.verdicts)).fetchall()}
     groups: dict[_Key, list[Record]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""The demand of what a reader may see, in the API's words; the command line prints the same."""
+"""Read the demand of the components that a reader may see, as the API's answer; the command line prints the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def demand(
     tenant_id: str | None,
     assumed: Assumptions | None = None,
 ) -> Demand:
-    """For the whole fleet, or with ``tenant_id`` for one tenant, without shelves and proposals."""
+    """The demand of the whole fleet; with ``tenant_id`` that of one tenant, without stock and proposals."""
     found = await service.read_demand(conn, now, days, tenant_id=tenant_id, assumed=assumed)
     return Demand(
         at=found.at,

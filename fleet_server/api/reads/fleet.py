@@ -53,7 +53,8 @@ async def assets(
 ) -> FleetAssets:
     """A page of the fleet table, worst first. ``search`` looks in id, name, serial and model.
 
-    With ``search_names`` also in the site's name: for roles that may see it, or the search would tell it.
+    With ``search_names`` it looks in the site's name, too. This is only for roles that may see the name, because a
+    search would reveal it to others.
     """
     rows = await (
         await conn.execute(

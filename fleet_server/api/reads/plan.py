@@ -1,8 +1,8 @@
 """A case's plan (``fleet_server/resolution/plan.py``) as a page shows it. Pure.
 
-A plan is shown at every stage of its making, so any part of it may be missing. A plan or a request that the
-resolution's strict reader refuses is shown as empty, and logged: a page must not fail for it. The loads lie in the
-request of the window's act (``load_by_hour`` when the WMS gave hours, ``load_by_shift``).
+A page shows the plan at every stage of its making, so any part of it may be missing. A plan or a request that the
+resolution's strict reader refuses is shown as empty and logged, because a page must not fail on it. The loads are in
+the request of the act that booked the window (``load_by_hour`` when the WMS gave hours, and ``load_by_shift``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def read_plan(stored: object, acts: Sequence[Record], part: Record | None, part_no: str) -> Plan:
-    """The plan for people. ``acts`` are the case's, oldest first; ``part`` is the catalogue's row."""
+    """The plan for people; ``acts`` are the acts of the case, oldest first, ``part`` is the row of the catalogue."""
     booking = _read(lambda: resolution.read_plan(stored), resolution.Plan()).booking
     loads = next((act["request"] for act in reversed(acts) if act["kind"] == "window"), None)
     asked = None if loads is None else _read(lambda: read_stored(loads, BookingRequest, "request_of_window"), None)

@@ -1,7 +1,7 @@
-"""Read prognoses for people: times, one plain sentence from the past units they rest on, and those units' courses.
+"""Read prognoses for people: times, a sentence about the past units they rest on, and the courses of these units.
 
 The sentence only counts what was observed of the stored neighbours; the calibrated interval stands beside it. Courses
-come through row-level security: a reader gets those of public history and of the tenants it may see, no others.
+come through row-level security: a reader gets only courses of public histories and of tenants that it may see.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def prognosis(row: Record) -> Prognosis:
         **row | {"neighbours": [_neighbour(item) for item in near]},
         component_type=component_type,
         failure_mode_label=failure_mode(row["failure_mode"]).label,
-        likeness="" if row["abstained"] else likeness(component_type, near),  # it may abstain as none is like it
+        # A prognosis may have abstained because no past unit was like it, so then there is no sentence.
+        likeness="" if row["abstained"] else likeness(component_type, near),
         early_at=_after(row["made_at"], row["rul_p10_h"]),
         median_at=_after(row["made_at"], row["rul_p50_h"]),
         late_at=_after(row["made_at"], row["rul_p90_h"]),
@@ -59,7 +60,7 @@ def prognosis(row: Record) -> Prognosis:
 
 
 def likeness(component_type: str, neighbours: Sequence[Record]) -> str:
-    """What became of the past units most like it, in one sentence; empty when there are none."""
+    """One sentence on what became of the most similar past units; empty when there are none."""
     ends = [(hours, item.get("failed") is True, str(item.get("failure_mode") or "")) for item in neighbours
             if (hours := _number(item.get("remaining_h"))) is not None]  # fmt: skip
     if not ends:
@@ -109,10 +110,12 @@ async def prognosis_history(conn: Connection, asset_id: str, slot: str) -> Progn
 
 
 def usual_shape(ended: Sequence[tuple[Floats, Floats, float]], now_ratio: float) -> list[tuple[float, float]]:
-    """How failed units usually went on: [[share 0..1 of the remaining life, ratio], ...] from ``now_ratio`` upwards.
+    """The usual course of failed units from here on: pairs (share 0..1 of the remaining life, ratio) from
+    ``now_ratio``.
 
-    Each unit is (hours with 0 at the present level, ratio, remaining hours). The median of their progress from their
-    present level to their last, never falling; empty when fewer than three failed.
+    A unit of ``ended`` is (hours with 0 at the present level, ratios, remaining hours). The course is the median
+    progress of the units from their present level to their last, and never falls. It is empty when fewer than three
+    units failed.
     """
     if len(ended) < MIN_FOR_SHAPE:
         return []
@@ -127,7 +130,7 @@ def usual_shape(ended: Sequence[tuple[Floats, Floats, float]], now_ratio: float)
 
 
 def thinned(hours: Floats, ratio: Floats, since_h: float, most: int) -> list[tuple[float, float]]:
-    """Means over at most ``most`` even stretches of time from ``since_h`` on, the last point as it is."""
+    """The course from ``since_h`` on as means over at most ``most`` even stretches of time; the last point is kept."""
     keep = hours >= since_h
     hours, ratio = hours[keep], ratio[keep]
     if hours.size == 0:
@@ -149,7 +152,7 @@ def _laid_beside(unit: Record, remaining_h: float) -> tuple[Floats, Floats]:
 
 
 def _fate(units: int, failed_h: list[float], verb: str, longest_h: float) -> str:
-    """What became of them, counted literally: a unit replaced in time is never counted as failed."""
+    """What became of the past units, counted literally: a unit that was replaced in time never counts as failed."""
     failed, half = len(failed_h), -(-units // 2)
     if units == 1:
         return (

@@ -39,7 +39,10 @@ async def audit_status(conn: Connection) -> AuditStatus:
 
 
 async def ledger(app: Services, user: User) -> Ledger:
-    """The conservation ledger. It is counted as worker (telemetry has no row security) and filtered by tenant here."""
+    """The conservation ledger, counted under the worker role and filtered by tenant here.
+
+    Telemetry tables have no row-level security, so the reader's role cannot count them.
+    """
     async with app.worker() as conn:
         limits = app.settings.ingest
         counted = await read_ledger(conn, grace_s=limits.ledger_grace_s, held_report_age_s=limits.held_report_age_s)

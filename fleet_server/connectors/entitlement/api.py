@@ -1,6 +1,6 @@
-"""Entitlement: is the repair of this component covered by a warranty or a service contract?
+"""Entitlement: does a warranty or a service contract cover the repair of a component?
 
-A check only reads, so it takes no key and may be repeated freely. "Not covered" is an answer, not an error.
+A check changes nothing, so it takes no key and may be repeated. "Not covered" is an answer, not an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class EntitlementRequest:
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """The answer. ``reference`` names the contract when ``covered``; ``reason`` says why not otherwise."""
+    """The answer of a check: ``reference`` names the contract when ``covered``, otherwise ``reason`` says why not."""
 
     covered: bool
     reference: str = ""

@@ -1,4 +1,4 @@
-"""Contracts kept in Forestall's own table ``contract``. A warranty goes before a service contract."""
+"""Entitlement from Forestall's own table ``contract``; a warranty takes precedence over a service contract."""
 
 from __future__ import annotations
 

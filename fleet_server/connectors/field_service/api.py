@@ -1,7 +1,7 @@
-"""Field service: work orders and the engineers who do them.
+"""Field service: work orders and the engineers who carry them out.
 
-A work order is written first, then an engineer is dispatched to it; an engineer is never in two places. Dispatching an
-order again under a new key moves it: the earlier booking is given up in the same step.
+A work order is written first, then an engineer is dispatched to it; an engineer is never booked in two places at once.
+Dispatching an order again under a new key moves it: the earlier booking is released in the same step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class EngineerAvailability:
 
 @dataclass(frozen=True, slots=True)
 class EngineerQuery:
-    """Who has the skill and serves the place. Nearest first: of the site, of the region, of anywhere."""
+    """Asks for engineers with a skill who serve a site: those of the site first, then of the region, then others."""
 
     skill: str
     tenant_id: str
@@ -34,7 +34,7 @@ class EngineerQuery:
 
 @dataclass(frozen=True, slots=True)
 class WorkOrderDraft:
-    """What is to be done when. ``body``: playbook, part, evidence (JSON values)."""
+    """A work order to be written: its task and time, and in ``body`` playbook, part and evidence (JSON values)."""
 
     tenant_id: str
     case_id: str
@@ -53,7 +53,7 @@ class WorkOrder:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """An engineer bound to a work order for a span; ``held`` is False once it was released."""
+    """The booking of an engineer for a work order and a span; ``held`` is False once the booking was released."""
 
     reference: str
     person_id: str

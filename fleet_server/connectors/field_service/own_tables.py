@@ -1,7 +1,7 @@
 """Engineers, their calendars and work orders in Forestall's own tables.
 
-The exclusion constraint ``engineer_in_one_place`` decides who gets an engineer, not the code: of two bookings that
-overlap the later one is refused. Order and calendar change in one transaction.
+The exclusion constraint ``engineer_in_one_place`` decides which booking gets an engineer, not the code: of two bookings
+that overlap, the later one is refused. Order and calendar change in one transaction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Parts: what fits, where it lies, when it can be on site; reserving one piece of it.
+"""Parts: which parts fit, where they are in stock, when they can be on site; and reserving one piece.
 
-``reserve`` is idempotent by key and never sells the same piece twice, however many reserve at once.
+``reserve`` is idempotent by its key and never sells the same piece twice, however many callers reserve at once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class PartsRequest:
-    """What is needed where. Latitude and longitude in degrees, None when the site's place is unknown."""
+    """Asks for a part at a site; latitude and longitude are degrees, None when the place of the site is unknown."""
 
     tenant_id: str
     component_type: str
@@ -27,7 +27,7 @@ class PartsRequest:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One part in one fulfilment centre. ``arrives_at`` is domain time, if it were reserved now."""
+    """One part in one fulfilment centre; ``arrives_at`` is its arrival in domain time, if it were reserved now."""
 
     part_no: str
     label: str
@@ -42,7 +42,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A piece set aside under ``reference``. ``held`` is False once it was released or used."""
+    """A reserved piece under ``reference``; ``held`` is False once the piece was released or used."""
 
     reference: str
     part_no: str
@@ -53,16 +53,17 @@ class Reservation:
 
 class PartsSource(Protocol):
     async def offers(self, request: PartsRequest) -> list[Offer]:
-        """What is on hand, earliest arrival first. Raises Retryable or Permanent."""
+        """The offers of parts on hand, earliest arrival first. Raises Retryable or Permanent."""
 
     async def reserve(self, tenant_id: str, offer: Offer, *, key: str) -> Reservation:
-        """Set one piece aside. Raises Refused (out of stock, key released before), Retryable, OutcomeUnknown."""
+        """Reserve one piece. Raises Refused (out of stock, or the key was released before), Retryable,
+        OutcomeUnknown."""
 
     async def lookup(self, key: str) -> Reservation | None:
-        """What ``reserve`` with this key did, None when nothing. Raises Retryable."""
+        """The reservation made with this key; None when there is none. Raises Retryable."""
 
     async def release(self, key: str) -> None:
         """Give the piece back; idempotent. Raises Retryable, OutcomeUnknown."""
 
     async def consume(self, key: str) -> None:
-        """The piece was used; idempotent. Raises Retryable, OutcomeUnknown."""
+        """Record that the piece was used; idempotent. Raises Retryable, OutcomeUnknown."""

@@ -1,8 +1,8 @@
 """Parts, fulfilment centres and stock in Forestall's own tables.
 
-Stock is decremented in the transaction of the reservation, and the table's constraint ``on_hand >= 0`` refuses to
-oversell whatever the code does. Lead time is the centre's handling time plus transport: great-circle distance times a
-road factor at an average speed, or a day where places are unknown.
+Stock is decremented in the transaction of the reservation, and the constraint ``on_hand >= 0`` of the table prevents
+overselling, whatever the code does. The delivery time is the centre's handling time plus transport: the great-circle
+distance times a road factor at an average speed, or a day where places are unknown.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OwnParts:
 
     async def reserve(self, tenant_id: str, offer: Offer, *, key: str) -> Reservation:
         async with self._pool.connection() as conn:
-            # The key goes in first: a second caller with it waits here until the first has committed.
+            # The key is inserted first: a second caller with the same key waits here until the first has committed.
             row = {
                 "reservation_id": uuid.uuid4(),
                 "tenant_id": tenant_id,
@@ -76,7 +76,7 @@ class OwnParts:
     async def release(self, key: str) -> None:
         async with self._pool.connection() as conn:
             row = await (await conn.execute(_sql.release_part, {"key": key})).fetchone()
-            if row is not None:  # it was held until now: the piece goes back exactly once
+            if row is not None:  # the reservation was held until now, so the piece goes back exactly once
                 await conn.execute(_sql.return_stock, {"centre_id": row["centre_id"], "part_no": row["part_no"]})
 
     async def consume(self, key: str) -> None:

@@ -1,6 +1,6 @@
-"""WMS: the customer's warehouse management system. It knows the load by hour and lets equipment be taken out of use.
+"""The customer's warehouse management system (WMS): it knows the load by hour and takes equipment out of use.
 
-``book`` is idempotent by key. All times are UTC instants; shifts are local wall times of the site.
+``book`` is idempotent by its key. All times are UTC instants; shifts are local wall times of the site.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class WorkShift:
 
 @dataclass(frozen=True, slots=True)
 class LoadForecast:
-    """``orders_by_hour``: full UTC hour -> expected orders. ``taken``: when the equipment is out of use already."""
+    """Expected load: ``orders_by_hour`` by full UTC hour; ``taken`` are spans in which the equipment is out of use."""
 
     orders_by_hour: dict[datetime, float]
     shifts: tuple[WorkShift, ...] = ()
@@ -31,7 +31,7 @@ class LoadForecast:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """Equipment taken out of use under ``reference``; ``held`` is False once it was cancelled."""
+    """A booking that takes equipment out of use; ``held`` is False once the booking was cancelled."""
 
     reference: str
     start: datetime
@@ -47,10 +47,10 @@ class WarehouseSystem(Protocol):
         """Take equipment out of use. Raises Refused (taken, not wanted), Retryable, OutcomeUnknown."""
 
     async def lookup(self, key: str) -> Booking | None:
-        """What ``book`` with this key did, None when nothing. Raises Retryable."""
+        """The booking made with this key; None when there is none. Raises Retryable."""
 
     async def release(self, key: str) -> None:
         """Cancel the booking; idempotent, and a ``book`` arriving late is refused. Raises Retryable, OutcomeUnknown."""
 
     async def close(self) -> None:
-        """Give up connections."""
+        """Close connections."""

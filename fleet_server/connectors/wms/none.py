@@ -1,4 +1,4 @@
-"""A site without a WMS: nobody to ask, so every planning becomes a question to a person."""
+"""The connector of a site without a WMS: there is no system to ask, so a person plans every repair."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The WMS of the reference interface over HTTP (docs/connect-a-wms.md), as served by ``demo/reference_wms``.
 
-Plain HTTP is refused off loopback. The secret is a file or an environment variable that the configuration names, never
-a value in it. Answers are bounded in size and checked. A request that may have reached the other side and was not
-answered is OutcomeUnknown; a connection that was never made is Retryable.
+Plain HTTP is refused off loopback. The bearer token is in a file or an environment variable that the configuration
+names; the configuration never holds the token itself. Answers are bounded in size and checked. A request that may have
+reached the other system and was not answered raises OutcomeUnknown; a connection that was never made raises Retryable.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """``url`` of the WMS, the ``warehouse`` it calls the site, and where its bearer token is kept."""
+    """The ``url`` of the WMS, its name for the site (``warehouse``), and the place of its bearer token."""
 
     url: str
     warehouse: str
@@ -124,7 +124,7 @@ class ReferenceWms:
 
 
 def _failure(answer: httpx.Response, *, acted: bool) -> Exception:
-    """What a status means. A 5xx after a change was asked for leaves the outcome unknown."""
+    """The error for an HTTP status; a 5xx after a request for a change (``acted``) leaves the outcome unknown."""
     text = f"WMS answered {answer.status_code}"
     if answer.status_code == 409:
         return Refused(_reason(answer), text)

@@ -35,7 +35,7 @@ MODULES: dict[str, Any] = {
     "motors": motors,
     "drives": drives,
 }
-"""By a task's corpus: what does it (``work``) and tells it (``tables``)."""
+"""By corpus: the module whose ``work`` does its tasks and whose ``tables`` report them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""Forecasts at many moments of many lives, as arrays, and the figures that are read off them.
+"""Forecasts at many moments of many lives, as arrays, and the figures that are computed from them.
 
-A *cut* is one forecast of one unit from its rows until a moment. Forecasts withheld by the engine are counted, not
-scored. Intervals are judged on units that failed; probabilities also on censored units whose fate within the horizon
-is known.
+A *cut* is one forecast of one unit from its rows up to a moment. Abstentions of the engine are counted, not scored.
+Intervals are judged on units that failed; probabilities also on censored units whose fate within the horizon is known.
 """
 
 from __future__ import annotations
@@ -26,7 +25,10 @@ THIRDS = ("first third", "second third", "last third")
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """(n,) each: the life, its time and share of life, what remained, and the forecast (time units; NaN: withheld)."""
+    """Forecasts as arrays (n,): the life, time and share of life, the true remaining life, and the forecast.
+
+    Times are in the unit of the table; the forecast is NaN where the engine abstained.
+    """
 
     unit: npt.NDArray[np.int64]
     time: Floats
@@ -104,7 +106,7 @@ def coverage_by_phase(cuts: Cuts, seed: int = 0) -> dict[str, Estimate]:
 
 
 def known_within(cuts: Cuts, horizon: float) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-    """Said, came (0 or 1) and the unit of forecasts whose outcome within the horizon is known."""
+    """Forecast probability, outcome (0 or 1) and unit of the cuts whose outcome within the horizon is known."""
     known = cuts.pick(np.isfinite(cuts.p_fail) & (cuts.failed | (cuts.remaining > horizon)))
     return known.p_fail, (known.failed & (known.remaining <= horizon)).astype(float), known.unit
 

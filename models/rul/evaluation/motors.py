@@ -1,8 +1,9 @@
-"""P(failure within 72 h) of motors' bearings: simulated ones whose physics the library has not seen, and NASA/IMS.
+"""Probability of failure within 72 h for bearings of motors: simulated ones with physics of their own, and NASA/IMS.
 
 The library is simulated with the shipped ranges. The test units come from the same generator with other parameters
-(lives, exponents of damage growth, loudness, noise, replacement) and other seeds: the shape of the law is shared, its
-numbers are not. The IMS bearings are recorded; each of the two tests is judged by the simulated library and the other.
+(lives, exponents of damage growth, loudness, noise, replacement) and other seeds: they share the shape of the law with
+the library, but not its numbers. The IMS bearings are recorded; each of the two tests is judged by the simulated
+library and the other test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one unit of evaluation is: a fit and the forecasts it is judged by. It carries its seed and shares nothing."""
+"""A task of the evaluation: one fit and the forecasts that judge it. A task has its own seed and shares no state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from models.rul.evaluation.cuts import Cuts
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``corpus`` names the module that does it, ``name`` the set, ``kind`` what of it, ``part`` a fold or a unit."""
+    """A task: ``corpus`` names the module that does it, ``name`` the set, ``kind`` the protocol, ``part`` a fold or
+    unit."""
 
     corpus: str
     name: str
@@ -29,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a task: cuts, or figures of its own; ``refused`` says why neither."""
+    """The outcome of a task: cuts, or figures of its own; ``refused`` says why there are neither."""
 
     task: Task
     cuts: Cuts | None = None

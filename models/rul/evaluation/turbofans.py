@@ -1,8 +1,9 @@
 """C-MAPSS FD001 and FD003: the usual protocol (last cycle of each test engine) and engine-grouped cross-validation.
 
-The test protocol caps predictions and truths at 125 cycles. The cross-validation judges whole lives of training engines
-that the model has not seen, intervals and truths uncapped: a capped interval covers every early moment, which says
-nothing. The regularities of the data are those of NASA's simulator; no figure here was used to choose a setting.
+The test protocol caps predictions and true lives at 125 cycles. The cross-validation judges whole lives of training
+engines that the model has not seen, with uncapped intervals and true lives, because a capped interval covers every
+early moment and so says nothing. The regularities of the data are those of NASA's simulator. No figure here was used to
+choose a setting.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PUBLISHED = (
     ("Zhang et al. 2017, MODBNE", 15.04, 12.51),
     ("Li, Ding and Sun 2018, deep CNN", 12.61, 12.64),
 )
-"""RMSE on FD001 and FD003 as the authors state them; their caps are 125 to 130 cycles."""
+"""RMSE on FD001 and FD003 as stated by the authors; their caps are 125 to 130 cycles."""
 
 
 def tasks(data: Path, seeds: int) -> list[Task]:
@@ -89,7 +90,7 @@ def tables(outcomes: Sequence[Outcome]) -> list[Table]:
 
 
 def floors(outcomes: Sequence[Outcome]) -> list[Floor]:
-    """Errors in the test protocol, width, and whether the promise holds in each third of life."""
+    """Floors for errors and interval width in the test protocol, and for the coverage in each third of life."""
     found = []
     for name, with_age in _sets(outcomes):
         figures = _test_figures(_of(outcomes, name, "test", with_age))
