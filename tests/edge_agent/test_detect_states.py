@@ -280,3 +280,28 @@ def test_no_ticks_are_taken_together_while_an_alarm_stands_or_nothing_came() -> 
     quiet = np.zeros(3)
     assert [set_up(state).steady(quiet) for state in (S.LEARNING, *states.ALARMS)] == [0, 0, 0]
     assert set_up().steady(np.array([])) == 0
+
+
+def test_a_score_halves_what_is_missing_to_one_with_each_limit() -> None:
+    assert [fusion.score(evidence) for evidence in (-1.0, 0.0, 1.0, 2.0, 3.0)] == [0.0, 0.0, 0.5, 0.75, 0.875]
+    assert fusion.score(np.array([0.0, 1.0])).tolist() == [0.0, 0.5]
+
+
+def test_severity_rises_by_a_quarter_with_each_doubling_from_the_limit_to_sixteen() -> None:
+    levels = [fusion.severity(evidence) for evidence in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 99.0)]
+    assert levels == pytest.approx([0.0, 0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_within_a_detector_the_worst_leads_agreeing_ones_add_and_sixteen_is_the_bound() -> None:
+    joined = fusion.within(np.array([[1.0, 1.0, 3.0], [2.0, 0.0, 99.0]]), np.array([0, 2]))
+    assert joined == pytest.approx(np.array([[2.0**0.25, 3.0], [2.0, 16.0]]))
+
+
+def test_one_detector_alone_counts_by_its_share_if_it_is_one_of_the_first() -> None:
+    ratios = np.array([[4.0, 1.0, 1.0, 1.0]])
+    assert fusion.between(ratios, 0.75)[0] == 3.0
+    assert fusion.between(ratios, 0.75, np.array([0, 1]))[0] == 3.0
+    assert fusion.between(ratios, 0.75, np.array([1, 2]))[0] == 2.0
+    assert fusion.between(np.array([[0.4, 0.2]]), 1.0, np.array([1]))[0] == pytest.approx(0.3)
+    assert fusion.between(np.array([[0.4]]), 0.0, np.array([], int)).tolist() == [0.4]
+    assert fusion.between(np.zeros((1, 0)), 0.75).tolist() == [0.0]

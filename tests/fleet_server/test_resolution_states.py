@@ -18,6 +18,7 @@ from fleet_server.resolution.states import (
     CaseEvent,
     CaseState,
     ForbiddenTransition,
+    drawings,
     mermaid,
     next_act_state,
     next_case_state,
@@ -113,6 +114,11 @@ def test_every_case_state_is_reached_and_every_unfinished_one_can_be_ended() -> 
     leaving = {state for state, _ in CASE_TRANSITIONS}
     assert leaving == set(CaseState) - FINAL_CASE_STATES
     assert all((state, CaseEvent.CANCEL) in CASE_TRANSITIONS for state in leaving)
+
+
+def test_every_machine_is_drawn_under_its_heading() -> None:
+    first = {heading: drawing.splitlines()[1].split()[-1] for heading, drawing in drawings().items()}
+    assert first == {"Case": "open", "Move": "stays", "Undoing": "nothing", "Control": "automatic", "Act": "intended"}
 
 
 def test_something_in_the_server_fires_every_event() -> None:

@@ -54,6 +54,12 @@ class Equivalent:
 
 EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent(
+        "edge_agent.detection.fusion",
+        "between",
+        ("ratios.shape[1] <= AGREEING -> ratios.shape[1] < AGREEING",),
+        "the three highest of three are all",
+    ),
+    Equivalent(
         "edge_agent.outbox.room",
         "Room.make",
         ("if self.used_bytes + size <= limit -> never",),
