@@ -56,7 +56,7 @@ def found_falling(component_type: str, finding: Finding) -> bool:
     clogging filter the pressure, which rises): its direction is the way the finding saw it go.
     """
     kind = COMPONENT_TYPES.get(component_type)
-    seen = next((each for each in finding.channels if each.metric == finding.indicator_metric), None)
+    seen = next((channel for channel in finding.channels if channel.metric == finding.indicator_metric), None)
     if kind is None or seen is None or seen.unit == kind.indicator_unit:
         return indicator_falls(component_type)
     return seen.observed < seen.baseline_mean

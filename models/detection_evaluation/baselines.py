@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet_core.errors import BadConfig
-from models.detection_evaluation.judging import FloatArray, Verdict
+from models.detection_evaluation.judging import DetectorRun, FloatArray
 
-Detector = Callable[[FloatArray, int], Verdict]
+Detector = Callable[[FloatArray, int], DetectorRun]
 
 GAUSS_WINDOW = 6400
 GAUSS_STEP = 100
@@ -41,7 +41,7 @@ def optional(module: str) -> Any:
         ) from None
 
 
-def windowed_gaussian(values: FloatArray, learn: int) -> Verdict:
+def windowed_gaussian(values: FloatArray, learn: int) -> DetectorRun:
     """A normal distribution per channel over the last 6400 rows, renewed every 100; alarm beyond 3 sigma."""
     rows = filled(values)
     farthest = np.zeros(len(rows))
@@ -51,10 +51,10 @@ def windowed_gaussian(values: FloatArray, learn: int) -> Verdict:
         block = slice(start, start + GAUSS_STEP)
         farthest[block] = (np.abs(rows[block] - past.mean(axis=0)) / spread).max(axis=1)
     # Any rising function would do, because NAB chooses the threshold. A tail probability would end in ties at 1.
-    return Verdict(farthest / (farthest + GAUSS_LIMIT), farthest > GAUSS_LIMIT, min(learn, len(rows)))
+    return DetectorRun(farthest / (farthest + GAUSS_LIMIT), farthest > GAUSS_LIMIT, min(learn, len(rows)))
 
 
-def pca_t2_q(values: FloatArray, learn: int) -> Verdict:
+def pca_t2_q(values: FloatArray, learn: int) -> DetectorRun:
     """Principal components of the learning rows (90 % of variance); T squared and Q beyond their 99 % limits."""
     stats = optional("scipy.stats")
     rows, learn = filled(values), min(learn, len(values))
@@ -72,7 +72,7 @@ def pca_t2_q(values: FloatArray, learn: int) -> Verdict:
     return _from_first_judged(ratio / (1.0 + ratio), 0.5, learn)
 
 
-def isolation_forest(values: FloatArray, learn: int) -> Verdict:
+def isolation_forest(values: FloatArray, learn: int) -> DetectorRun:
     """scikit-learn's isolation forest on the learning rows."""
     rows, learn = filled(values), min(learn, len(values))
     forest = optional("sklearn.ensemble").IsolationForest(random_state=SEED).fit(rows[:learn])
@@ -80,7 +80,7 @@ def isolation_forest(values: FloatArray, learn: int) -> Verdict:
     return _from_first_judged(score, float(np.quantile(score[:learn], QUANTILE)), learn)
 
 
-def half_space_trees(values: FloatArray, learn: int) -> Verdict:
+def half_space_trees(values: FloatArray, learn: int) -> DetectorRun:
     """river's half-space trees on values scaled to the range seen so far; they go on learning."""
     rows, learn = filled(values), min(learn, len(values))
     trees = optional("river.anomaly").HalfSpaceTrees(seed=SEED)
@@ -123,7 +123,7 @@ def _q_limit(rest: FloatArray, quantile: float) -> float:
     return float(max(SMALL, first * max(inner, 0.0) ** (1.0 / bend)))
 
 
-def _from_first_judged(score: NDArray[Any], limit: float, learn: int) -> Verdict:
+def _from_first_judged(score: NDArray[Any], limit: float, learn: int) -> DetectorRun:
     judged = np.arange(len(score)) >= learn
     bounded = np.where(judged, np.clip(score, 0.0, 1.0), 0.0)
-    return Verdict(bounded, judged & (score > limit), learn)
+    return DetectorRun(bounded, judged & (score > limit), learn)

@@ -17,7 +17,7 @@ import numpy as np
 from models.detection_evaluation.baselines import BASELINES
 from models.detection_evaluation.judging import FloatArray
 from models.detection_evaluation.report import Floor, Table
-from models.detection_evaluation.tasks import DAYS_PER_MONTH, OURS, Judged, Simulated, Task
+from models.detection_evaluation.tasks import DAYS_PER_MONTH, OURS, Simulated, Task, TaskResult
 from models.fleet_simulation import CHANNELS, Drift, Kind
 
 ASSET_DAYS = 61.0
@@ -59,7 +59,7 @@ def tasks(months: int, seed: int) -> list[Task]:
     return found
 
 
-def floors(judged: Sequence[Judged]) -> list[Floor]:
+def floors(judged: Sequence[TaskResult]) -> list[Floor]:
     """The floors for reference assets, with the figures that were measured."""
     done = [each for each in judged if each.recording is not None]
     found: list[Floor] = []
@@ -80,7 +80,7 @@ def floors(judged: Sequence[Judged]) -> list[Floor]:
     return found
 
 
-def tables(judged: Sequence[Judged]) -> list[Table]:
+def tables(judged: Sequence[TaskResult]) -> list[Table]:
     """False alarms on all healthy stretches of all corpora; delays of the simulated drifts."""
     done = [each for each in judged if each.recording is not None]
     healthy = [each for each in done if each.task.healthy_share > 0]
@@ -102,7 +102,7 @@ def tables(judged: Sequence[Judged]) -> list[Table]:
     return found
 
 
-def false_alarms(judged: Judged, detector: str) -> tuple[float, int, float]:
+def false_alarms(judged: TaskResult, detector: str) -> tuple[float, int, float]:
     """Months judged, alarm onsets and share of rows in alarm, on the healthy rows after learning."""
     verdict = judged.verdicts[detector]
     end = int(judged.task.healthy_share * len(verdict.alarm))
@@ -112,7 +112,7 @@ def false_alarms(judged: Judged, detector: str) -> tuple[float, int, float]:
     return months, int(((onsets >= verdict.learned) & (onsets < end)).sum()), float(alarm.mean()) if len(alarm) else 0.0
 
 
-def delay_days(judged: Judged, detector: str, start_day: float) -> float | None:
+def delay_days(judged: TaskResult, detector: str, start_day: float) -> float | None:
     """Days from the beginning of the drift to the next alarm onset.
 
     It is infinite when no alarm came, and None when the asset was already in alarm.
@@ -128,7 +128,7 @@ def delay_days(judged: Judged, detector: str, start_day: float) -> float | None:
     return float(since_us[later[0]] / 86_400e6 - start_day) if len(later) else float("inf")
 
 
-def _false_alarms(healthy: Sequence[Judged]) -> list[tuple[object, ...]]:
+def _false_alarms(healthy: Sequence[TaskResult]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for group in dict.fromkeys(each.task.group for each in healthy):
         members = [each for each in healthy if each.task.group == group]
@@ -143,7 +143,7 @@ def _false_alarms(healthy: Sequence[Judged]) -> list[tuple[object, ...]]:
     return rows
 
 
-def _delays(drifted: Sequence[Judged]) -> list[tuple[object, ...]]:
+def _delays(drifted: Sequence[TaskResult]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for group in dict.fromkeys(each.task.group for each in drifted):
         sigma_per_day, _, within_days = DRIFTS[group.split(",")[0]]

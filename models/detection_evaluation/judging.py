@@ -39,8 +39,8 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a detector said of each row: score (n,), alarm (n,); ``learned`` rows at the start were learnt from."""
+class DetectorRun:
+    """Output of a detector for each row: score (n,) and alarm (n,); it learnt from the first ``learned`` rows."""
 
     score: FloatArray
     alarm: NDArray[np.bool_]
@@ -51,7 +51,7 @@ class Verdict:
         return np.flatnonzero(np.diff(self.alarm.astype(np.int8), prepend=0) > 0)
 
 
-def judge_file(path: Path, columns: Sequence[str] = ()) -> tuple[Recording, Verdict]:
+def judge_file(path: Path, columns: Sequence[str] = ()) -> tuple[Recording, DetectorRun]:
     """Judge a file (or some ``columns`` of it) as ``edge-agent detect`` does. Raises BadInput, BadConfig, OSError."""
     args = _arguments(path, columns)
     with contextlib.redirect_stderr(io.StringIO()):  # remarks on columns left out
@@ -73,14 +73,14 @@ def judge_file(path: Path, columns: Sequence[str] = ()) -> tuple[Recording, Verd
     return Recording(opened.names, times_us, values, labels), verdict
 
 
-def judge_table(times_us: IntArray, names: Sequence[str], values: FloatArray) -> Verdict:
+def judge_table(times_us: IntArray, names: Sequence[str], values: FloatArray) -> DetectorRun:
     """Judge aligned rows (n, c) in one causal pass, with the settings ``edge-agent detect`` has."""
     starts = range(0, len(times_us), recording.BLOCK_ROWS)
     cut = ((times_us[at : at + recording.BLOCK_ROWS], values[at : at + recording.BLOCK_ROWS]) for at in starts)
     return _judge(recording.columns_detection(names, settings_of(_arguments(Path("table")))), names, cut)
 
 
-def novelty_alone(judged: Recording, learned: int) -> Verdict:
+def novelty_alone(judged: Recording, learned: int) -> DetectorRun:
     """The novelty part of the device's score, which judges single rows; an alarm where novelty alone would flag."""
     novelty = Novelty(len(judged.names))
     score = np.concatenate(
@@ -89,7 +89,7 @@ def novelty_alone(judged: Recording, learned: int) -> Verdict:
             for at in range(0, len(judged.times_us), recording.BLOCK_ROWS)
         ]
     )
-    return Verdict(score, score >= NEWS, learned)
+    return DetectorRun(score, score >= NEWS, learned)
 
 
 def _arguments(path: Path, columns: Sequence[str] = ()) -> argparse.Namespace:
@@ -99,7 +99,9 @@ def _arguments(path: Path, columns: Sequence[str] = ()) -> argparse.Namespace:
     return parser.parse_args([str(path), "--out", os.devnull, *chosen])
 
 
-def _judge(detection: AssetDetection, names: Sequence[str], blocks: Iterable[tuple[IntArray, FloatArray]]) -> Verdict:
+def _judge(
+    detection: AssetDetection, names: Sequence[str], blocks: Iterable[tuple[IntArray, FloatArray]]
+) -> DetectorRun:
     scores: list[FloatArray] = []
     states: list[DetectionState] = []
     for times_us, values in blocks:
@@ -108,4 +110,4 @@ def _judge(detection: AssetDetection, names: Sequence[str], blocks: Iterable[tup
         states += shown.states
     learned = next((row for row, state in enumerate(states) if state is not DetectionState.LEARNING), len(states))
     alarm = np.array([state in offline.ALARM_STATES for state in states], dtype=np.bool_)
-    return Verdict(np.concatenate(scores) if scores else np.zeros(0), alarm, learned)
+    return DetectorRun(np.concatenate(scores) if scores else np.zeros(0), alarm, learned)

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.detection_evaluation.nab import PROFILES, Result, Series, read_windows, score_alarms, score_corpus
 from models.detection_evaluation.report import Floor, Table
-from models.detection_evaluation.tasks import OURS, Judged, Task
+from models.detection_evaluation.tasks import OURS, Task, TaskResult
 
 HEALTHY_GROUP = "artificialNoAnomaly"
 RECORDED = "real"
@@ -45,7 +45,7 @@ def tasks(data: Path) -> list[Task]:
     ]
 
 
-def tables(judged: Sequence[Judged]) -> list[Table]:
+def tables(judged: Sequence[TaskResult]) -> list[Table]:
     """The scores of all series there, of each group by the threshold of all, and by alarm onsets alone."""
     done = [each for each in judged if each.task.corpus == "nab" and each.recording is not None]
     if not done:
@@ -84,7 +84,7 @@ def tables(judged: Sequence[Judged]) -> list[Table]:
     return [*ours, published]
 
 
-def floors(judged: Sequence[Judged]) -> list[Floor]:
+def floors(judged: Sequence[TaskResult]) -> list[Floor]:
     """What must hold over the recorded (not artificial) series, and what was found."""
     done = [each for each in judged if each.task.corpus == "nab" and each.recording is not None]
     real = {each.task.name: _series(each, OURS) for each in done if each.task.group.startswith(RECORDED)}
@@ -94,7 +94,7 @@ def floors(judged: Sequence[Judged]) -> list[Floor]:
     return [Floor(f"NAB standard, {len(real)} recorded series", score, STANDARD_FLOOR)]
 
 
-def _series(judged: Judged, detector: str) -> Series:
+def _series(judged: TaskResult, detector: str) -> Series:
     assert judged.recording is not None
     verdict = judged.verdicts[detector]
     return Series(judged.recording.times_us, verdict.score, judged.task.windows, verdict.alarm)

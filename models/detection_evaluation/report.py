@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from models.detection_evaluation.baselines import filled, optional
-from models.detection_evaluation.judging import FloatArray, Recording, Verdict
+from models.detection_evaluation.judging import DetectorRun, FloatArray, Recording
 
 MAX_POINTS = 4000
 MAX_LINES = 12
@@ -113,7 +113,7 @@ def plot_series(
     path: Path,
     title: str,
     recording: Recording,
-    verdicts: dict[str, Verdict],
+    verdicts: dict[str, DetectorRun],
     windows: Sequence[tuple[int, int]],
     ours: str,
 ) -> None:

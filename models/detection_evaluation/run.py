@@ -20,7 +20,7 @@ from models.detection_evaluation import fleet, nab_corpus, run_to_failure, skab
 from models.detection_evaluation.baselines import optional
 from models.detection_evaluation.report import Report, Table, file_name, plot_series, plot_summary
 from models.detection_evaluation.skab import anomaly_windows
-from models.detection_evaluation.tasks import OURS, Judged, Task, judge, slim
+from models.detection_evaluation.tasks import OURS, Task, TaskResult, judge, slim
 
 CORPORA = ("nab", "skab", "bearings", "fleet")
 PACKAGES = ("scipy.stats", "sklearn.ensemble", "river.anomaly")
@@ -65,7 +65,7 @@ def evaluate(options: Options, progress: Progress) -> Report:
     tasks = _tasks(options)
     if not tasks:
         raise BadConfig("nothing to evaluate: name a folder of recordings with --data or FORESTALL_DATA, or --months")
-    judged: list[Judged] = []
+    judged: list[TaskResult] = []
     for each in _judged(tasks, options):
         judged.append(each)
         progress(len(judged), len(tasks), each.task.name)
@@ -77,7 +77,7 @@ def evaluate(options: Options, progress: Progress) -> Report:
     return report
 
 
-def tabulate(judged: Sequence[Judged]) -> Report:
+def tabulate(judged: Sequence[TaskResult]) -> Report:
     """Tables and floors of what was judged."""
     modules = (nab_corpus, skab, run_to_failure, fleet)
     tables = [table for module in modules for table in module.tables(judged)]
@@ -95,7 +95,7 @@ def _tasks(options: Options) -> list[Task]:
     return found if options.baselines else [dataclasses.replace(task, baselines=()) for task in found]
 
 
-def _judged(tasks: Sequence[Task], options: Options) -> Iterator[Judged]:
+def _judged(tasks: Sequence[Task], options: Options) -> Iterator[TaskResult]:
     """The tasks as they are done. One job: in this process."""
     jobs = min(options.jobs or os.cpu_count() or 1, len(tasks))
     work = partial(judge_and_plot, out=options.out)
@@ -113,7 +113,7 @@ def _judged(tasks: Sequence[Task], options: Options) -> Iterator[Judged]:
             raise
 
 
-def judge_and_plot(task: Task, out: Path | None) -> Judged:
+def judge_and_plot(task: Task, out: Path | None) -> TaskResult:
     """Judge one task, draw it into the folder ``out``, drop what no table needs. Raises BadConfig, OSError."""
     judged = judge(task)
     if judged.recording is None:
@@ -124,7 +124,7 @@ def judge_and_plot(task: Task, out: Path | None) -> Judged:
     return slim(judged, scores=task.corpus == "nab")
 
 
-def _speed_and_refusals(judged: Sequence[Judged]) -> list[Table]:
+def _speed_and_refusals(judged: Sequence[TaskResult]) -> list[Table]:
     done = [each for each in judged if each.recording is not None]
     rows: list[tuple[object, ...]] = []
     for corpus in dict.fromkeys(each.task.corpus for each in done):

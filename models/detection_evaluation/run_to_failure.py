@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from models.detection_evaluation.report import Floor, Table
-from models.detection_evaluation.tasks import OURS, Judged, Task
+from models.detection_evaluation.tasks import OURS, Task, TaskResult
 
 FEMTO_STEP_S = 10.0
 HEALTHY_SHARE = 0.5
@@ -39,7 +39,7 @@ def tasks(data: Path) -> list[Task]:
     return raw + features + [task for path in sorted((data / "ims").glob("*.csv")) for task in _ims(path)]
 
 
-def tables(judged: Sequence[Judged]) -> list[Table]:
+def tables(judged: Sequence[TaskResult]) -> list[Table]:
     """Each run to failure as the device saw it, and the detectors compared."""
     done = [each for each in judged if each.task.fails and each.recording is not None]
     if not done:
@@ -50,7 +50,7 @@ def tables(judged: Sequence[Judged]) -> list[Table]:
     return [single, Table("Run to failure, compared", _COMPARED, _compared(done), "Over the runs above.")]
 
 
-def floors(judged: Sequence[Judged]) -> list[Floor]:
+def floors(judged: Sequence[TaskResult]) -> list[Floor]:
     """On how many runs the first alarm came after the run-in and before the last tenth of life."""
     done = [each for each in judged if each.task.fails and each.recording is not None]
     if not done:
@@ -62,7 +62,7 @@ def floors(judged: Sequence[Judged]) -> list[Floor]:
     return [Floor(name, share, IN_TIME_FLOOR)]
 
 
-def course(judged: Judged, detector: str) -> tuple[int, float | None, float | None, float | None, int]:
+def course(judged: TaskResult, detector: str) -> tuple[int, float | None, float | None, float | None, int]:
     """Rows, first alarm (% of rows), its lead (h), begin of the alarm that stood at the end (%), number of alarms."""
     verdict = judged.verdicts[detector]
     rows, onsets = len(verdict.alarm), verdict.onsets()
@@ -80,7 +80,7 @@ def course(judged: Judged, detector: str) -> tuple[int, float | None, float | No
 _COMPARED = ("detector", "runs", "with an alarm", "alarm at the end", "median first alarm %", "alarms per run")
 
 
-def _compared(done: Sequence[Judged]) -> list[tuple[object, ...]]:
+def _compared(done: Sequence[TaskResult]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for detector in done[0].verdicts:
         found = [course(each, detector) for each in done]

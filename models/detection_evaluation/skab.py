@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.detection_evaluation.judging import Recording
 from models.detection_evaluation.report import Floor, Table
-from models.detection_evaluation.tasks import OURS, Judged, Task
+from models.detection_evaluation.tasks import OURS, Task, TaskResult
 
 BoolArray = NDArray[np.bool_]
 
@@ -59,7 +59,7 @@ def tasks(data: Path) -> list[Task]:
     return labelled + healthy
 
 
-def tables(judged: Sequence[Judged]) -> list[Table]:
+def tables(judged: Sequence[TaskResult]) -> list[Table]:
     """Rates and delays of each detector over the labelled files, beside published ones."""
     done = [each for each in judged if each.task.corpus == "skab" and each.recording is not None]
     done = [each for each in done if each.recording is not None and "anomaly" in each.recording.labels]
@@ -89,7 +89,7 @@ def tables(judged: Sequence[Judged]) -> list[Table]:
     ]
 
 
-def floors(judged: Sequence[Judged]) -> list[Floor]:
+def floors(judged: Sequence[TaskResult]) -> list[Floor]:
     """What must hold on the valve's files (``FLOOR_GROUP``), and what was found."""
     done = [each for each in judged if each.task.group == FLOOR_GROUP and each.recording is not None]
     if not done:
@@ -109,7 +109,7 @@ def rates(truth: BoolArray, flags: BoolArray) -> Rates:
     return Rates(_ratio(2 * tp, 2 * tp + fp + fn), _ratio(fp, fp + tn), _ratio(fn, tp + fn))
 
 
-def delays_s(judged: Judged, flags: BoolArray, truth: BoolArray) -> list[float]:
+def delays_s(judged: TaskResult, flags: BoolArray, truth: BoolArray) -> list[float]:
     """Per stretch of true rows (one that began before the first row is left out) the seconds to its first flagged
     row; infinite when none in it is."""
     assert judged.recording is not None
@@ -133,17 +133,17 @@ def anomaly_windows(recording: Recording) -> list[tuple[int, int]]:
     ]
 
 
-def _delays_s(done: Sequence[Judged], flags: Sequence[BoolArray], truth: Sequence[BoolArray]) -> list[float]:
+def _delays_s(done: Sequence[TaskResult], flags: Sequence[BoolArray], truth: Sequence[BoolArray]) -> list[float]:
     return [each for parts in zip(done, flags, truth, strict=True) for each in delays_s(*parts)]
 
 
-def _truth(judged: Judged) -> BoolArray:
+def _truth(judged: TaskResult) -> BoolArray:
     assert judged.recording is not None
     return np.asarray(judged.recording.labels["anomaly"] > 0.5)
 
 
 def _after_learning(
-    done: Sequence[Judged], detector: str, truth: Sequence[BoolArray], flags: Sequence[BoolArray]
+    done: Sequence[TaskResult], detector: str, truth: Sequence[BoolArray], flags: Sequence[BoolArray]
 ) -> tuple[list[BoolArray], list[BoolArray]]:
     learned = [each.verdicts[detector].learned for each in done]
     return (

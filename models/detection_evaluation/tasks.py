@@ -11,7 +11,7 @@ import numpy as np
 
 from fleet_core.errors import ForestallError
 from models.detection_evaluation.baselines import BASELINES
-from models.detection_evaluation.judging import Recording, Verdict, judge_file, judge_table, novelty_alone
+from models.detection_evaluation.judging import DetectorRun, Recording, judge_file, judge_table, novelty_alone
 from models.fleet_simulation import Drift, Kind, simulate_asset
 
 OURS = "edge-agent detect"
@@ -50,12 +50,12 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A task with what each detector said; ``refused`` says why nothing was judged."""
+class TaskResult:
+    """A task with the output of every detector; ``refused`` says why nothing was judged."""
 
     task: Task
     recording: Recording | None = None
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    verdicts: dict[str, DetectorRun] = field(default_factory=dict)
     seconds: float = 0.0
     refused: str = ""
 
@@ -69,7 +69,7 @@ class Judged:
         return max(0.0, float(times_us[last - 1] - times_us[first]) + step_us) / US_PER_DAY if last > first else 0.0
 
 
-def judge(task: Task) -> Judged:
+def judge(task: Task) -> TaskResult:
     """Run all detectors over one series. A series that cannot be judged says so in ``refused``. Raises BadConfig."""
     started_s = time.process_time()
     try:
@@ -81,17 +81,17 @@ def judge(task: Task) -> Judged:
         else:
             recording, ours = judge_file(task.source, task.columns)
     except (ForestallError, OSError) as error:
-        return Judged(task, refused=str(error))
+        return TaskResult(task, refused=str(error))
     seconds = time.process_time() - started_s
     verdicts = {OURS: ours}
     if task.corpus == "nab":  # what max(sustained evidence, novelty) costs where each flagged row is counted
         verdicts[NOVELTY] = novelty_alone(recording, ours.learned)
     for name in task.baselines:
         verdicts[name] = BASELINES[name](recording.values, max(2, ours.learned))
-    return Judged(task, recording, verdicts, seconds)
+    return TaskResult(task, recording, verdicts, seconds)
 
 
-def slim(judged: Judged, scores: bool) -> Judged:
+def slim(judged: TaskResult, scores: bool) -> TaskResult:
     """The same without the values, and without the ``scores`` unless wanted: thousands of assets fit in memory."""
     if judged.recording is None:
         return judged

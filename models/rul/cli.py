@@ -64,7 +64,7 @@ def fit(
         "bundle": str(out),
         "digest": digest,
         "units": len(histories),
-        "failed": sum(each.failed for each in histories),
+        "failed": sum(life.failed for life in histories),
         "rows": histories.rows,
         "regimes": len(model.features.regimes),
         "features": len(model.features.names),
@@ -102,7 +102,7 @@ def predict(
             optional=model.features.dropped,
         )
         forecasts = model.predict_many(histories.units, step)
-        rows = [_row(each.name, forecast) for each, forecast in zip(histories.units, forecasts, strict=True)]
+        rows = [_row(life.name, forecast) for life, forecast in zip(histories.units, forecasts, strict=True)]
         rows += [{"unit": name, "abstained": why} for name, why in notes.refused.items()]
         _write(out, rows, model.settings.horizons)
     _tell(_summary(out, rows, notes), as_json)
@@ -113,7 +113,7 @@ def _learnt(histories: Histories, settings: RulSettings, step: Step, notes: Note
     try:
         return RulModel.fit(histories, settings, step)
     except BadInput as error:
-        failed = sum(each.failed for each in histories)
+        failed = sum(life.failed for life in histories)
         read = f"{len(histories)} units were read, {failed} of them failed"
         said = str(error).removeprefix(f"{error.reason}: ")
         raise BadInput(error.reason, "; ".join([said, read, *notes.messages[:2]])) from None
@@ -127,7 +127,7 @@ def _row(name: str, forecast: Forecast) -> dict[str, Any]:
     return {
         "unit": name,
         **{column: f"{value:.6g}" for column, value in numbers.items()},
-        "neighbours": ";".join(f"{each.unit}:{each.weight:.2f}" for each in forecast.neighbours),
+        "neighbours": ";".join(f"{neighbour.unit}:{neighbour.weight:.2f}" for neighbour in forecast.neighbours),
         "abstained": "",
         "at_least": int(forecast.at_least),
     }

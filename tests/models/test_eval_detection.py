@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 from fleet_core.errors import BadConfig
 from models.cli import app
 from models.detection_evaluation import baselines, fleet, nab_corpus, run_to_failure, skab
-from models.detection_evaluation.judging import Recording, Verdict, judge_file, judge_table
+from models.detection_evaluation.judging import DetectorRun, Recording, judge_file, judge_table
 from models.detection_evaluation.report import Floor, Table, shown
 from models.detection_evaluation.run import Options, evaluate
-from models.detection_evaluation.tasks import NOVELTY, OURS, Judged, Task, judge
+from models.detection_evaluation.tasks import NOVELTY, OURS, Task, TaskResult, judge
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -38,8 +38,8 @@ def judged_with(alarm, healthy_share=0.0, step_s=3600.0, learned=0, labels=None)
     rows = len(alarm)
     times_us = (np.arange(rows) * step_s * 1e6).astype(np.int64)
     recording = Recording(("v",), times_us, np.zeros((rows, 1)), labels or {})
-    verdict = Verdict(np.asarray(alarm, dtype=float), np.asarray(alarm, dtype=bool), learned)
-    return Judged(Task("c", "g", "n", "unused", healthy_share=healthy_share), recording, {OURS: verdict})
+    verdict = DetectorRun(np.asarray(alarm, dtype=float), np.asarray(alarm, dtype=bool), learned)
+    return TaskResult(Task("c", "g", "n", "unused", healthy_share=healthy_share), recording, {OURS: verdict})
 
 
 def test_a_file_is_judged_as_the_command_judges_it(tmp_path):

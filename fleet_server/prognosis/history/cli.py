@@ -52,7 +52,7 @@ def import_files(
 
     A file that cannot be read is refused with its reason, the others are imported, and the exit code is 2.
     """
-    chosen = next((each for each in READERS if each == layout), None)
+    chosen = next((name for name in READERS if name == layout), None)
     if layout and chosen is None:
         raise _failed(f"--format {layout}: use {', '.join(READERS)}")
     histories = _read(files, chosen, cycle_hours, frozenset(exclude or ()))

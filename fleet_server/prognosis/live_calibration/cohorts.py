@@ -284,7 +284,7 @@ def _newest(lives: Sequence[Life]) -> Sequence[Life]:
 def _best_wealth(off: Floats, largest: Floats) -> Floats:
     """Running wealth (n, grid) of bets on ``off`` (n, grid), averaged over stakes.
 
-    ``largest`` (grid,) is the largest stake that cannot lose everything, for each value of the grid.
+    ``largest`` (grid,) is the stake that would risk everything, for each value of the grid.
     """
     logs = [np.cumsum(np.log1p(np.maximum(share * largest * off, -0.999)), axis=0) for share in _SHARES]
     wealth: Floats = np.exp(np.minimum(logs, 700.0)).mean(axis=0)

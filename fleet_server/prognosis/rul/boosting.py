@@ -129,15 +129,17 @@ def fit_boosted(
             data = lgb().Dataset(
                 features[rows], np.zeros(len(rows)), weight=weight[rows] / weight[rows].mean(), params=dict(_BASE)
             )
-            for found, each in zip(members, questions, strict=True):
-                told = {"objective": "quantile", "alpha": each.quantile} if each.quantile else {"objective": "l2"}
-                leaf = int(np.clip(len(rows) // 50, 3, 20 if each.quantile is None else 40))
-                settings = {**_BASE, **told, "seed": seed * 100 + place, "min_data_in_leaf": leaf}
-                data.set_label(each.target[rows])
-                booster = lgb().train(settings, data, QUANTILE_TREES if each.quantile else MEAN_TREES)
-                found.append(booster.model_to_string())
+            for texts, question in zip(members, questions, strict=True):
+                objective = (
+                    {"objective": "quantile", "alpha": question.quantile} if question.quantile else {"objective": "l2"}
+                )
+                leaf = int(np.clip(len(rows) // 50, 3, 20 if question.quantile is None else 40))
+                settings = {**_BASE, **objective, "seed": seed * 100 + place, "min_data_in_leaf": leaf}
+                data.set_label(question.target[rows])
+                booster = lgb().train(settings, data, QUANTILE_TREES if question.quantile else MEAN_TREES)
+                texts.append(booster.model_to_string())
                 step()
-    return tuple(Boosted(tuple(each)) for each in members)
+    return tuple(Boosted(tuple(texts)) for texts in members)
 
 
 @cache

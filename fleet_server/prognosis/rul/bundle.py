@@ -39,7 +39,7 @@ ARRAYS = "arrays.npz"
 MAX_FILE_BYTES = 512 * 2**20
 
 _PLAIN: dict[str, Callable[..., Any]] = {
-    each.__name__: each for each in (RulModel, RulSettings, FeatureModel, Regimes, Similarity, Lifetimes)
+    kind.__name__: kind for kind in (RulModel, RulSettings, FeatureModel, Regimes, Similarity, Lifetimes)
 }
 
 
@@ -160,9 +160,9 @@ class _Packer:
         if isinstance(value, Conformal):
             return {"conformal": value.to_json()}
         if isinstance(value, tuple):
-            return {"tuple": [self.pack(each) for each in value]}
+            return {"tuple": [self.pack(item) for item in value]}
         if isinstance(value, dict):
-            return {"dict": {str(name): self.pack(each) for name, each in value.items()}}
+            return {"dict": {str(name): self.pack(item) for name, item in value.items()}}
         if is_dataclass(value) and type(value).__name__ in _PLAIN:
             told = {field.name: self.pack(getattr(value, field.name)) for field in fields(value)}
             return {"type": type(value).__name__, "fields": told}
@@ -183,11 +183,11 @@ class _Packer:
         if "conformal" in stored:
             return Conformal.from_json(stored["conformal"])
         if "tuple" in stored:
-            return tuple(self.unpack(each) for each in stored["tuple"])
+            return tuple(self.unpack(item) for item in stored["tuple"])
         if "dict" in stored:
-            return {name: self.unpack(each) for name, each in stored["dict"].items()}
+            return {name: self.unpack(item) for name, item in stored["dict"].items()}
         made = _PLAIN[stored["type"]]
-        return made(**{name: self.unpack(each) for name, each in stored["fields"].items()})
+        return made(**{name: self.unpack(item) for name, item in stored["fields"].items()})
 
     def _text(self, text: str) -> str:
         name = f"model_{len(self.texts):02d}.txt"

@@ -132,7 +132,7 @@ class Conformal:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadInput("conformal", f"not a stored calibration: {error!r}") from None
         lists = [getattr(made, name) for name in _LISTS]
-        if not 0 < len(made.knots) <= 1000 or len({len(each) for each in lists}) > 1:
+        if not 0 < len(made.knots) <= 1000 or len({len(values) for values in lists}) > 1:
             raise BadInput("conformal", "expected 1 to 1000 knots and one value of each list for each")
         if not np.isfinite(np.array(lists)).all() or (np.diff(made.knots) <= 0).any():
             raise BadInput("conformal", "knots must ascend, all numbers be finite")
@@ -168,9 +168,9 @@ def fit_conformal(
     ended = np.ones(len(unit), dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
     excess = np.zeros(len(unit)) if excess is None else np.asarray(excess, dtype=float)
     given = (low, middle, high, remaining, excess)
-    if not all(len(each) == len(unit) == len(ended) for each in given):
+    if not all(len(array) == len(unit) == len(ended) for array in given):
         raise BadInput("shape", "low, middle, high, remaining, unit, failed and excess must have one entry a row")
-    if not all(np.isfinite(each).all() for each in given):
+    if not all(np.isfinite(array).all() for array in given):
         raise BadInput("not_finite", "out-of-fold quantiles, remaining lives and excess must be finite")
     if not 0.0 < level < 1.0:
         raise BadInput("level", f"{level} is not within 0..1")
@@ -194,7 +194,7 @@ def _phases(rows: ForecastRows, level: float, trust: float) -> Conformal:
         _smooth(np.array([np.average(half[place], weights=life_weights(rows.unit[place])) for place in near]))
         for half in (rows.half_early, rows.half_late)
     ]
-    scales = rows.scales(trust, *(np.interp(rows.middle, knots, each) for each in usual))
+    scales = rows.scales(trust, *(np.interp(rows.middle, knots, half_widths) for half_widths in usual))
     off = rows.remaining - rows.middle
     lives = len(np.unique(rows.unit[rows.ended]))
 
@@ -206,7 +206,7 @@ def _phases(rows: ForecastRows, level: float, trust: float) -> Conformal:
     early = [-reach(scales[0], at, True) for at in near]
     late = [reach(scales[1], at, False) for at in near]
     lists = (knots, *usual, *(_smooth(np.clip(each, 0.0, _FARTHEST)) for each in (early, late)))
-    return Conformal(level, lives, "phases", rows.floor, trust, *(tuple(each.tolist()) for each in lists))
+    return Conformal(level, lives, "phases", rows.floor, trust, *(tuple(values.tolist()) for values in lists))
 
 
 def _calm(rows: ForecastRows, at: npt.NDArray[np.intp]) -> float:
@@ -229,9 +229,9 @@ def _few(rows: ForecastRows, level: float) -> Conformal:
         by, basis = quantile_of_lives(worst, rows.unit, rows.ended, level), "pooled"
     else:
         # The quantile of every life's own errors, and a normal prediction interval for the quantile of the next life.
-        each = np.array([np.quantile(worst[rows.unit == life], level) for life in lives])
-        spread = float(each.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(lives))
-        by, basis = float(each.mean()) + student(level, len(lives) - 1) * spread, "normal"
+        of_lives = np.array([np.quantile(worst[rows.unit == life], level) for life in lives])
+        spread = float(of_lives.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(lives))
+        by, basis = float(of_lives.mean()) + student(level, len(lives) - 1) * spread, "normal"
     ends = (float(np.clip(by, 0.0, _FARTHEST)),) * 2
     far = 1000.0 * max(float(longest.max()), least)
     knots, scale = (0.0, far), (least, far + least)  # two knots of a straight line: scale = median + least

@@ -131,7 +131,7 @@ class Hazard:
             record = json.loads(text)
             if record["format"] != _FORMAT:
                 raise ValueError(f"format {record['format']}")
-            models = tuple(_model_of(each) for each in record["models"])
+            models = tuple(_model_of(model) for model in record["models"])
             made = cls(tuple(model.horizon for model in models), models, int(record["features"]))
         except (ValueError, TypeError, KeyError, lgb().basic.LightGBMError) as error:
             raise BadInput("hazard", f"not a stored hazard: {error!r}") from None
@@ -219,7 +219,7 @@ def _thinned(rows: _AtRisk, soon: Flags, rng: np.random.Generator) -> tuple[Ints
         picked = np.sort(rng.choice(members, most, replace=False)) if members.size > most else members
         scale = rows.weight[members].sum() / rows.weight[picked].sum()
         parts.append((picked, rows.weight[picked] * scale))
-    chosen, weight = (np.concatenate(each) for each in zip(*parts, strict=True))
+    chosen, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.argsort(chosen)
     return chosen[order], weight[order]
 
@@ -265,8 +265,8 @@ def _curve(score: Floats, remaining: Floats, failed: Flags, weight: Floats, unit
     # Rows are ordered from low to high risk; a bin ends where its share of the failures is reached.
     number = np.minimum(np.ceil(np.cumsum(event) * bins / event.sum() - 1e-9).astype(int) - 1, bins - 1).clip(0)
     scores, odds, counts = [], [], []
-    for each in range(bins):
-        members = order[number == each]
+    for number_of_bin in range(bins):
+        members = order[number == number_of_bin]
         scores.append(float(np.average(score[members], weights=weight[members])))
         share = _share_failed(remaining[members], failed[members], weight[members], horizon)
         edge = 0.5 / (members.size + 1.0)

@@ -135,9 +135,9 @@ class _IntervalRows:
 
     @classmethod
     def of(cls, units: Sequence[Unit], start: int) -> _IntervalRows:
-        unit = np.repeat(np.arange(len(units)), [len(each) for each in units])
-        stop = np.concatenate([each.times for each in units])
-        values = np.concatenate([each.values for each in units])
+        unit = np.repeat(np.arange(len(units)), [len(life) for life in units])
+        stop = np.concatenate([life.times for life in units])
+        values = np.concatenate([life.values for life in units])
         begin = values[:, start]
         before = np.r_[-np.inf, stop[:-1]]
         before[np.r_[True, unit[1:] != unit[:-1]]] = -np.inf
@@ -145,8 +145,8 @@ class _IntervalRows:
         # unit's first row then has no length.
         known = np.isfinite(begin) & (begin <= stop) & (begin >= before)
         begin = np.where(known, begin, np.where(np.isfinite(before), before, stop))
-        end = np.array([each.times[-1] for each in units])
-        return cls(begin, stop, values, unit, end, np.array([each.failed for each in units], dtype=bool))
+        end = np.array([life.times[-1] for life in units])
+        return cls(begin, stop, values, unit, end, np.array([life.failed for life in units], dtype=bool))
 
 
 def _usable(rows: _IntervalRows, start: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -189,7 +189,7 @@ def _moments(rows: _IntervalRows, horizons: Sequence[float], rng: np.random.Gene
     dense = [
         near[near < life] if failed else near[:0] for life, failed in zip(rows.end - births, rows.failed, strict=True)
     ]
-    until = rows.end - np.array([each[-1] if each.size else 0.0 for each in dense])
+    until = rows.end - np.array([offsets[-1] if offsets.size else 0.0 for offsets in dense])
     lives = until - births
     if not (lives > 0).any():
         raise BadInput("rows", "no unit was watched for any time")
@@ -197,9 +197,9 @@ def _moments(rows: _IntervalRows, horizons: Sequence[float], rng: np.random.Gene
     unit = np.repeat(np.arange(cells.size), cells)
     number = np.arange(unit.size) - np.repeat(np.cumsum(cells) - cells, cells)
     width = (lives / np.maximum(cells, 1))[unit]
-    late = np.repeat(np.arange(cells.size), [each.size for each in dense])
+    late = np.repeat(np.arange(cells.size), [offsets.size for offsets in dense])
     far = np.concatenate(dense)
-    close = np.concatenate([np.r_[0.0, each[:-1]] if each.size else each for each in dense])
+    close = np.concatenate([np.r_[0.0, offsets[:-1]] if offsets.size else offsets for offsets in dense])
     unit, begin = np.r_[unit, late], np.r_[births[unit] + number * width, rows.end[late] - far]
     width = np.r_[width, far - close]
     moment = np.minimum(begin + rng.random(begin.size) * width, rows.end[unit])

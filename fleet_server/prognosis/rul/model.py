@@ -151,11 +151,11 @@ class RulModel:
     def _forecasts(self, units: Sequence[Unit], at: Sequence[Ints]) -> tuple[Forecast, ...]:
         """Forecasts at the rows ``at[i]`` of unit i, for all units one after the other."""
         rows = self.features.rows(units)
-        for unit, each in zip(units, at, strict=True):
-            if len(each) and (each.min() < 0 or each.max() >= len(unit)):
+        for unit, asked in zip(units, at, strict=True):
+            if len(asked) and (asked.min() < 0 or asked.max() >= len(unit)):
                 raise BadInput("rows", f"unit {unit.name} has {len(unit)} rows")
         starts = np.flatnonzero(rows.row == 0)
-        place = np.concatenate([start + each for start, each in zip(starts, at, strict=True)])
+        place = np.concatenate([start + asked for start, asked in zip(starts, at, strict=True)])
         whys = reasons(self.features, rows, place, self.least_rows)
         table = self.features.tables(units)
         answers = self.similarity.ask(self.similarity.describe(table, rows.row)[place])
@@ -176,11 +176,11 @@ class RulModel:
             return None
         if self.watched is None:
             said = hazard.p_fail(features)
-        elif all(len(each) == 1 and each[0] == len(unit) - 1 for unit, each in zip(units, at, strict=True)):
+        elif all(len(asked) == 1 and asked[0] == len(unit) - 1 for unit, asked in zip(units, at, strict=True)):
             said = self.watched.p_fail(units)
         else:
             said = np.concatenate(
-                [self.watched.p_fail_at(unit, each.tolist()) for unit, each in zip(units, at, strict=True)]
+                [self.watched.p_fail_at(unit, asked.tolist()) for unit, asked in zip(units, at, strict=True)]
             )
         if self.lifetimes is not None:
             said[:, [not model.boosters for model in hazard.models]] = np.nan
@@ -194,7 +194,7 @@ class RulModel:
             asked = [self.curve_horizons.index(horizon) for horizon in self.settings.horizons]
             return quantiles, self._capped(mean), np.maximum.accumulate(curve[:, asked], axis=1)
         horizons = np.array(self.settings.horizons)
-        raw = [np.maximum(each.predict(features), 0.0) for each in self.lifetimes.quantiles]
+        raw = [np.maximum(quantile.predict(features), 0.0) for quantile in self.lifetimes.quantiles]
         quantiles = _calibrated(np.sort(np.stack(raw, axis=1), axis=1), self.lifetimes.conformal)
         if curve is not None:
             learned = np.isfinite(curve).all(axis=0)

@@ -98,7 +98,7 @@ def _combined(grouped: dict[int, Ints], values: Floats) -> tuple[Ints, Ints]:
     regime = np.zeros(len(values), dtype=np.int64)
     others = [column for column in range(values.shape[1]) if column not in grouped]
     taken = []
-    for column in sorted(grouped, key=lambda each: -int(grouped[each].max())):
+    for column in sorted(grouped, key=lambda index: -int(grouped[index].max())):
         finer = np.unique(np.stack([regime, grouped[column]], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
         if finer.max() > regime.max() and any(_explained(finer, regime, values[:, other]) for other in others):
             taken.append(column)

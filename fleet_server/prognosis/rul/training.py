@@ -1,9 +1,9 @@
 """Fitting on rows of past lives: trees for remaining life, their blend with similar lives, calibration and hazard.
 
 Trees, blend and calibration use the same folds of whole units. A censored unit trains no tree, because its remaining
-life is not known; it takes part in the calibration as a lower bound, and in the hazard. In a large fleet, units that
-did not fail are thinned: for remaining lives after all failed units are taken, for the hazard at random and with
-weights, so that its probabilities stay those of the whole fleet. Pure, deterministic for a seed.
+life is not known; it takes part in the calibration as a lower bound, and in the hazard. In a large fleet the units are
+thinned: for remaining lives failed units are kept first; for the hazard units are drawn at random and weighted, so that
+its probabilities stay those of the whole fleet. Pure, deterministic for a seed.
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ class Training:
         """All rows of ``units``, with their features; failed and censored units are spread evenly over the folds."""
         lengths = [len(unit) for unit in units]
         unit = np.repeat(np.arange(len(units)), lengths).astype(np.int64)
-        failed = np.array([each.failed for each in units], dtype=bool)
+        failed = np.array([life.failed for life in units], dtype=bool)
         return cls(
             units,
             model,
             model.tables(units),
-            np.concatenate([each.remaining for each in units]),
+            np.concatenate([life.remaining for life in units]),
             unit,
             np.concatenate([np.arange(length) for length in lengths]).astype(np.int64),
             life_weights(unit),
@@ -243,8 +243,8 @@ def hazard_of(units: Histories, features: FeatureModel, horizons: tuple[float, .
     places = np.flatnonzero(taken)
     chosen = units.pick(places.tolist())
     unit = UnitRows.of(chosen.units).unit
-    ends = np.array([each.times[-1] for each in chosen])[unit]
-    times = np.concatenate([each.times for each in chosen])
+    ends = np.array([life.times[-1] for life in chosen])[unit]
+    times = np.concatenate([life.times for life in chosen])
     known = failed[places][unit]
     return fit_hazard(features.tables(chosen), times, unit, ends, known, horizons, seed, weight[places][unit])
 

@@ -84,8 +84,8 @@ def _since_start(present: np.ndarray, filled: Floats, rows: UnitRows) -> tuple[F
     sums = [seen, filled, at * seen, at * at * seen, at * filled]
     edges = [*np.flatnonzero(rows.row == 0).tolist(), len(filled)]
     for begin, end in pairwise(edges):  # one unit at a time, so that rounding does not depend on the units before it
-        for each in sums:
-            np.cumsum(each[begin:end], axis=0, out=each[begin:end])
+        for total_so_far in sums:
+            np.cumsum(total_so_far[begin:end], axis=0, out=total_so_far[begin:end])
     count, total, time, square, cross = sums
     mean, mean_time = _ratio(total, count), _ratio(time, count)
     run = square - count * mean_time * mean_time

@@ -105,9 +105,9 @@ def work(task: Task) -> Outcome:
 
 def tabulate(outcomes: Sequence[Outcome], absent: Sequence[tuple[str, str]] = ()) -> Report:
     """Tables and floors of what came."""
-    came = [each for each in outcomes if not each.refused]
+    came = [outcome for outcome in outcomes if not outcome.refused]
     tables = [table for module in MODULES.values() for table in module.tables(came)]
-    refused = [*absent, *((each.task.title, each.refused) for each in outcomes if each.refused)]
+    refused = [*absent, *((outcome.task.title, outcome.refused) for outcome in outcomes if outcome.refused)]
     tables += [Table("Not evaluated", ("set", "reason"), refused)] if refused else []
     return Report(tables, [*turbofans.floors(came), *drives.floors(came)])
 
@@ -154,11 +154,11 @@ def _write(out: Path, report: Report, outcomes: Sequence[Outcome]) -> None:
 def _draw(out: Path, outcomes: Sequence[Outcome]) -> None:
     coverages = {}
     for name in turbofans.SUBSETS:
-        mine = [each for each in outcomes if each.task.name == name and each.cuts is not None]
-        first = next((each.cuts for each in mine if each.task.kind == "test"), None)
+        mine = [done for done in outcomes if done.task.name == name and done.cuts is not None]
+        first = next((done.cuts for done in mine if done.task.kind == "test"), None)
         if first is not None:
             plots.plot_last(out / file_name(f"{name}_test"), f"{name} test engines", first, turbofans.CAP)
-        folds = [each.cuts for each in mine if each.task.kind == "cross-validation" and each.cuts is not None]
+        folds = [done.cuts for done in mine if done.task.kind == "cross-validation" and done.cuts is not None]
         if folds:
             lives = per_life(joined(folds))
             plots.plot_fans(out / file_name(f"{name}_lives"), f"{name}: lives not learned from", lives, turbofans.ALPHA)

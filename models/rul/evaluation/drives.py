@@ -68,7 +68,7 @@ def floors(outcomes: Sequence[Outcome]) -> list[Floor]:
 
 
 def _records(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    return [each.figures for each in outcomes if each.task.corpus == "drives" and each.figures]
+    return [outcome.figures for outcome in outcomes if outcome.task.corpus == "drives" and outcome.figures]
 
 
 def _with_interval(record: dict[str, Any], key: str) -> str:

@@ -65,9 +65,9 @@ def tables(outcomes: Sequence[Outcome]) -> list[Table]:
         if not mine:
             continue
         lives = read_lives(name, mine[0].task.data) if mine[0].task.data else None
-        names = [lives.units[each.task.part].name if lives else str(each.task.part) for each in mine]
-        rows = [_row(title, each.cuts) for title, each in zip(names, mine, strict=True) if each.cuts is not None]
-        rows.append(_row("all", joined([each.cuts for each in mine if each.cuts is not None])))
+        names = [lives.units[done.task.part].name if lives else str(done.task.part) for done in mine]
+        rows = [_row(title, done.cuts) for title, done in zip(names, mine, strict=True) if done.cuts is not None]
+        rows.append(_row("all", joined([done.cuts for done in mine if done.cuts is not None])))
         errors = ("median error / life", "median error / remaining")
         columns = ("unit", "forecasts", "withheld", *errors, "80 % interval holds", "median width / life")
         found.append(Table(f"{name}: each judged by the others", columns, rows, "no floor: too few lives to promise"))
@@ -87,11 +87,11 @@ def _row(title: str, cuts: Cuts) -> tuple[object, ...]:
         return (title, len(cuts.unit), cuts.withheld, None, None, None, None)
     life = said.remaining / np.maximum(1.0 - said.share, 1e-9)
     off = np.abs(said.p50 - said.remaining)
-    figures = [float(np.median(each)) for each in (off / life, off / said.remaining)]
+    figures = [float(np.median(errors)) for errors in (off / life, off / said.remaining)]
     held = metrics.coverage(said.p10, said.p90, said.remaining, said.unit)
     shown = str(held) if len(np.unique(said.unit)) > 1 else f"{held.value:.3f}"
     width = round(float(np.median((said.p90 - said.p10) / life)), 3)
-    return (title, len(cuts.unit), cuts.withheld, *(round(each, 3) for each in figures), shown, width)
+    return (title, len(cuts.unit), cuts.withheld, *(round(figure, 3) for figure in figures), shown, width)
 
 
 def _cells(path: Path) -> Histories:

@@ -68,13 +68,13 @@ def work(task: Task) -> Outcome:
 
 def as_histories(trajectories: Sequence[Trajectory]) -> Histories:
     """One channel: the indicator over its healthy level, by hours."""
-    units = (Unit(each.unit_serial, each.hours, each.ratio[:, None], each.failed) for each in trajectories)
+    units = (Unit(past.unit_serial, past.hours, past.ratio[:, None], past.failed) for past in trajectories)
     return Histories(tuple(units), ("ratio",))
 
 
 def cuts_of(outcomes: Sequence[Outcome], name: str) -> Cuts | None:
     """All forecasts of a set."""
-    found = [each.cuts for each in outcomes if each.task.name == name and each.cuts is not None]
+    found = [outcome.cuts for outcome in outcomes if outcome.task.name == name and outcome.cuts is not None]
     return joined(found) if found else None
 
 
