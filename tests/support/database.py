@@ -35,19 +35,22 @@ _SHARED = "forestall_shared"
 _number = itertools.count(1)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def shared_folder(config: pytest.Config) -> Path:
     """The folder all workers share. Started by root, PostgreSQL runs as another account, which must get there."""
-    if not hasattr(config, "workerinput"):
-        shared = Path(tempfile.mkdtemp(prefix="forestall-test-"))
-        shared.chmod(0o755)
-        setattr(config, _SHARED, shared)
-        config.add_cleanup(lambda: shutil.rmtree(shared, ignore_errors=True))
+    if hasattr(config, "workerinput"):
+        return Path(config.workerinput[_SHARED])
+    if not hasattr(config, _SHARED):
+        made = Path(tempfile.mkdtemp(prefix="forestall-test-"))
+        made.chmod(0o755)
+        setattr(config, _SHARED, made)
+        config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
+    return Path(getattr(config, _SHARED))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: pytest.Session) -> None:
     """Tell a new worker (pytest-xdist) where the shared folder is."""
-    node.workerinput[_SHARED] = str(getattr(node.config, _SHARED))  # type: ignore[attr-defined] # xdist's own node
+    node.workerinput[_SHARED] = str(shared_folder(node.config))  # type: ignore[attr-defined] # xdist's own node
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +59,7 @@ def cluster_at(request: pytest.FixtureRequest) -> Callable[[Path], None]:
 
     Its database ``forestall`` is migrated, and so is the template of :func:`new_database`.
     """
-    config = request.config
-    shared = Path(config.workerinput[_SHARED]) if hasattr(config, "workerinput") else getattr(config, _SHARED)
+    shared = shared_folder(request.config)
     made = shared / "cluster"
     with (shared / "cluster.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
