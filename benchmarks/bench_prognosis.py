@@ -1,13 +1,13 @@
-"""The search for past courses like the living one, over a million windows: recall, time and memory, beside its peers.
+"""Measures the search for similar past courses over a million windows: recall, time and memory, and those of peers.
 
     make bench-prognosis
     make bench-prognosis ARGS="--windows 10000000 --peers none"
     make bench-prognosis ARGS="--windows 200000 --peers scan,hnswlib,usearch,pgvector"
 
-Windows are signatures of simulated courses, queries those of other units (benchmarks/prognosis/windows.py). The truth
-is every window compared. docs/search.md says what each line means. One thread searches. A peer that cannot be had is
-left out, with the reason on standard error; the exit code is 1 when ours misses a floor (recall 0.95; 99 % of searches
-within 10 ms, of up to a million windows).
+Windows are signatures of simulated courses; queries are signatures of other units (benchmarks/prognosis/windows.py).
+The true neighbours are found by comparing every window. docs/search.md explains each line. One thread searches. A peer
+that cannot be installed is left out, with the reason on standard error. The exit code is 1 when our index misses a
+floor (recall 0.95; 99 % of searches within 10 ms, for up to a million windows).
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ FILTERS: tuple[tuple[str, ...], ...] = (
     ("region",),
     ("asset_class", "component", "region", "jurisdiction"),
 )
-"""Filtered questions take turns; each asks for the values of the query's own unit."""
+"""Filters that filtered queries use in turn; a query asks for the attribute values of its own unit."""
 MAX_WINDOWS = 100_000_000
 RECALL_FLOOR = 0.95
 P99_FLOOR_MS = 10.0
 FLOOR_WINDOWS = 1_000_000
 WARM_UP = 20
 ROUNDS = 3
-"""Each question is put so often, once a round."""
+"""Number of rounds; every query is run once in a round."""
 BUDGET_S = 40.0
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of one engine; milliseconds of one search on one thread, over the questions, of the best of each one's rounds.
+    """Figures of one engine: milliseconds of one search on one thread, percentiles over the best rounds of the queries.
 
-    ``p99_once_ms`` is over all rounds (other work on the machine shows there), ``cpu`` is processor time.
+    ``p99_once_ms`` is over all rounds, where other work on the machine shows; ``cpu`` is processor time.
     """
 
     recall: float
@@ -144,7 +144,7 @@ def compare(task: Task, peers: Sequence[str], suffix: str) -> bool:
 
 
 def make_peer(name: str, task: Task) -> Engine:
-    """Raises NotMeasured or ImportError when it is not to be had."""
+    """A peer by its name. Raises NotMeasured or ImportError when it is not available."""
     if name == "scan":
         return Scan(task.dims)
     if name == "float16":
@@ -224,7 +224,7 @@ def _ask(engine: Engine, truth: Truth) -> Asked:
 
 
 def show(ours: Figures, others: dict[str, Figures], suffix: str) -> None:
-    """Ours against each peer (once without when there is none), then the peers' own."""
+    """Print our figures against each peer (once without a peer when there is none), then the peers' own figures."""
     lines = (
         (f"recall_at_{K}", "share", "recall"),
         (f"recall_at_{K}_filtered", "share", "recall_filtered"),

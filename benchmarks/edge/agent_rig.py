@@ -1,8 +1,9 @@
 """A real ``edge-agent run`` with eight channels of made-up vitals, a broker and a host that acknowledges.
 
-The past is handed over at once as history, so that both planes of the detection have learnt when anything is measured.
-At one sample a second every sample is made a tick and judged, and what a device learns from a day of minutes is learnt
-from as many seconds: on a device sixty samples make a tick, so processor time there is lower.
+The agent gets its past at once as history, so that both planes of the detection have learnt before anything is
+measured. Samples come once a second, every sample becomes a tick and is judged, and the detection learns from 1,440
+seconds, where a device learns from 1,440 minutes. On a device sixty samples make a tick, so processor time there is
+lower.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class AgentRun:
         self._keeper.stop(self._name)
 
     def status(self) -> dict[str, Any] | None:
-        """What the agent says of itself (written every 5 s), None before the first time."""
+        """The status that the agent writes every 5 s; None before it has written one."""
         try:
             status: dict[str, Any] = json.loads((self.folder / "state" / "status.json").read_text())
         except FileNotFoundError:
@@ -78,7 +79,7 @@ class AgentRun:
         return status
 
     def wait_for(self, what: str, look: Callable[[], T | None], timeout_s: float = LEARN_TIMEOUT_S) -> T:
-        """What ``look`` finds. Raises NotMeasured when it finds nothing in time, or the agent ends."""
+        """Wait for a result of ``look``. Raises NotMeasured when there is none in time, or the agent ends."""
         until_s = time.monotonic() + timeout_s
         while (found := look()) is None:
             if not self._child.running:

@@ -1,8 +1,9 @@
-"""A Sparkplug host that keeps nothing: says it is online and acknowledges every batch, as the server would.
+"""A Sparkplug host that stores nothing: it says that it is online and acknowledges every batch, as the server would.
 
-``python -m benchmarks.edge.host PORT`` prints ``host is online`` when agents may come. It reads only a batch's header,
-so that neither numpy nor the agent's own modules are loaded: what this process maps would be counted half in the
-agent's PSS. What cannot be read is counted and printed at the end; nothing is acknowledged that was not understood.
+``python -m benchmarks.edge.host PORT`` prints ``host is online`` when agents may connect. The host reads only the
+header of a batch, so that it loads neither numpy nor the agent's modules: pages that both processes map would count
+only half in the agent's PSS. Messages that cannot be read are counted, and the count is printed at the end; a batch is
+acknowledged only when its header was read.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ACK_INTERVAL_S = 0.1
 
 
 class Answers:
-    """What is owed to the agents; ``unreadable`` counts messages that were not understood."""
+    """Acknowledgements that are not sent yet; ``unreadable`` counts messages that could not be read."""
 
     def __init__(self) -> None:
         self.book = AckBook()

@@ -1,7 +1,8 @@
-"""A process's memory as the kernel counts it. Standard library only: peers run this in their own environments.
+"""Memory of a process as the kernel counts it. Standard library only, because peers run this in their environments.
 
-PSS counts a page that n processes map as 1/n, RSS as one. On a device the agent is the only Python program, so the
-truth lies between the two: PSS flatters whoever shares libraries with something else that runs here.
+PSS counts a page that n processes map as 1/n, RSS counts it as one. On a device the agent is the only Python program,
+so its memory there lies between the two: PSS is too low for a process that shares libraries with others on this
+machine.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Memory:
 
 
 def process_memory(pid: int | str = "self") -> Memory:
-    """Of one process now, without its children. Raises NotMeasured when it is gone or may not be read."""
+    """Present memory of one process without its children. Raises NotMeasured when it is gone or may not be read."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError as error:
@@ -35,7 +36,7 @@ def process_memory(pid: int | str = "self") -> Memory:
 
 
 def peak_rss_mb(pid: int) -> float:
-    """The most the process ever had resident. Raises NotMeasured."""
+    """The largest resident memory that the process ever had. Raises NotMeasured."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError as error:

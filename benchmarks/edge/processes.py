@@ -1,4 +1,4 @@
-"""What a running process costs: memory with its children's, processor, writes, waits for the disk. Linux only."""
+"""The cost of a running process: memory with that of its children, processor, writes, disk flushes. Linux only."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from benchmarks.edge.memory import Memory, NotMeasured, process_memory
 
 HOUR_S = 3600.0
 SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""For both sides: a BLAS that starts a thread for each core costs memory and shares out the time."""
+"""For the agent and its peers: a BLAS that starts a thread for each core costs memory and divides processor time."""
 _FLUSHES = ("fsync(", "fdatasync(", "sync_file_range(")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process has used since its start, at the monotonic second ``at_s``.
+    """Resources that a process has used from its start to the monotonic second ``at_s``.
 
-    ``writes`` are write calls to files (and pipes; a socket's are not counted), ``write_bytes`` what they made the
-    kernel send to the disk: whole pages, without the file system's own journal.
+    ``writes`` are write calls to files and pipes, but not to sockets. ``write_bytes`` are the bytes that the kernel
+    sent to the disk for them: whole pages, without the journal of the file system.
     """
 
     at_s: float
@@ -43,7 +43,7 @@ class Rates:
 
 
 def tree_memory(pid: int) -> Memory:
-    """Of the process and all its children now. Raises NotMeasured when one of them is gone."""
+    """Present memory of a process and all its children. Raises NotMeasured when one of them is gone."""
     try:
         children = psutil.Process(pid).children(recursive=True)
     except psutil.Error as error:
@@ -52,7 +52,7 @@ def tree_memory(pid: int) -> Memory:
 
 
 def usage(pid: int) -> Usage:
-    """Of the process alone, up to now. Raises NotMeasured when it is gone."""
+    """Resources that a process without its children has used up to now. Raises NotMeasured when it is gone."""
     try:
         process = psutil.Process(pid)
         times, counters = process.cpu_times(), process.io_counters()
@@ -62,7 +62,7 @@ def usage(pid: int) -> Usage:
 
 
 def rates(before: Usage, after: Usage) -> Rates:
-    """What happened between two usages of one process. Raises NotMeasured when no time has passed."""
+    """Rates between two usages of one process. Raises NotMeasured when no time has passed between them."""
     span_s = after.at_s - before.at_s
     if span_s <= 0:
         raise NotMeasured("two readings at the same moment")

@@ -5,9 +5,9 @@
 
 Figures: microseconds for one eight-channel sample, for a row within a block of 64, for one window of the int8 model;
 milliseconds for two bursts of 2,560 samples (features and detection); memory after learning. A figure that cannot be
-had is null, with its reason under ``missing``. Times are processor time, medians over rounds: whatever else runs
-here does not count. Settings are the defaults; rows are a minute apart, so that each one is a tick and is judged. Of
-these ``ROWS`` healthy ones come first, after which both planes have learnt.
+measured is null, with its reason under ``missing``. Times are medians of processor time over rounds, so that other
+processes do not count. Settings are the defaults; rows are a minute apart, so that every row is a tick and is judged.
+``ROWS`` healthy rows come first, after which both planes have learnt.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
 
 
 def memory_after_learning(settings: DetectionSettings) -> Memory:
-    """Of this process: interpreter, numpy, detection, one learnt asset."""
+    """Memory of this process: interpreter, numpy, detection and one asset whose detection has learnt."""
     detection = learnt(settings)
     gc.collect()
     used = process_memory()

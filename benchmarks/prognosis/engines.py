@@ -1,9 +1,10 @@
 """The engines compared: ours, a plain numpy scan, hnswlib and usearch, all asked for the nearest *units*.
 
-Graph engines know no units, so they are asked for ``FETCH`` windows, of which each unit's first counts. Filters: ours
-has them; hnswlib calls back for each candidate (its own interface); usearch has none in Python, so it is asked for more
-and the answers are filtered. Settings are the libraries' usual ones (M 16, 128 candidates while building), with
-``EFFORT`` candidates while searching, which reaches our floor without a filter.
+Graph engines do not know units, so they are asked for ``FETCH`` windows, of which the first window of every unit
+counts. Our index has filters. hnswlib calls back for every candidate, by its own interface. usearch has no filter in
+Python, so it is asked for more windows and the answers are filtered. Settings are the usual ones of the libraries (M
+16, 128 candidates while building), with ``EFFORT`` candidates while searching, which reaches our floor without a
+filter.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ COLUMN = {"asset_class": 0, "component": 1, "region": 2, "jurisdiction": 3}
 
 
 class Engine(Protocol):
-    """Built once from batches; ``nearest`` gives units, nearest first, at most k.
+    """An engine is built once from batches; ``nearest`` gives at most k units, nearest first.
 
-    ``index_mb`` is what it holds; ``in_process`` is false when its work is done by a process of its own.
+    ``index_mb`` is the size of its index; ``in_process`` is false when a process of its own does the work.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Ours:
 
 
 class Everything:
-    """What the other engines need besides their index: each window's unit and attributes."""
+    """Unit and attributes of every window, which the other engines need besides their index."""
 
     def __init__(self) -> None:
         self._units: list[Any] = []

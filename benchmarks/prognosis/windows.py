@@ -145,7 +145,7 @@ def _heard(
     component: npt.NDArray[np.int64],
     channel: int,
 ) -> Floats:
-    """What one sensor hears of the damage, as a ratio to healthy."""
+    """The reading of one sensor of the damage, as a ratio to its healthy level."""
     units = (BATCH_UNITS, 1)
     end = np.clip((6.0 - 1.2 * channel) * np.exp(0.1 * component[:, None] + 0.6 * rng.standard_normal(units)), 1.3, 30)
     heard = damage ** rng.uniform(0.8, 1.3, units) if channel else damage

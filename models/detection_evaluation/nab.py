@@ -133,7 +133,7 @@ def read_windows(path: Path) -> dict[str, list[Window]]:
 
 
 def probation_rows(rows: int) -> int:
-    """How many rows at the start of a series do not count."""
+    """Number of rows at the start of a series that do not count."""
     return int(min(np.floor(PROBATION_SHARE * rows), PROBATION_ROWS_MAX))
 
 

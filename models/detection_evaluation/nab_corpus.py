@@ -85,7 +85,7 @@ def tables(judged: Sequence[TaskResult]) -> list[Table]:
 
 
 def floors(judged: Sequence[TaskResult]) -> list[Floor]:
-    """What must hold over the recorded (not artificial) series, and what was found."""
+    """The floors over the recorded (not artificial) series, with the figures that were measured."""
     done = [each for each in judged if each.task.corpus == "nab" and each.recording is not None]
     real = {each.task.name: _series(each, OURS) for each in done if each.task.group.startswith(RECORDED)}
     if not any(each.windows for each in real.values()):

@@ -90,7 +90,7 @@ def tables(judged: Sequence[TaskResult]) -> list[Table]:
 
 
 def floors(judged: Sequence[TaskResult]) -> list[Floor]:
-    """What must hold on the valve's files (``FLOOR_GROUP``), and what was found."""
+    """The floors on the valve's files (``FLOOR_GROUP``), with the figures that were measured."""
     done = [each for each in judged if each.task.group == FLOOR_GROUP and each.recording is not None]
     if not done:
         return []

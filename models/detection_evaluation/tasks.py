@@ -1,4 +1,4 @@
-"""What is judged: one task per series, run by the device's detection and by the baselines over the same rows."""
+"""Tasks of the evaluation: one for each series, which the device's detection and the plain detectors judge alike."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """The class's prior from healthy recordings of several assets. Pure; what it means stands in ``edge_agent``.
 
-For each vital: every asset's median, its own spread, and the lowest and highest level (running median) it reached.
-``centre`` is the median of the medians, the reach on either side that of the asset that went farthest.
+For each vital the fit takes every asset's median, its own spread, and the lowest and highest level (running median)
+that the asset reached. ``centre`` is the median of the medians. The reach on either side is that of the asset that went
+farthest.
 
-The room beyond that has a conformal meaning over assets. Each asset is left out in turn and measured against a prior of
-the others: how far did it go, on the vital where it went farthest, in reaches of the others? Beyond the largest of
-these n numbers an exchangeable healthy asset goes with a chance of about 1 / (n + 1) in a recording as long, over all
-vitals at once (jackknife; about, because each is measured against n - 1 assets). Limits stand ``CLEARLY`` further:
-an alarm on the first day must be worth it.
+The room beyond the reach has a conformal meaning over assets (jackknife). Each of the n assets is left out in turn and
+measured against a prior of the others: how far it went, on the vital on which it went farthest, in reaches of the
+others. An exchangeable healthy asset goes beyond the largest of these n numbers with a probability of about 1 / (n +
+1), in a recording of the same length and over all vitals at once (about, because every asset was measured against n - 1
+assets only). Alarm limits lie farther out by ``CLEARLY``, because an alarm on the first day must be worth it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LEAST_ASSETS = 3
 LEAST_ROWS = 24
 TO_SIGMA = 1.4826
 LEAST_SHARE = 1e-3
-"""Of the level: no channel is known more exactly than that, however still it stands."""
+"""Least spread of a channel, as a share of its level: no level is known more exactly, however still the channel is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A prior, and ``farthest``: how far each asset went against the others, in their reaches, by its name."""
+    """A prior; ``farthest`` says, by name of asset, how far the asset went, in reaches of the others."""
 
     prior: ComponentPrior
     room: float
@@ -54,7 +55,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class _Reached:
-    """Of one vital, by asset (assets,): the median, the spread, and the extreme levels."""
+    """Median, spread and extreme levels of one vital, with an entry for each asset (assets,)."""
 
     middle: Floats
     spread: Floats
@@ -64,7 +65,7 @@ class _Reached:
 
 @dataclass(frozen=True, slots=True)
 class _Class:
-    """Of one vital: where the assets stand and how far the farthest went on either side."""
+    """The class's levels of one vital: its centre, and how far the farthest asset went on either side."""
 
     centre: float
     between: float
@@ -117,7 +118,7 @@ def _reached(assets: Sequence[Asset], name: str) -> _Reached | None:
 
 
 def _class_of(reached: _Reached, chosen: npt.NDArray[np.generic]) -> _Class:
-    """Of the ``chosen`` assets alone."""
+    """The class's levels of one vital, from the ``chosen`` assets alone."""
     middles = reached.middle[chosen]
     centre = float(np.median(middles))
     between = TO_SIGMA * float(np.median(np.abs(middles - centre)))

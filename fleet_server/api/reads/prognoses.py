@@ -31,9 +31,9 @@ COURSE_POINTS = 60
 SHAPE_POINTS = 21
 MIN_FOR_SHAPE = 3
 LEAST_RISE = 1.25
-"""A unit that still runs at its present level fails above it, whatever the level at which others failed."""
+"""Least ratio to the present level at which the unit is shown to fail: a unit that runs at its level fails above it."""
 LISTED = 40
-"""How many neighbours a prognosis stores at most: beyond, the sentence speaks of the nearest."""
+"""A prognosis stores at most this many neighbours; with more of them the sentence speaks of the nearest."""
 _LEAST_PAST_H = 24.0
 _LONGEST_H = 1e6
 _sql = queries("api_assets")

@@ -53,7 +53,7 @@ class Cuts:
 
     @property
     def withheld(self) -> int:
-        """How many forecasts the engine withheld."""
+        """Number of forecasts on which the engine abstained."""
         return int((~np.isfinite(self.p50)).sum())
 
 
