@@ -8,6 +8,7 @@ Invariants
 * A batch is acknowledged only after its transaction is committed.
 * One bad message never stops or delays its neighbours: a message that the database refuses is found by halving the
   micro-batch, and is quarantined alone.
+* A database error that is not the message's fault (``REFUSED``) never turns into a refused batch.
 * While the database is away no message is answered or judged; the micro-batch is kept and tried again.
 """
 
@@ -33,7 +34,7 @@ from fleet_server.ingest.directory import load_schemas, refresh_identities, reme
 from fleet_server.ingest.session import AckBook, ParkingLot, RateLimit, command_topic
 from fleet_server.ingest.writer import Stored, Writer
 from fleet_server.store.partitions import Partitions
-from fleet_server.store.pool import AWAY, Pool, transaction
+from fleet_server.store.pool import AWAY, REFUSED, Pool, transaction
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,6 @@ IDENTITY_REFRESH_S = 1.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
 QUARANTINED_PER_HOUR = 1000
 
-REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
-"""Database errors that are the message's fault. After any other error of AWAY the message is kept and tried again, so
-that a missing right or a full disk of the server never turns into refused batches."""
 BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Errors of our own code that one message brings out: it is quarantined as "internal", and its neighbours go on."""
 T = TypeVar("T")

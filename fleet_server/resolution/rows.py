@@ -298,7 +298,7 @@ class Owned:
 
 @dataclass(slots=True)
 class AssetRef:
-    """``end_maintenance``."""
+    """``maintenance_over``."""
 
     asset_id: str
     tenant_id: str

@@ -8,15 +8,10 @@ that meets a fault of ours is left alone with it and tried again later: the othe
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
-from datetime import timedelta
 
-import psycopg
-
-from fleet_core.service import Outage
 from fleet_server.resolution import arranging, committing, cover_and_part, releasing, windows
-from fleet_server.resolution.metrics import FAILURES
+from fleet_server.resolution.acts import later
 from fleet_server.resolution.records import CaseFile, NotFound, load_case
 from fleet_server.resolution.rows import Locked
 from fleet_server.resolution.runtime import Runtime
@@ -27,11 +22,9 @@ from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
-log = logging.getLogger(__name__)
 _sql = queries("resolution")
 MAX_STEPS = 200
 """Steps of one case in one go; a case that needs more is looked at again later, so that it cannot hold a worker."""
-AFTER_FAILURE_S = 10.0
 
 
 class Runner:
@@ -40,7 +33,6 @@ class Runner:
     def __init__(self, rt: Runtime, at_once: int) -> None:
         self._rt = rt
         self._slots = asyncio.Semaphore(at_once)
-        self._outages: dict[uuid.UUID, Outage] = {}
 
     async def advance(self, case_id: uuid.UUID) -> bool:
         """Go on with a case until it waits. False when another worker is at it or there is no such case."""
@@ -53,9 +45,9 @@ class Runner:
                 await self._until_waiting(conn, case_id)
             except NotFound:
                 return False
-            except psycopg.Error:
-                raise  # the database's matter, not this case's: whoever called tries again
-            except Exception as error:  # noqa: BLE001 - one case's fault must not stop the others: logged and counted
+            except Exception as error:
+                if conn.closed:
+                    raise  # the database's matter, not this case's: whoever called tries again
                 await self._failed(conn, case_id, error)
             finally:
                 if not conn.closed:
@@ -71,8 +63,7 @@ class Runner:
             if todo.step is not Step.WAIT:
                 await self._do(conn, file, todo)
             elif await self._rest(conn, file, todo):
-                if outage := self._outages.pop(case_id, None):
-                    outage.succeeded()
+                self._rt.pieces.cases.succeeded(case_id)
                 return
 
     async def _do(self, conn: Connection, file: CaseFile, todo: Next) -> None:
@@ -119,18 +110,15 @@ class Runner:
 
     async def _failed(self, conn: Connection, case_id: uuid.UUID, error: Exception) -> None:
         """A fault of ours: leave the case as its rows say, and look again later rather than at once."""
-        if case_id not in self._outages:
-            self._outages[case_id] = Outage(
-                log,
-                f"case {case_id} cannot be advanced, trying again every {AFTER_FAILURE_S:g} s",
-                f"case {case_id} is advanced again",
-                known=(),
-                on_failure=FAILURES.labels("advance_case").inc,
-            )
-        self._outages[case_id].failed(error)
+        pause_s = self._rt.pieces.cases.failed(case_id, error)
         await conn.rollback()
         async with conn.transaction():
-            later = self._rt.clock.now() + timedelta(seconds=AFTER_FAILURE_S * self._rt.clock.scale)
-            values = {"next_at": later, "waits_for": f"a repair of Forestall itself: {error}"[:300]}
+            waits_for = f"a repair of Forestall itself: {_storable(error)}"[:300]
+            values = {"next_at": later(self._rt, pause_s), "waits_for": waits_for}
             # whatever its version: a case whose plan cannot be read must not be tried again at once
             await conn.execute(_sql.postpone_case, {**values, "case_id": case_id})
+
+
+def _storable(error: Exception) -> str:
+    """An error's words without what a text in the database cannot hold; they may quote hostile input."""
+    return str(error).encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

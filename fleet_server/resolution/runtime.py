@@ -19,6 +19,7 @@ from fleet_server.connectors.parts.api import PartsSource
 from fleet_server.connectors.wms.api import WarehouseSystem
 from fleet_server.notifiers.api import Notifier
 from fleet_server.prognosis.service import learn_from_case, prognose
+from fleet_server.resolution.pieces import Pieces
 from fleet_server.resolution.rows import Site
 from fleet_server.settings import Settings
 from fleet_server.store.pool import Connection, Pool
@@ -42,6 +43,7 @@ class Runtime:
     notifiers: Mapping[str, Notifier]
     prognose: Prognose
     learn: Learn
+    pieces: Pieces = field(default_factory=Pieces)
     _wms: dict[str, WarehouseSystem] = field(default_factory=dict)
 
     @property

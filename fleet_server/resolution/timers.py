@@ -1,24 +1,24 @@
 """What happens at a domain time: a watched case is judged again, verification ends, work is overdue, a cancellation
 is told, a person closed by hand, a standing prognosis is made anew.
 
-One due timer is handled in one transaction with everything it leads to, so it happens once, whoever gets it.
+One due timer is handled in one transaction with everything it leads to, so it happens once, whoever gets it. One that
+cannot be handled (a case that cannot be read, a question that cannot be composed) becomes due again after a pause that
+grows with each failure; the others do not wait for it.
 """
 
 from __future__ import annotations
 
-import logging
-from datetime import datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
+from functools import partial
 
-from fleet_core.errors import Permanent
 from fleet_server.resolution import messages
+from fleet_server.resolution.acts import later
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import TELL_CANCELLED, cancel_case
 from fleet_server.resolution.committing import OVERDUE
 from fleet_server.resolution.decisions import CLOSE_BY_HAND
 from fleet_server.resolution.escalations import escalate, intend_message, person, remind
 from fleet_server.resolution.jobs import defer_triage
-from fleet_server.resolution.metrics import FAILURES
 from fleet_server.resolution.records import SYSTEM, CaseFile, load_case, lock_case, wake
 from fleet_server.resolution.refreshing import REFRESH, refresh_due
 from fleet_server.resolution.requests import MessageRequest, read_request
@@ -27,21 +27,17 @@ from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.triage import LOOK_AGAIN
 from fleet_server.resolution.verification import VERIFY, close, verification_due
+from fleet_server.store.alone import do_alone
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
-log = logging.getLogger(__name__)
 _sql = queries("resolution")
-AFTER_FAILURE_S = 600.0
-"""Real seconds until what failed for good is tried again: someone has to mend it first."""
 
 
 async def run_due(rt: Runtime, most: int = 64) -> int:
-    """Handle due timers and overdue escalations, at most ``most`` of each. Returns how many there were.
-
-    One that fails for good (a case that cannot be read, say) is put off, logged and counted: the others go on.
-    """
+    """Handle due timers and overdue escalations, at most ``most`` of each. Returns how many there were, with those
+    that failed and are put off. Raises psycopg.Error when the database is away."""
     handled = 0
     for next_due in (_timer, _reminder):
         for _ in range(most):
@@ -57,12 +53,11 @@ async def _reminder(rt: Runtime, conn: Connection) -> bool:
     due = await fetch_one(conn, EscalationRef, _sql.overdue_escalation, {"now": rt.clock.now()})
     if due is None:
         return False
-    try:
-        async with conn.transaction():
-            await remind(conn, rt.clock, rt.notifiers, due)
-    except Permanent as error:
-        _log_put_off("reminder", due.case_id, error)
-        await conn.execute(_sql.postpone_escalation, {"escalation_id": due.escalation_id, "due_at": _later(rt)})
+    piece = f"{due.escalation_id} of case {due.case_id}"
+    pause_s = await do_alone(conn, rt.pieces.reminders, piece, partial(remind, conn, rt.clock, rt.notifiers, due))
+    if pause_s is not None:
+        values = {"escalation_id": due.escalation_id, "now": rt.clock.now(), "due_at": later(rt, pause_s)}
+        await conn.execute(_sql.postpone_escalation, values)
     return True
 
 
@@ -71,22 +66,12 @@ async def _timer(rt: Runtime, conn: Connection) -> bool:
     due = await fetch_one(conn, TimerRef, _sql.due_timer, {"now": rt.clock.now()})
     if due is None:
         return False
-    try:
-        async with conn.transaction():
-            await _ring(rt, conn, due)
-    except Permanent as error:
-        _log_put_off("timer", due.case_id, error)
-        await conn.execute(_sql.postpone_timer, {"timer_id": due.timer_id, "due_at": _later(rt)})
+    piece = f"{due.timer_id} of case {due.case_id}"
+    pause_s = await do_alone(conn, rt.pieces.timers, piece, partial(_ring, rt, conn, due))
+    if pause_s is not None:
+        values = {"timer_id": due.timer_id, "now": rt.clock.now(), "due_at": later(rt, pause_s)}
+        await conn.execute(_sql.postpone_timer, values)
     return True
-
-
-def _later(rt: Runtime) -> datetime:
-    return rt.clock.now() + timedelta(seconds=AFTER_FAILURE_S * rt.clock.scale)
-
-
-def _log_put_off(what: str, case_id: UUID, error: Permanent) -> None:
-    FAILURES.labels(what).inc()
-    log.error("the %s of case %s is put off by %g s: %s", what, case_id, AFTER_FAILURE_S, error)
 
 
 async def _ring(rt: Runtime, conn: Connection, due: TimerRef) -> None:

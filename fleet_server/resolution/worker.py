@@ -4,7 +4,7 @@ Several workers may run; what one does, and what a killed one left, is settled b
 
 While the database is away the worker waits: each of its loops says so once, and once when it works again. Any other
 error of a loop is a fault of ours and ends the process with its reason, for the supervisor to start it anew. A single
-case that fails stays alone with its fault (``runner.py``), and so does a library that cannot be warmed.
+piece of work that fails stays alone with its fault (``pieces.py``), and so does a library that cannot be warmed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import psycopg
 from procrastinate.exceptions import ConnectorException
 
 from fleet_core.errors import Retryable
+from fleet_core.put_off import PutOff
 from fleet_core.service import Outage, end_tasks, every, once, run_until_stopped, stop_on_signals
 from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
@@ -79,7 +80,11 @@ def worker_app(rt: Runtime, runner: Runner) -> procrastinate.App:
 
     @app.task(name=TRIAGE_FINDING, retry=TRIAGE_RETRIES)
     async def triage(finding_id: str, revision: int) -> None:
-        case_id = await triage_finding(rt, finding_id, revision)
+        try:
+            case_id = await triage_finding(rt, finding_id, revision)
+        except Exception:
+            FAILURES.labels("triage_finding").inc()
+            raise  # the job library logs it and tries again
         if case_id is not None:
             await runner.advance(uuid.UUID(case_id))
 
@@ -154,7 +159,7 @@ async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: a
     )
     loops: dict[str, tuple[Callable[[], Awaitable[object]], float]] = {
         "sweep": (sweep.once, SCALED_SWEEP_S if rt.clock.scale > 1 else SWEEP_S),
-        "stalled_jobs": (partial(_retry_stalled, app), STALLED_S / 2),
+        "stalled_jobs": (partial(retry_stalled, app, rt.pieces.jobs), STALLED_S / 2),
         "health": (partial(_health_hook(), rt), HOOK_S),
         "maintenance": (partial(_end_maintenance, rt), HOOK_S),
         **{f"hook {number}": (partial(hook, rt), HOOK_S) for number, hook in enumerate(hooks, 1)},
@@ -203,7 +208,7 @@ def _health_hook() -> Hook:
         now_s = time.monotonic()
         count = now_s - counted_s >= QUALITY_S
         async with rt.pool.connection() as conn:
-            if await refresh_health(conn, rt.clock, count_quality=count) and count:
+            if await refresh_health(conn, rt.clock, rt.pieces.assets, count_quality=count) and count:
                 counted_s = now_s
 
     return refresh
@@ -211,10 +216,22 @@ def _health_hook() -> Hook:
 
 async def _end_maintenance(rt: Runtime) -> None:
     async with rt.pool.connection() as conn:
-        await end_maintenance(conn, rt.clock)
+        await end_maintenance(conn, rt.clock, rt.pieces.windows)
 
 
-async def _retry_stalled(app: procrastinate.App) -> None:
-    """Jobs of workers that died are waiting again."""
+async def retry_stalled(app: procrastinate.App, pieces: PutOff) -> None:
+    """Jobs of workers that died are waiting again.
+
+    One that cannot, because another of the same key waits, is put off until that one was done.
+    """
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_S):
-        await app.job_manager.retry_job(job, retry_at=datetime.now(UTC))
+        if job.id is None or pieces.waits(job.id):
+            continue
+        try:
+            await app.job_manager.retry_job(job, retry_at=datetime.now(UTC))
+        except ConnectorException as error:
+            if isinstance(error.__cause__, psycopg.OperationalError):
+                raise
+            pieces.failed(job.id, error)
+        else:
+            pieces.succeeded(job.id)

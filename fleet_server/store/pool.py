@@ -30,6 +30,9 @@ Pool = AsyncConnectionPool[Connection]
 AWAY = (psycopg.Error, Retryable)
 """Errors of a database that is away, also in the middle of a transaction (a pool that times out raises one of psycopg's
 errors). Every loop that can do its work later expects these errors; any other error ends the process."""
+REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+"""Database errors that are the fault of the row to be stored. Any other error of AWAY is not: a missing right or a full
+disk of the server must never be taken for a bad row."""
 DSN_VARIABLE = "FORESTALL_DSN"
 OPEN_TIMEOUT_S = 20.0
 

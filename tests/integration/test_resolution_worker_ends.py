@@ -32,7 +32,7 @@ async def broken(rt):
 
 sys.exit(app.serve(Path(sys.argv[1]), lambda settings, clock: worker.run_worker(settings, [broken])))
 """
-PARTS = ("run_due", "refresh_health", "end_maintenance", "_retry_stalled", "warm_shelf", "serve_metrics")
+PARTS = ("run_due", "refresh_health", "end_maintenance", "retry_stalled", "warm_shelf", "serve_metrics")
 """What the worker's parts call, by the name under which the worker knows it."""
 
 

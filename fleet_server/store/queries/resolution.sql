@@ -234,7 +234,8 @@ UPDATE escalation SET reminded_at = %(now)s, to_person = %(to_person)s, due_at =
  WHERE escalation_id = %(escalation_id)s
 
 -- name: postpone_escalation
-UPDATE escalation SET due_at = %(due_at)s WHERE escalation_id = %(escalation_id)s
+UPDATE escalation SET due_at = %(due_at)s
+ WHERE escalation_id = %(escalation_id)s AND decided_at IS NULL AND reminded_at IS NULL AND due_at <= %(now)s
 
 -- name: due_cases
 SELECT case_id FROM repair_case WHERE next_at <= %(now)s ORDER BY next_at LIMIT 64
@@ -259,7 +260,8 @@ RETURNING case_id, kind
 SELECT case_id FROM work_order WHERE work_order_id = %(work_order_id)s
 
 -- name: postpone_timer
-UPDATE timer SET due_at = %(due_at)s WHERE timer_id = %(timer_id)s AND done_at IS NULL
+-- Unless it was set anew meanwhile.
+UPDATE timer SET due_at = %(due_at)s WHERE timer_id = %(timer_id)s AND done_at IS NULL AND due_at <= %(now)s
 
 -- name: lock_work_order
 SELECT work_order_id, case_id, number, state FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE
@@ -298,9 +300,12 @@ SELECT count(*) AS n, avg(point.v) AS mean
 -- name: device_state
 SELECT state, since FROM health WHERE asset_id = %(asset_id)s AND slot = %(slot)s
 
+-- name: maintenance_over
+SELECT asset_id, tenant_id FROM asset WHERE maintenance_until <= %(now)s ORDER BY asset_id
+
 -- name: end_maintenance
-UPDATE asset SET maintenance_until = NULL, maintenance_note = '' WHERE maintenance_until <= %(now)s
-RETURNING asset_id, tenant_id
+UPDATE asset SET maintenance_until = NULL, maintenance_note = ''
+ WHERE asset_id = %(asset_id)s AND maintenance_until <= %(now)s
 
 -- name: unjudged_findings
 -- The newest finding of each component that is still degraded and whose finding no case has dealt with.
