@@ -177,6 +177,15 @@ class AssetWorker:
         except OSError as error:
             self._saving.failed(error)
 
+    def _set_aside(self) -> None:
+        """Keep a snapshot that was refused beside the next one: what it holds took weeks to learn."""
+        try:
+            self._snapshot_path.replace(self._snapshot_path.with_suffix(".refused"))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._saving.failed(error)
+
     def _count_save(self, succeeded: bool) -> None:
         self.counters["save_failing"] = int(not succeeded)
         self.counters["save_failures"] += not succeeded
@@ -203,6 +212,7 @@ class AssetWorker:
                 self.detection.restore(snapshot)
             except BadInput as error:
                 log.warning("%s: detection starts anew: %s", self.device_id, error)
+                self._set_aside()
                 self.detection = self._build(asset, dict(self._config.detection))
         self.detection.declare(Declared(self._declared.windows), self.last_sample_us)
         for name, reason in self.detection.absent.items():

@@ -1,24 +1,28 @@
 """Where the alarm limit is made, for a sudden fault and for a slow drift alike.
 
 Each plane of a component (ticks; means over many ticks, where a slow drift shows) has limits of its own, learnt from
-its own healthy life. There are two layers of them, and both are this product:
+its own healthy life. There are two layers of limits. ``alarm_limit`` multiplies both:
 
-    limit = tail x wander x scarcity x stretches x experience
+    limit of a statistic    = tail x wander x scarcity x stretches
+    limit of the evidence   = tail x median(wander x scarcity), kept within LEAST_EVIDENCE_LIMIT..1,
+                              x experience later
 
 * ``tail``: where the tail of healthy rows, judged out of sample, is met at the stated rate of false alarms
-  (``calibrate.tail_threshold``); on a plane that sees days, never below ``beyond_seen`` times what they reached.
-* ``wander``: room for a channel that strays further in months than it did while learning (``calibrate.wander``).
-* ``scarcity``: room for a channel that showed few different values (``calibrate.scarcity``).
+  (``healthy/calibrate.py``, ``tail_threshold``); on a plane that sees days, never below ``PlaneTuning.beyond_seen``
+  times what healthy rows reached.
+* ``wander``: room for a channel that strays further in months than it did while learning (``healthy/calibrate.py``).
+  The ``pca`` detector also scales its own statistic by it.
+* ``scarcity``: room for a channel that showed few different values (``healthy/calibrate.py``).
 * ``stretches``: room for a slow statistic that few stretches of the learning period could show (``Detector.room``);
   on a plane that sees days only.
-* ``experience``: room for what rose and subsided by itself since then (``EpisodeTracker.room_asked``).
+* ``experience``: room for what rose and subsided by itself since then (``EpisodeTracker.room_asked`` in
+  ``healthy/experience.py``); it may take the limit of the evidence beyond 1.
 
-The first layer holds the limits of every detector's statistics; they are divided by them, joined to one evidence
-(``fusion``) and accumulated. The second layer is the limit of that evidence, between ``LEAST_EVIDENCE_LIMIT`` and 1
-when it is learnt; evidence is divided by it. What is then at 1 is at *the calibrated limit*.
+``healthy/fitting.py`` multiplies when a plane has learnt, ``HealthyModel.widen`` when experience asks for room. The
+statistics are divided by their limits, joined to one evidence (``fusion``) and accumulated; the evidence is divided by
+its own limit. Evidence 1 is *the calibrated limit*.
 
-An alarm asks for evidence of ``settings.alarm`` (1 by default), believed (``Plane``) and sustained for
-``raise_ticks`` ticks (``StateTracker``).
+An alarm asks for evidence of ``settings.alarm`` (1 by default) that is sustained: ``sustained.py``.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ MOST_EVIDENCE = 16.0
 AGREEING = 3
 """The mean of so many highest detectors counts: they must agree, or one be far beyond its limit."""
 
-# ---- what makes evidence sustained, so that it raises an alarm (judging/plane.py, judging/states.py)
+# ---- what makes evidence sustained, so that it raises an alarm (sustained.py)
 
 MOST_PERSISTENCE = 2
 """An alarm waits for the evidence's own correlation time, at most this many times ``settings.raise_ticks``."""

@@ -5,7 +5,8 @@ Tenant and site come from the directory, never from the payload. The result is o
 * ``Data``         a readable batch of a registered agent,
 * ``Control``      a birth, a death or a held report,
 * ``Unreadable``   a message that has to wait, because its schema or its identity is not known yet; ``key`` names it,
-* ``Rejected``     a message that breaks a rule: it is quarantined with the reason, and a batch is also refused.
+* ``Rejected``     a message that breaks a rule: it is stored in quarantine with the reason. If it has a batch number,
+                   the agent is answered *Refused* and deletes the batch for good.
 
 Failure behaviour: :func:`decode` raises nothing, whatever topic and payload hold.
 """

@@ -1,4 +1,4 @@
-"""A repair case as a row, and the one way in which its states change. Pure.
+"""A repair case as a row, and how its states follow from it and change. Pure.
 
 A case is in one state of each of four machines at once (``states.py``): where the repair stands (``state``), whether
 its window is to be moved (``move``), what of the booking is being released (``plan.undoing``) and who has the word
@@ -103,7 +103,7 @@ class Case:
 
         Only the states change. What belongs to an event (the window that was found, the name of who decided) the
         caller sets with ``replace``: a move is MOVING once ``next_window`` stands, PINNED once ``keep_plan`` does,
-        and control is BY_HAND once ``manual`` does.
+        and control is BY_HAND once ``manual`` does. ``Plan.fresh`` and ``Plan.unmoved`` take such marks back.
         """
         case = self
         for event in events:

@@ -5,7 +5,7 @@ its only writer; everything between them is these frozen dataclasses, changed by
 strict: an unknown key or a value of the wrong type raises ``BadInput``.
 
 What the case is doing about its booking (``undoing`` here, ``move`` and ``control`` of ``case.Case``) are states of
-the machines in ``states.py``; ``Case.after`` is the one place where they change.
+the machines in ``states.py``; ``Case.after`` checks every event against them.
 """
 
 from __future__ import annotations

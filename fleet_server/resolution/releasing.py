@@ -2,7 +2,8 @@
 
 A held window, part, order or engineer is an act that is ``held``. When a case ends or its plan is given up, ``steps``
 hands these acts here one by one, last done first: the other system is told until it agrees, and the act becomes
-``released``. When nothing is held any more ``do_unwound`` lets the plan forget it.
+``released``. In a case that goes on ``do_unwound`` then lets the plan forget the window; an ended case keeps it as a
+record.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ A case is in one state of each of four machines at once:
 * ``Undoing``   what of the booking is being released,
 * ``Control``   who has the word: the machine, a person who is asked, or a person who took over.
 
-``ActState`` is where one outward act stands. What happens to a held window when a case is given up: the event
-``give_up`` (or the end of the case) makes ``steps`` release the acts that are held, last done first, and each becomes
-``released``; then ``released`` of the undoing ends it and the plan forgets what was booked.
+``ActState`` is where one outward act stands. A held window when a case is given up: the end of the case makes ``steps``
+release the acts that are held, last done first; each becomes ``released``, and the plan keeps the window as a record.
+When only the plan is given up (event ``give_up``), the same is released, and then the plan forgets what was booked.
 
 ``python -m fleet_server.resolution.states`` prints every machine as a Mermaid diagram for the docs.
 """

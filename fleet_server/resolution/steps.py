@@ -68,7 +68,8 @@ def _undoing(file: CaseFile, now: datetime) -> Next | None:
     """Release what the plan no longer needs: one window, or everything when the plan or the case was given up.
 
     None when there is nothing to undo. A held window is an act like the others: RELEASE cancels it in the WMS and
-    makes the act ``released``; when nothing is held any more, UNWOUND lets the plan forget it.
+    makes the act ``released``. When nothing is held any more, UNWOUND lets the plan of a living case forget the window;
+    the plan of an ended case keeps it as a record.
     """
     undoing = file.plan.undoing
     if undoing is Undoing.WINDOW:

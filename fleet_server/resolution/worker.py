@@ -2,9 +2,10 @@
 
 Several workers may run; what one does, and what a killed one left, is settled by the rows and locks alone.
 
-While the database is away the worker waits: each of its loops says so once, and once when it works again. Any other
-error of a loop is a fault of ours and ends the process with its reason, for the supervisor to start it anew. A single
-piece of work that fails stays alone with its fault (``pieces.py``), and so does a library that cannot be warmed.
+While the database is away or refuses, the worker waits: each of its loops says so once, and once when it works again.
+Any other error of a loop is a fault of ours and ends the process with its reason, for the supervisor to start it anew.
+A single piece of work that fails stays alone with its fault (``pieces.py``), and so does a library that cannot be
+warmed.
 """
 
 from __future__ import annotations

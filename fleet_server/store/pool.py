@@ -28,8 +28,9 @@ Connection = AsyncConnection[dict[str, Any]]
 Pool = AsyncConnectionPool[Connection]
 
 AWAY = (psycopg.Error, Retryable)
-"""Errors of a database that is away, also in the middle of a transaction (a pool that times out raises one of psycopg's
-errors). Every loop that can do its work later expects these errors; any other error ends the process."""
+"""What the database may answer with instead of doing its work: it is away, read-only, full, or lacks a right or a table
+(a restore that is not finished). A loop that can do its work later expects these errors, retries, counts, and logs the
+first with its traceback unless the database is merely away. Any other error ends the process."""
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 """Database errors that are the fault of the row to be stored. Any other error of AWAY is not: a missing right or a full
 disk of the server must never be taken for a bad row."""

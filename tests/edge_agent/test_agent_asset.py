@@ -239,6 +239,15 @@ async def test_a_damaged_snapshot_means_learning_anew(rig: Rig) -> None:
     assert rig.detection.learned == 0
 
 
+async def test_a_refused_snapshot_is_set_aside_not_overwritten(rig: Rig) -> None:
+    folder = rig.folder / "detection"
+    folder.mkdir()
+    (folder / "robot-17.snapshot").write_bytes(b"of a newer version")
+    await rig.worker.describe(ASSET)
+    assert (folder / "robot-17.refused").read_bytes() == b"of a newer version"
+    assert (folder / "robot-17.snapshot").read_bytes() == rig.detection.snapshot()
+
+
 async def test_what_breaks_a_rule_is_counted(rig: Rig) -> None:
     await rig.worker.samples(samples(1))  # before any description
     await rig.worker.describe(ASSET)

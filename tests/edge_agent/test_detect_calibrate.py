@@ -11,13 +11,13 @@ from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.detectors.ewma import Config, Ewma
 from edge_agent.detection.healthy.calibrate import (
     cluster_excesses,
-    persistence,
     rehearse,
     scarcity,
     stretches,
     tail_threshold,
     wander,
 )
+from edge_agent.detection.sustained import persistence
 
 
 @given(st.integers(24, 2000), st.integers(2, 8))

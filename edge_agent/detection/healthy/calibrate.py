@@ -80,16 +80,6 @@ def scarcity(rows: FloatArray) -> FloatArray:
     return room
 
 
-def persistence(course: FloatArray) -> int:
-    """Ticks over which an evidence course (n,) stays correlated with itself (down to 1/e)."""
-    centred = course - course.mean()
-    power = float(centred @ centred)
-    for lag in range(1, len(course) // 4):
-        if float(centred[lag:] @ centred[:-lag]) <= power / np.e:
-            return lag
-    return max(1, len(course) // 4)
-
-
 def wander(judged: FloatArray, horizon: float) -> FloatArray:
     """By how much more (>= 1, per channel) a channel will stray over ``horizon`` learning periods than over one.
 

@@ -14,11 +14,12 @@ from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection import fusion
 from edge_agent.detection.alarm_limit import alarm_limit
 from edge_agent.detection.healthy.baseline import fit_baseline, lag
-from edge_agent.detection.healthy.calibrate import Threshold, persistence, rehearse, scarcity, tail_threshold
+from edge_agent.detection.healthy.calibrate import Threshold, rehearse, scarcity, tail_threshold
 from edge_agent.detection.healthy.model import HealthyModel, build_detectors, first_votes
 from edge_agent.detection.healthy.plane_settings import PlaneSetup
 from edge_agent.detection.recursion import Smoother
-from edge_agent.detection.tuning import FARTHEST_US, FOLDS, KNOWN_VALUES, LEAST_EVIDENCE_LIMIT, MOST_PERSISTENCE
+from edge_agent.detection.sustained import raise_ticks
+from edge_agent.detection.tuning import FARTHEST_US, FOLDS, KNOWN_VALUES, LEAST_EVIDENCE_LIMIT
 
 REMEMBERED = 4096
 
@@ -60,14 +61,14 @@ def fit_model(
     course = Smoother((settings.smoothing,)).run(np.zeros((1, 1)), fused[:, None])[:, 0, 0]
     tail = float(tail_threshold(course[:, None], rate, beyond).limit[0])
     evidence_limit = min(1.0, max(LEAST_EVIDENCE_LIMIT, alarm_limit(tail, rehearsal.wander, scarce)))
-    raise_ticks = min(MOST_PERSISTENCE * settings.raise_ticks, max(settings.raise_ticks, persistence(course)))
+    ticks = raise_ticks(course, settings.raise_ticks)
     baseline = fit_baseline(rows, regimes, lagged, times_us, setup.itself, fall_share)
     healthy = np.nan_to_num(baseline.deviation(rows, regimes, lagged, times_us))
     for detector in detectors.values():
         detector.fit(healthy, rehearsal.wander)
         detector.memory = np.zeros_like(detector.memory)
         detector.run(healthy[-REMEMBERED:])
-    return HealthyModel(baseline, detectors, thresholds, evidence_limit, raise_ticks, own.tuning.alone)
+    return HealthyModel(baseline, detectors, thresholds, evidence_limit, ticks, own.tuning.alone)
 
 
 def _without_newcomers(rows: FloatArray) -> FloatArray:

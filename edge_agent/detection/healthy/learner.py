@@ -22,9 +22,9 @@ from edge_agent.detection.healthy.plane_settings import PlaneSetup
 from edge_agent.detection.healthy.rows import KeptRows, load_rows
 from edge_agent.detection.input.sensor_health import ChannelRanges, ranges
 from edge_agent.detection.recursion import CHUNK
+from edge_agent.detection.sustained import raise_ticks_of_days
 from edge_agent.detection.tuning import (
     DAY_US,
-    LEAST_ALARM_US,
     MAX_RELEARNS,
     MONTH_US,
     RATE_RANGE,
@@ -182,7 +182,7 @@ class Learner:
             self.period_rows, self.since_learnt_rows = len(rows), 0
             self.lagged = lag(regimes)[-1] if self.setup.regimes else self.lagged
         if self.daily:
-            self.model.raise_ticks = max(self.model.raise_ticks, round(LEAST_ALARM_US / max(1.0, step_us)))
+            self.model.raise_ticks = raise_ticks_of_days(self.model.raise_ticks, step_us)
         self.digest = self.model.digest()
         self.learnt_rows = len(rows)
         self.learnt_us = (int(times_us[0]), int(times_us[-1]))

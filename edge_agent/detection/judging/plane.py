@@ -26,16 +26,14 @@ from edge_agent.detection.healthy.plane_settings import PlaneEvidence, PlaneSetu
 from edge_agent.detection.healthy.probation import Probation, Trial, TrialResult, load_probation
 from edge_agent.detection.healthy.rows import growing
 from edge_agent.detection.recursion import CHUNK, Smoother
+from edge_agent.detection.sustained import believed
 from edge_agent.detection.tuning import (
-    CLEARLY_BEYOND,
     DAY_US,
-    HELD_BELOW,
     LEAST_EPISODE_ROWS,
     MAX_RELEARNS,
     ROOM_FROM,
     SPOILED_BY,
     SUBSIDED_ROWS,
-    US_PER_HOUR,
 )
 
 
@@ -185,26 +183,18 @@ class Plane:
         return PlaneEvidence(course[:count], believed, self.judged.channels)
 
     def _believed(self, course: FloatArray, times_us: IntArray, in_episode: bool) -> FloatArray:
-        """The evidence (n,) that may raise an alarm: all of it, but for what is on trial or still to prove itself.
-
-        In the first weeks an episode must lie far beyond the limit, or have outlasted patience. Later, and outside of
-        episodes, evidence at the limit must stand for ``stand_h`` hours; the further beyond, the shorter.
-        """
-        alarm = self._settings.alarm
-        below = course < alarm
-        if below.all():
-            self._below_alarm_us = int(times_us[-1])
-            return course
-        since_us = np.maximum.accumulate(np.where(below, times_us, self._below_alarm_us))
-        self._below_alarm_us = int(since_us[-1])
-        if self.probation.trial is not None:
-            held = ~below
-        elif self.young and in_episode and not self.episode.convicted:
-            held = course < self._tuning.far_beyond * alarm
-        else:
-            short = (CLEARLY_BEYOND * alarm - course) / ((CLEARLY_BEYOND - 1) * alarm)
-            held = times_us - since_us < self._tuning.stand_h * US_PER_HOUR * short
-        return np.where(held, np.minimum(course, HELD_BELOW * alarm), course)
+        """The part of the evidence (n,) that may raise an alarm: see ``sustained``."""
+        unproven = self.young and in_episode and not self.episode.convicted
+        part, self._below_alarm_us = believed(
+            course,
+            times_us,
+            self._below_alarm_us,
+            self._settings.alarm,
+            on_trial=self.probation.trial is not None,
+            far_beyond=self._tuning.far_beyond if unproven else None,
+            stand_h=self._tuning.stand_h,
+        )
+        return part
 
     # -- what is learnt from judged rows
 
