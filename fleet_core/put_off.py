@@ -60,6 +60,10 @@ class PutOff:
         failed = self._pieces.get(piece)
         return failed is not None and self._now_s() < failed.until_s
 
+    def waiting(self) -> list[Hashable]:
+        """The pieces whose pause is not over yet, the one that failed longest ago first."""
+        return [piece for piece in self._pieces if self.waits(piece)]
+
     def failed(self, piece: Hashable, error: Exception) -> float:
         """A try failed. Returns the pause until the next one, in real seconds."""
         failed = self._pieces.pop(piece, None) or self._new(piece)

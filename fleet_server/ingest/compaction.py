@@ -13,20 +13,24 @@ reading the ranges and its commit (writers share a lock). A range joins at most 
 ``ledger --deep`` can name a bad one.
 
 Failure behaviour: every chunk is a transaction of its own, so a crash leaves every chunk done or untouched. When
-writers do not release their lock within ``LOCK_WAIT``, the round ends, and the next round goes on.
+writers do not release their lock within ``LOCK_WAIT``, the round ends, and the next round goes on. An outbox that
+cannot be compacted is put off, and the others are compacted all the same.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import psycopg
 
+from fleet_core.put_off import PutOff
+from fleet_server.store.alone import do_alone
 from fleet_server.store.pool import Connection, Pool, transaction
 from fleet_server.store.sql import queries
 
@@ -94,52 +98,62 @@ def _joined(left: Piece, right: Piece) -> Piece:
     )
 
 
-async def compact(owner: Pool, keep_from: datetime, chunk: int = CHUNK) -> Compacted:
+async def compact(owner: Pool, keep_from: datetime, streams: PutOff, chunk: int = CHUNK) -> Compacted:
     """One round: fold all keys that no range covers, and delete covered keys older than ``keep_from`` (domain time).
 
-    When another process compacts, it returns early with the counts so far. Raises psycopg.Error.
+    ``streams`` holds the outboxes that could not be compacted. When another process compacts, it returns early with the
+    counts so far. Raises psycopg.Error.
     """
     done = Compacted()
-    while (folded := await _chunk(owner, _fold, chunk)) is not None:
-        done.folded += folded
-        if folded < chunk:
+    while (seen := await _chunk(owner, partial(_fold, streams=streams, most=chunk, done=done))) is not None:
+        if seen < chunk:
             break
     else:
         return done
     async with transaction(owner) as conn:
         due = await (await conn.execute(_SQL.due, {"keep_from": keep_from})).fetchall()
     for stream in due:
+        values = {**stream, "keep_from": keep_from, "most": chunk}
         forgotten: int | None = chunk
-        while forgotten == chunk:
+        while forgotten == chunk and not streams.waits(_name(**stream)):
             try:
-                forgotten = await _chunk(owner, _forget, {**stream, "keep_from": keep_from, "most": chunk})
+                forgotten = await _chunk(owner, partial(_forget, streams=streams, values=values))
             except psycopg.errors.LockNotAvailable:
                 return done
             done.forgotten += forgotten or 0
     return done
 
 
-async def _chunk(owner: Pool, act: Any, argument: Any) -> int | None:
+async def _chunk(owner: Pool, act: Callable[[Connection], Awaitable[int]]) -> int | None:
     """Run one chunk in a transaction; None when another process compacts."""
     async with transaction(owner) as conn:
         row = await (await conn.execute(_SQL.alone, {"lock": COMPACTOR_LOCK})).fetchone()
         if row is None or not row["alone"]:
             return None
-        count: int = await act(conn, argument)
+        count = await act(conn)
     await asyncio.sleep(PAUSE_S)
     return count
 
 
-async def _fold(conn: Connection, most: int) -> int:
-    rows = await (await conn.execute(_SQL.unfolded, {"most": most})).fetchall()
-    streams: dict[tuple[str, str], list[Piece]] = defaultdict(list)
+async def _fold(conn: Connection, *, streams: PutOff, most: int, done: Compacted) -> int:
+    """Fold up to ``most`` keys, each outbox alone. Returns how many keys were looked at, with those of a failure."""
+    put_off = [str(stream) for stream in streams.waiting()]
+    rows = await (await conn.execute(_SQL.unfolded, {"most": most, "put_off": put_off})).fetchall()
+    keys_of: dict[tuple[str, str], list[Piece]] = defaultdict(list)
     for row in rows:
         number, times = row["batch_no"], (row["first_at"], row["recorded_at"])
         digests = bytes(row["prev_digest"]), bytes(row["digest"])
-        streams[row["agent_id"], row["outbox_id"]].append(Piece(number, number, row["samples"], *times, *digests))
-    for (agent_id, outbox_id), keys in streams.items():
-        await _put(conn, {"agent_id": agent_id, "outbox_id": outbox_id}, keys)
+        keys_of[row["agent_id"], row["outbox_id"]].append(Piece(number, number, row["samples"], *times, *digests))
+    for (agent_id, outbox_id), keys in keys_of.items():
+        stream = {"agent_id": agent_id, "outbox_id": outbox_id}
+        if await do_alone(conn, streams, _name(**stream), partial(_put, conn, stream, keys)) is None:
+            done.folded += len(keys)
     return len(rows)
+
+
+def _name(agent_id: str, outbox_id: str) -> str:
+    """An outbox as the log names it, and ``unfolded`` in ``compaction.sql``."""
+    return f"{outbox_id} of {agent_id}"
 
 
 async def _put(conn: Connection, stream: dict[str, str], keys: list[Piece]) -> None:
@@ -166,7 +180,15 @@ def _piece(row: dict[str, Any]) -> Piece:
     )
 
 
-async def _forget(conn: Connection, values: dict[str, Any]) -> int:
+async def _forget(conn: Connection, *, streams: PutOff, values: dict[str, Any]) -> int:
+    """Delete what is due of one outbox. Returns how many keys; 0 when it failed and is put off."""
     await conn.execute(_SQL.limit_waiting, {"wait": LOCK_WAIT})
     await conn.execute(_SQL.keep_writers_out, {"lock": WRITERS_LOCK})
-    return (await conn.execute(_SQL.forget_keys, values)).rowcount
+    forgotten = 0
+
+    async def forget() -> None:
+        nonlocal forgotten
+        forgotten = (await conn.execute(_SQL.forget_keys, values)).rowcount
+
+    await do_alone(conn, streams, _name(values["agent_id"], values["outbox_id"]), forget)
+    return forgotten

@@ -13,6 +13,7 @@ Failure behaviour: :func:`decode` raises nothing, whatever topic and payload hol
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -26,8 +27,11 @@ from fleet_core.sparkplug.session import decode_death
 from fleet_core.sparkplug.topics import MessageType, Topic, parse_topic
 from fleet_core.telemetry import MetricSpec, to_us
 
+log = logging.getLogger(__name__)
 OLDEST = timedelta(days=400)
 NEWEST = timedelta(days=2)
+BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""Errors of our own code that one message brings out: it is quarantined as "internal", and its neighbours go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +173,15 @@ def decode(message: Message, directory: Directory, *, identities_are_fresh: bool
         _check_scope(batch)
         return Data(message, agent, batch, batch_digest(batch), schema)
     except BadInput as error:
-        known = (header.outbox_id, header.number) if header is not None else (None, None)
-        return Rejected(message, error.reason, str(error)[:500], agent, *known)
+        return _rejected(message, error.reason, error, agent, header)
+    except BUGS as error:
+        log.exception("a message on %s could not be decoded", message.topic[:256])
+        return _rejected(message, "internal", error, agent, header)
+
+
+def _rejected(message: Message, reason: str, error: Exception, agent: Agent | None, header: Header | None) -> Rejected:
+    known = (header.outbox_id, header.number) if header is not None else (None, None)
+    return Rejected(message, reason, str(error)[:500], agent, *known)
 
 
 def check_times(batch: Batch, now: datetime) -> None:

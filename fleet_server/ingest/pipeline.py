@@ -29,7 +29,7 @@ from fleet_core.commands import encode_rebirth
 from fleet_core.service import Backoff, Outage
 from fleet_server.ingest import metrics
 from fleet_server.ingest.births import apply_control
-from fleet_server.ingest.decoder import Agent, Control, Data, Directory, Message, Rejected, Unreadable, decode
+from fleet_server.ingest.decoder import BUGS, Agent, Control, Data, Directory, Message, Rejected, Unreadable, decode
 from fleet_server.ingest.directory import load_schemas, refresh_identities, remember
 from fleet_server.ingest.session import AckBook, ParkingLot, RateLimit, command_topic
 from fleet_server.ingest.writer import Stored, Writer
@@ -46,8 +46,6 @@ IDENTITY_REFRESH_S = 1.0
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
 QUARANTINED_PER_HOUR = 1000
 
-BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""Errors of our own code that one message brings out: it is quarantined as "internal", and its neighbours go on."""
 T = TypeVar("T")
 
 

@@ -19,6 +19,7 @@ from datetime import timedelta
 from functools import partial
 
 from fleet_core.clock import Clock
+from fleet_core.put_off import PutOff
 from fleet_core.service import Outage, end_tasks, every, start, stop_on_signals, until_one_ends
 from fleet_server.exposition import serve_metrics
 from fleet_server.ingest import metrics
@@ -29,6 +30,7 @@ from fleet_server.ingest.mqtt import HostState, Uplinks
 from fleet_server.ingest.pipeline import Pipeline
 from fleet_server.ingest.session import Node, RateLimit, resend_requests
 from fleet_server.settings import Settings
+from fleet_server.store.alone import KNOWN
 from fleet_server.store.partitions import Partitions
 from fleet_server.store.pool import AWAY, Pool, open_pool, require_dsn, transaction
 from fleet_server.store.sql import queries
@@ -55,8 +57,8 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
     stop = stop_on_signals()
     await pipeline.tend()
     store = partial(_store, pipeline, uplinks, settings.ingest.batch_window_ms / 1000)
-    retain = partial(_retain, owner, partitions, clock, timedelta(days=settings.ingest.retention_days))
-    compact_keys = partial(_compact, owner, clock, timedelta(days=settings.ingest.key_days))
+    retain = partial(_retain, owner, partitions, clock, timedelta(days=settings.ingest.retention_days), _days())
+    compact_keys = partial(_compact, owner, clock, timedelta(days=settings.ingest.key_days), _streams())
     ask_again = partial(
         _ask_again, owner, pipeline, uplinks, settings.ingest.ledger_grace_s, RateLimit(SAME_OUTBOX_EVERY_S)
     )
@@ -95,18 +97,18 @@ async def _answer(pipeline: Pipeline, uplinks: Uplinks) -> None:
         await uplinks.publish(commands)
 
 
-async def _retain(owner: Pool, partitions: Partitions, clock: Clock, keep: timedelta) -> None:
+async def _retain(owner: Pool, partitions: Partitions, clock: Clock, keep: timedelta, days: PutOff) -> None:
     now = clock.now()
     await partitions.ensure([now.date(), (now + timedelta(days=1)).date()])
-    dropped = await partitions.drop_before((now - keep).date())
+    dropped = await partitions.drop_before((now - keep).date(), days)
     if dropped:
         log.info("dropped %d partitions older than %d days", len(dropped), keep.days)
     async with transaction(owner) as conn:
         await conn.execute(_SQL.forget_quarantined, {"oldest": now - keep})
 
 
-async def _compact(owner: Pool, clock: Clock, keep: timedelta) -> None:
-    await compact(owner, clock.now() - keep)
+async def _compact(owner: Pool, clock: Clock, keep: timedelta, streams: PutOff) -> None:
+    await compact(owner, clock.now() - keep, streams)
 
 
 async def _ask_again(owner: Pool, pipeline: Pipeline, uplinks: Uplinks, grace_s: float, limit: RateLimit) -> None:
@@ -130,6 +132,19 @@ def _compact_outage() -> Outage:
 def _ask_again_outage() -> Outage:
     begins = "the ledger cannot be read, missing batches are not asked for"
     return _outage("ask_again", begins, "the ledger can be read again")
+
+
+def _days() -> PutOff:
+    count = metrics.FAILURES.labels("drop_day").inc
+    return PutOff(
+        log, "telemetry of {} cannot be dropped", "telemetry of {} was dropped", known=KNOWN, on_failure=count
+    )
+
+
+def _streams() -> PutOff:
+    count = metrics.FAILURES.labels("compact_outbox").inc
+    begins, over = "batch keys of outbox {} cannot be compacted", "batch keys of outbox {} are compacted again"
+    return PutOff(log, begins, over, known=KNOWN, on_failure=count)
 
 
 def _outage(task: str, begins: str, over: str) -> Outage:

@@ -16,9 +16,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 
 from psycopg import sql
 
+from fleet_core.put_off import PutOff
+from fleet_server.store.alone import do_alone
 from fleet_server.store.pool import Connection, Pool, transaction
 from fleet_server.store.sql import queries
 
@@ -50,8 +53,11 @@ class Partitions:
                     await _make(conn, table, day)
         self._known |= wanted
 
-    async def drop_before(self, oldest: date) -> list[str]:
-        """Drop whole days before ``oldest``; returns the names dropped."""
+    async def drop_before(self, oldest: date, days: PutOff) -> list[str]:
+        """Drop whole days before ``oldest``; returns the names dropped.
+
+        ``days`` holds those that could not be dropped: each call tries them again, and drops the other days.
+        """
         dropped: list[str] = []
         async with transaction(self._owner) as conn:
             await conn.execute(_SQL.lock_partitions, {"lock": LOCK_KEY})
@@ -63,11 +69,10 @@ class Partitions:
                 return dropped
             assert self._known is not None
             for day in sorted(day for day in self._known if day < oldest):
-                for table in TABLES:
-                    name = f"{table}_{day:%Y%m%d}"
-                    await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("fleet", name)))
-                    dropped.append(name)
-                self._known.discard(day)
+                names = [f"{table}_{day:%Y%m%d}" for table in TABLES]
+                if await do_alone(conn, days, day, partial(_drop, conn, names)) is None:
+                    dropped += names
+                    self._known.discard(day)
         return dropped
 
     async def _load(self, conn: Connection) -> None:
@@ -77,6 +82,11 @@ class Partitions:
         rows = await conn.execute(_SQL.partitions_of_samples)
         names = [_NAME.search(str(row["name"])) for row in await rows.fetchall()]
         self._known = {datetime.strptime(m[2], "%Y%m%d").replace(tzinfo=UTC).date() for m in names if m}
+
+
+async def _drop(conn: Connection, names: Iterable[str]) -> None:
+    for name in names:
+        await conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier("fleet", name)))
 
 
 async def _make(conn: Connection, table: str, day: date) -> None:

@@ -75,4 +75,7 @@ def test_of_very_many_pieces_the_one_that_failed_longest_ago_is_forgotten(monkey
     for piece in ("a", "b", "c", "a", "d"):
         bench.pieces.failed(piece, KeyError(piece))
     assert [bench.pieces.waits(piece) for piece in "abcd"] == [True, False, True, True]
+    assert bench.pieces.waiting() == ["c", "a", "d"]
+    bench.now_s = 10.0
+    assert bench.pieces.waiting() == ["a"]
     assert len(bench.pieces) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from fleet_core.batches import Schema
 from fleet_core.clock import SimulatedClock
 from fleet_core.commands import decode_command
 from fleet_core.errors import BadConfig
+from fleet_core.put_off import PutOff
 from fleet_core.telemetry import MetricSpec
 from fleet_server.ingest.compaction import WRITERS_LOCK, compact
 from fleet_server.ingest.decoder import Message
@@ -32,6 +34,7 @@ from fleet_server.store.sql import queries
 
 pytestmark = pytest.mark.integration
 DAYS = timedelta(days=1)
+log = logging.getLogger("test")
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Yard:
     pool: Pool
     owner: Pool
     web: Pool
+    streams: PutOff
+    time_s: float = 0.0
 
     async def feed(self, *messages: tuple[str, bytes]) -> tuple[set[int], dict[int, str]]:
         """Numbers acknowledged as stored, and those refused with their reasons."""
@@ -75,7 +80,8 @@ async def yard(postgres_dsn: str) -> AsyncIterator[Yard]:
         await import_registry(conn, clock, parse_registry(SAMPLE), actor="system:test")
     pipeline = Pipeline(pool, Partitions(owner), clock)
     await pipeline.tend()
-    yield Yard(clock, pipeline, pool, owner, web)
+    made = Yard(clock, pipeline, pool, owner, web, PutOff(log, "{} fails", "{} works", now_s=lambda: made.time_s))
+    yield made
     for one in (pool, owner, web):
         await one.close()
     drop_database(postgres_dsn, dsn)
@@ -102,13 +108,13 @@ async def test_exactly_once_whatever_was_compacted_when(yard: Yard, seed: int) -
         assert (acknowledged, refused) == ({number for _, number in chosen}, {})
         stored |= set(chosen)
         if rng.random() < 0.5:
-            await compact(yard.owner, yard.clock.now() - 5 * DAYS, chunk=rng.choice((2, 3, 100)))
+            await compact(yard.owner, yard.clock.now() - 5 * DAYS, yard.streams, chunk=rng.choice((2, 3, 100)))
         yard.clock.shift(rng.choice((0.0, 3600.0, 86_400.0)))
         if rng.random() < 0.3:
             ledger = await yard.ledger()
             assert (ledger.totals.stored, ledger.faults) == (len(stored), [])
     yard.clock.shift(10 * 86_400.0)
-    await compact(yard.owner, yard.clock.now() - 5 * DAYS)
+    await compact(yard.owner, yard.clock.now() - 5 * DAYS, yard.streams)
     assert await yard.count("batch_key") == 0 and await yard.count("samples") == 2 * len(stored)
     ranges = await yard.rows(
         "SELECT outbox_id::text AS id, first_batch AS first, last_batch AS last FROM ledger_stored"
@@ -126,11 +132,11 @@ async def test_a_clone_is_known_as_long_as_its_key_is_kept(yard: Yard) -> None:
     clone = FakeAgent(outbox_id=agent.outbox_id)
     await yard.feed(agent.device_birth(), agent.samples(yard.clock.now()))
     forged = clone.samples(yard.clock.now(), (9.0,))
-    done = await compact(yard.owner, yard.clock.now() - 30 * DAYS)
+    done = await compact(yard.owner, yard.clock.now() - 30 * DAYS, yard.streams)
     assert (done.folded, done.forgotten) == (1, 0)
     assert (await yard.feed(forged))[1] == {1: "digest_clash"}
     yard.clock.shift(31 * 86_400.0)
-    assert (await compact(yard.owner, yard.clock.now() - 30 * DAYS)).forgotten == 1
+    assert (await compact(yard.owner, yard.clock.now() - 30 * DAYS, yard.streams)).forgotten == 1
     assert await yard.feed(forged) == ({1}, {})  # a duplicate for all anybody knows; nothing of it is stored
     assert await yard.count("samples") == 2
 
@@ -141,7 +147,7 @@ async def test_deep_finds_in_ranges_what_it_finds_in_batches(yard: Yard) -> None
     agent.prev = b"\1" * 32
     await yard.feed(agent.samples(yard.clock.now()))
     await yard.rows("DELETE FROM samples WHERE batch_no = 2 RETURNING 1")
-    await compact(yard.owner, yard.clock.now() + DAYS)
+    await compact(yard.owner, yard.clock.now() + DAYS, yard.streams)
     assert await yard.count("batch_key") == 0
     faults = (await yard.ledger()).faults
     assert [fault.split("): ")[1] for fault in faults] == [
@@ -158,7 +164,7 @@ async def test_a_missing_number_before_a_range_is_explained_by_nothing(yard: Yar
     agent.skip()
     agent.prev = bytes(32)
     await yard.feed(agent.device_birth(), agent.samples(yard.clock.now()))
-    await compact(yard.owner, yard.clock.now() + DAYS)
+    await compact(yard.owner, yard.clock.now() + DAYS, yard.streams)
     assert (await yard.ledger(grace_s=60.0)).totals.in_grace == 1
     assert (await yard.ledger()).streams[0].unexplained_ranges == [(1, 1)]
 
@@ -168,12 +174,48 @@ async def test_two_compactors_and_a_writer_do_not_wait_for_each_other(yard: Yard
     await yard.feed(agent.device_birth(), agent.samples(yard.clock.now()))
     async with transaction(yard.pool) as writer:
         await writer.execute(queries("ingest").share_keys, {"lock": WRITERS_LOCK})
-        busy = await compact(yard.owner, yard.clock.now() + DAYS)
+        busy = await compact(yard.owner, yard.clock.now() + DAYS, yard.streams)
     assert (busy.folded, busy.forgotten, await yard.count("batch_key")) == (1, 0, 1)
     async with transaction(yard.owner) as other:
         await other.execute("SELECT pg_advisory_xact_lock(%s)", (0x434F4D50,))
-        assert (await compact(yard.owner, yard.clock.now() + DAYS)).forgotten == 0
-    assert (await compact(yard.owner, yard.clock.now() + DAYS)).forgotten == 1
+        assert (await compact(yard.owner, yard.clock.now() + DAYS, yard.streams)).forgotten == 0
+    assert (await compact(yard.owner, yard.clock.now() + DAYS, yard.streams)).forgotten == 1
+
+
+@pytest.mark.parametrize("refuses", ["INSERT ON ledger_stored", "DELETE ON batch_key"])
+async def test_an_outbox_that_cannot_be_compacted_stops_no_other(
+    yard: Yard, refuses: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    poisoned, sound = sorted((FakeAgent(), FakeAgent()), key=lambda agent: agent.outbox_id)
+    await yard.feed(poisoned.device_birth())
+    await yard.feed(*(agent.samples(yard.clock.now()) for agent in (poisoned, sound) for _ in range(3)))
+    row = "NEW" if refuses.startswith("INSERT") else "OLD"
+    async with transaction(yard.owner) as conn:
+        await conn.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF {row}.outbox_id = '{poisoned.outbox_id}' THEN RAISE 'odd row'; END IF; RETURN {row}; END $$"
+        )
+        await conn.execute(f"CREATE TRIGGER odd BEFORE {refuses} FOR EACH ROW EXECUTE FUNCTION refuse()")
+
+    async def left() -> list[tuple[str, int]]:
+        rows = await yard.rows("SELECT outbox_id::text AS id, count(*) AS n FROM batch_key GROUP BY 1")
+        return [(row["id"], row["n"]) for row in rows]
+
+    for _ in range(3):
+        await compact(yard.owner, yard.clock.now() + DAYS, yard.streams, chunk=2)
+    assert await left() == [(poisoned.outbox_id, 3)]
+    yard.time_s = 10.0
+    await compact(yard.owner, yard.clock.now() + DAYS, yard.streams, chunk=2)
+    (begins,) = [record.getMessage() for record in caplog.records]
+    assert begins.startswith(f"{poisoned.outbox_id} of agent-1 fails: odd row")
+    assert (await yard.ledger()).faults == []
+    async with transaction(yard.owner) as conn:
+        await conn.execute("DROP FUNCTION refuse CASCADE")
+    yard.time_s = 30.0
+    await compact(yard.owner, yard.clock.now() + DAYS, yard.streams, chunk=2)
+    assert await left() == []
+    (_, over) = [record.getMessage() for record in caplog.records]
+    assert over.endswith("works after 30.0 s, 2 failures")
 
 
 async def test_an_outbox_that_falls_silent_with_batches_is_a_fault(yard: Yard) -> None:

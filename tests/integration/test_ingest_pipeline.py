@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from support.wire import FakeAgent
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.commands import Command, decode_command
+from fleet_core.put_off import PutOff
 from fleet_core.sparkplug.topics import MessageType
 from fleet_core.telemetry import DetectionState
+from fleet_server.ingest import decoder
 from fleet_server.ingest.decoder import Message
 from fleet_server.ingest.ledger import Ledger, read_ledger
 from fleet_server.ingest.pipeline import Pipeline
@@ -28,6 +31,7 @@ from fleet_server.store.pool import Pool, open_pool, transaction
 from fleet_server.store.sql import queries
 
 pytestmark = pytest.mark.integration
+DAYS = PutOff(logging.getLogger("test"), "day {} fails", "day {} works")
 
 
 @dataclass
@@ -258,7 +262,7 @@ async def test_samples_dropped_by_the_retention_are_not_missed(bench: Bench) -> 
     now = bench.clock.now()
     await bench.feed(agent.device_birth(), agent.samples(now - timedelta(days=40)), agent.samples(now))
     assert (await bench.ledger()).faults == []
-    await Partitions(bench.owner).drop_before((now - timedelta(days=30)).date())
+    await Partitions(bench.owner).drop_before((now - timedelta(days=30)).date(), DAYS)
     assert len((await bench.ledger()).faults) == 1
     async with transaction(bench.owner) as conn:
         assert (await read_ledger(conn, grace_s=0, deep=True, oldest=now - timedelta(days=29))).faults == []
@@ -338,9 +342,52 @@ async def test_retention_drops_whole_days(bench: Bench) -> None:
     now = bench.clock.now()
     await bench.feed(agent.samples(now, (1.0,)), agent.samples(now - timedelta(days=20), (1.0,)))
     partitions = Partitions(bench.owner)
-    dropped = await partitions.drop_before((now - timedelta(days=10)).date())
+    dropped = await partitions.drop_before((now - timedelta(days=10)).date(), DAYS)
     assert len(dropped) == 2
     assert len(await bench.rows("SELECT FROM samples")) == 2
+
+
+async def test_a_day_that_cannot_be_dropped_stops_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    agent, now = FakeAgent(), bench.clock.now()
+    await bench.feed(agent.device_birth())
+    await bench.feed(*(agent.samples(now - timedelta(days=days), (1.0,)) for days in (40, 30, 20, 0)))
+    days = PutOff(logging.getLogger("test"), "day {} fails", "day {} works")
+    oldest = f"samples_{now - timedelta(days=40):%Y%m%d}"
+    async with transaction(bench.owner) as conn:
+        await conn.execute(f"CREATE VIEW kept AS SELECT * FROM {oldest}")
+    partitions, keep_from = Partitions(bench.owner), (now - timedelta(days=10)).date()
+    assert len(await partitions.drop_before(keep_from, days)) == 4
+    assert await partitions.drop_before(keep_from, days) == []
+    (begins,) = [record.getMessage() for record in caplog.records]
+    assert begins.startswith(f"day {(now - timedelta(days=40)).date()} fails") and "depends on" in begins
+    assert len(await bench.rows("SELECT FROM samples")) == 4
+    async with transaction(bench.owner) as conn:
+        await conn.execute("DROP VIEW kept")
+    assert oldest in await partitions.drop_before(keep_from, days)
+    assert len(await bench.rows("SELECT FROM samples")) == 2 and len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("error", [AttributeError("columns"), KeyError("spec")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("parked", [False, True], ids=["at_once", "parked"])
+async def test_a_message_that_cannot_be_decoded_for_a_fault_of_ours_is_quarantined_alone(
+    bench: Bench, error: Exception, parked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, real = FakeAgent(), decoder.decode_batch
+
+    def poisoned(payload: Any, schema: Any, device_id: str) -> Any:
+        batch = real(payload, schema, device_id)
+        if batch.number == 2:
+            raise error
+        return batch
+
+    monkeypatch.setattr(decoder, "decode_batch", poisoned)
+    birth, batches = agent.device_birth(), [agent.samples(bench.clock.now()) for _ in range(3)]
+    await bench.feed(*([*batches, birth] if parked else [birth]))
+    said = bench.said() + await bench.feed(*([] if parked else batches))
+    quarantined = await bench.rows("SELECT batch_no, reason FROM quarantine")
+    assert quarantined == [{"batch_no": 2, "reason": "internal"}]
+    assert await bench.rows("SELECT batch_no FROM batch_key ORDER BY 1") == [{"batch_no": 1}, {"batch_no": 3}]
+    assert parked or [command.refused for command in said if command.refused] == [((2, "internal"),)]
 
 
 def test_sample_rows_are_dictionaries(fresh_database: str) -> None:

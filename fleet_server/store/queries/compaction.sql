@@ -4,7 +4,9 @@
 SELECT pg_try_advisory_xact_lock(%(lock)s) AS alone
 
 -- name: unfolded
+-- Without the outboxes that are put off, whose keys would otherwise fill every chunk.
 SELECT agent_id, outbox_id::text, batch_no, digest, prev_digest, samples, first_at, recorded_at FROM unfolded_key
+ WHERE outbox_id::text || ' of ' || agent_id <> ALL(%(put_off)s::text[])
  LIMIT %(most)s
 
 -- name: touching
