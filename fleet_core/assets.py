@@ -441,22 +441,6 @@ UNITS: dict[str, str] = {
 }
 """UCUM code -> the unit as pages show it (``[g]`` is the standard acceleration of free fall)."""
 
-FAMILY_OF_UNIT: dict[str, Family] = {
-    "[g]": Family.VIBRATION_LEVEL,
-    "m/s2": Family.VIBRATION_LEVEL,
-    "mm/s": Family.VIBRATION_LEVEL,
-    "Cel": Family.TEMPERATURE,
-    "A": Family.CURRENT,
-    "V": Family.CURRENT,
-    "W": Family.CURRENT,
-    "/min": Family.SPEED,
-    "bar": Family.PRESSURE,
-    "L/min": Family.FLOW,
-    "L/min/bar": Family.FLOW,
-    "A.h": Family.CAPACITY,
-}
-"""UCUM unit -> the family of a vital in that unit. Of a vital in any other unit the name tells the family."""
-
 
 def component_type(code: str) -> ComponentType:
     """Look up a component type. Raises BadInput."""

@@ -22,10 +22,10 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import Finding
 from fleet_server.audit.log import record
-from fleet_server.prognosis.course import HOUR_US, read_course
+from fleet_server.prognosis.course import HOUR_US, read_course, read_direction
 from fleet_server.prognosis.library import Trajectory
 from fleet_server.prognosis.shelf import rows
-from fleet_server.prognosis.signatures import Floats, found_falling, indicator_ratio
+from fleet_server.prognosis.signatures import Floats, indicator_ratio
 from fleet_server.store.sql import queries
 
 LEARNED_DAYS = 60
@@ -102,8 +102,8 @@ async def case_course(conn: AsyncConnection[Any], clock: Clock, case: dict[str, 
     times_us, values = await read_course(
         conn, case["asset_id"], finding.indicator_metric, since, until, MAX_LEARNED_POINTS
     )
-    falls = found_falling(case["component_type"], finding)
-    ratio = indicator_ratio(values, finding.indicator_baseline, falls=falls)
+    direction = await read_direction(conn, case["asset_id"], case["component_type"], finding)
+    ratio = indicator_ratio(values, finding.indicator_baseline, falls=direction.falls)
     keep = np.isfinite(ratio)
     outcome = case["outcome"] if isinstance(case["outcome"], dict) else {}
     if outcome.get("failed") is True and keep.any():

@@ -26,12 +26,12 @@ from fleet_core.errors import BadInput
 from fleet_core.telemetry import Finding, to_us
 from fleet_server.audit.log import record
 from fleet_server.prognosis import learning
-from fleet_server.prognosis.course import HOUR_US, read_course
+from fleet_server.prognosis.course import HOUR_US, read_course, read_direction
 from fleet_server.prognosis.judgement import MODEL_VERSION, Evidence, Prognosis, judge, withheld
 from fleet_server.prognosis.live_calibration import score_case, standing_of
 from fleet_server.prognosis.live_calibration.cohorts import Cohort, CohortVerdict
 from fleet_server.prognosis.shelf import Scope, Shelf, rows
-from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course, found_falling, indicator_ratio
+from fleet_server.prognosis.signatures import MAX_COURSE_H, canonical_course, indicator_ratio
 from fleet_server.store.sql import queries
 
 SECONDS = Histogram(
@@ -96,8 +96,8 @@ async def prognose(
     component_type = subject.get("component_type") or ""
     since = max(now - timedelta(hours=MAX_COURSE_H), subject.get("since") or datetime.min.replace(tzinfo=now.tzinfo))
     times_us, values = await read_course(conn, asset_id, finding.indicator_metric, since, now)
-    falls = found_falling(component_type, finding)
-    ratio = indicator_ratio(values, finding.indicator_baseline, falls=falls)
+    direction = await read_direction(conn, asset_id, component_type, finding)
+    ratio = indicator_ratio(values, finding.indicator_baseline, falls=direction.falls)
     hours_before, ratio = canonical_course((to_us(now) - times_us) / HOUR_US, ratio)
     scope = Scope(component_type, asset_row["asset_class"], subject.get("jurisdiction") or "", asset_row["tenant_id"])
     inputs: dict[str, Any] = {
@@ -105,7 +105,8 @@ async def prognose(
         "unit_serial": subject.get("serial") or "",
         "metric": finding.indicator_metric,
         "baseline": finding.indicator_baseline,
-        "falls": falls,
+        "falls": direction.falls,
+        "falls_by": direction.by.value,
         "sigma_ratio": _sigma_ratio(finding),
         "device_mode": failure_mode(finding.failure_mode).code,
         "device_confidence": finding.mode_confidence,

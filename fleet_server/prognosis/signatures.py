@@ -16,11 +16,15 @@ data cover are compared (:func:`covered_bins`), because missing data are not a s
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from fleet_core.assets import COMPONENT_TYPES, indicator_falls
 from fleet_core.errors import BadInput
+from fleet_core.quantities import follows
 from fleet_core.telemetry import Finding
 
 Floats = npt.NDArray[np.float64]
@@ -33,6 +37,10 @@ HEIGHT_SCALE = 0.1
 HIGHEST_RATIO = 1e4
 MIN_COVER = 0.6
 """A bin is compared when the course covers at least this share of the bin's width."""
+
+CLEAR_SIGMAS = 4.0
+"""From here a vital has clearly strayed. A finding's direction is kept for its life, so that chance must not decide it:
+a healthy vital is beyond 4 sigmas on one side at one reading in 30 000, beyond 3 at one in 740."""
 
 _STEPS_PER_E = 50.0
 _FINEST_H = 0.25
@@ -49,17 +57,51 @@ def height(ratio: Floats) -> Floats:
     return np.asarray(np.maximum(np.arcsinh((clipped - 1.0) / HEIGHT_SCALE), -0.5), dtype=np.float64)
 
 
-def found_falling(component_type: str, finding: Finding) -> bool:
-    """Does the indicator of this finding fall as the component degrades?
+class DirectionBy(StrEnum):
+    """What says which way an indicator goes as its component degrades."""
 
-    The type says so of its own indicator, known by its unit. A device without such a vital names another one (of a
-    clogging filter the pressure, which rises): its direction is the way the finding saw it go.
+    TYPE = "type"
+    """The component's type: the vital measures what the type's indicator measures."""
+    FINDING = "finding"
+    """The finding: it saw another vital stray clearly."""
+    DEFAULT = "default"
+    """Nothing: neither is known, or the vital did not stray clearly."""
+
+
+class IndicatorDirection(NamedTuple):
+    """Does an indicator fall as its component degrades, and what says so?"""
+
+    falls: bool
+    by: DirectionBy
+
+
+def found_direction(component_type: str, finding: Finding) -> IndicatorDirection:
+    """Which way the indicator of this finding goes as the component degrades, as far as this revision alone says.
+
+    A vital that measures what the type's indicator measures goes the type's way, in whatever unit and however it stands
+    just now: another vital may have raised the finding. Another vital (of a clogging filter the pressure, which rises)
+    goes the way in which the finding saw it stray by more than ``CLEAR_SIGMAS``, and rises when it has not strayed so
+    far. A share that nothing is said of goes the type's way until then.
     """
     kind = COMPONENT_TYPES.get(component_type)
-    seen = next((channel for channel in finding.channels if channel.metric == finding.indicator_metric), None)
-    if kind is None or seen is None or seen.unit == kind.indicator_unit:
-        return indicator_falls(component_type)
-    return seen.observed < seen.baseline_mean
+    if kind is None:
+        return IndicatorDirection(False, DirectionBy.DEFAULT)
+    typical = indicator_falls(component_type)
+    metric = finding.indicator_metric
+    seen = next((channel for channel in finding.channels if channel.metric == metric), None)
+    follows_type = follows(kind, metric, "" if seen is None else seen.unit)
+    if follows_type:
+        return IndicatorDirection(typical, DirectionBy.TYPE)
+    if seen is not None and seen.baseline_sigma > 0:
+        strayed = (seen.observed - seen.baseline_mean) / seen.baseline_sigma
+        if abs(strayed) > CLEAR_SIGMAS:
+            return IndicatorDirection(strayed < 0, DirectionBy.FINDING)
+    return IndicatorDirection(typical and follows_type is None, DirectionBy.DEFAULT)
+
+
+def found_falling(component_type: str, finding: Finding) -> bool:
+    """Does the indicator of this finding fall as the component degrades, as far as this revision alone says?"""
+    return found_direction(component_type, finding).falls
 
 
 def indicator_ratio(values: Floats, baseline: float, *, falls: bool) -> Floats:

@@ -47,6 +47,11 @@ BPFO, BPFI = MetricSpec("vibration.bpfo"), MetricSpec("vibration.bpfi")
         ("discharge_pressure", "1", "pressure"),
         ("Volume_Flow_RateRMS", "1", "flow"),
         ("x", "L/min", "flow"),
+        ("x", "{rpm}", "speed"),
+        ("x", "kPa", "pressure"),
+        ("x", "mA.h", "capacity"),
+        ("x", "Hz", "other"),
+        ("x", "%", "other"),
         ("requests", "1", "other"),
     ],
 )

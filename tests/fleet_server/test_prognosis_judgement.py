@@ -6,12 +6,21 @@ from functools import cache
 import numpy as np
 import pytest
 
+from fleet_core.assets import COMPONENT_TYPES
 from fleet_core.errors import BadInput
+from fleet_core.failure_rules import Direction
+from fleet_core.quantities import FAMILY_OF_UNIT, quantity
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding
 from fleet_server.prognosis.calibration import Calibration, calibrate
 from fleet_server.prognosis.judgement import Evidence, Prognosis, failure_mode_of, judge
 from fleet_server.prognosis.library import Library, Neighbours, Trajectory
-from fleet_server.prognosis.signatures import canonical_course, found_falling, indicator_ratio
+from fleet_server.prognosis.signatures import (
+    DirectionBy,
+    canonical_course,
+    found_direction,
+    found_falling,
+    indicator_ratio,
+)
 
 
 def grown(serial: str, life_h: float, rng: np.random.Generator, failed: bool = True) -> Trajectory:
@@ -181,3 +190,60 @@ def test_the_direction_is_the_types_for_its_own_indicator_and_the_findings_for_a
     kind: str, seen: Finding, falls: bool
 ) -> None:
     assert found_falling(kind, seen) is falls
+
+
+def seen_at(metric: str, unit: str, observed: float, baseline: float, sigma: float) -> Finding:
+    channel = ChannelEvidence(metric, unit, 0.2, baseline, sigma, observed)
+    by_another = ChannelEvidence("vibration_rms", "[g]", 0.8, 0.1, 0.01, 0.4)
+    return replace(found("", 0.0), channels=(by_another, channel), indicator_metric=metric)
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "unit", "observed", "baseline", "sigma", "falls"),
+    [
+        ("fan", "fan_speed", "/min", 3010.0, 3000.0, 10.0, True),
+        ("fan", "fan_speed", "{rpm}", 3010.0, 3000.0, 10.0, True),
+        ("fan", "fan_speed", "{rpm}", 3900.0, 3000.0, 10.0, True),
+        ("fan", "fan_1", "{rpm}", 3900.0, 3000.0, 10.0, True),
+        ("fan", "fan_1", "r/min", 3010.0, 3000.0, 1.0, True),
+        ("fan", "fan_1", "1/min", 3010.0, 3000.0, 1.0, True),
+        ("fan", "fan_1", "{rev}/min", 3010.0, 3000.0, 1.0, True),
+        ("fan", "fan_1", "rad/s", 315.0, 314.0, 0.1, True),
+        ("fan", "fan_1", "Hz", 51.0, 50.0, 0.1, True),
+        ("fan", "fan_speed_percent", "%", 61.0, 60.0, 0.1, True),
+        ("fan", "fan_noise", "dB", 42.0, 40.0, 0.1, False),
+        ("fan", "fan_noise", "dB", 40.1, 40.0, 0.1, False),
+        ("fan", "temperature", "Cel", 39.9, 40.0, 0.1, False),
+        ("battery", "capacity_percent", "%", 100.0, 100.0, 0.5, True),
+        ("battery", "capacity_percent", "%", 104.0, 100.0, 0.5, True),
+        ("battery", "state_of_health", "%", 100.5, 100.0, 0.5, True),
+        ("battery", "capacity", "mA.h", 2000.5, 2000.0, 1.0, True),
+        ("battery", "full", "mA.h", 2030.0, 2000.0, 1.0, True),
+        ("battery", "full", "mA.h", 1900.0, 2000.0, 1.0, True),
+        ("battery", "temperature", "Cel", 39.0, 30.0, 1.0, False),
+        ("bearing", "velocity_rms", "mm/s", 1.9, 2.0, 0.01, False),
+        ("bearing", "velocity_rms", "mm/s", 1.0, 2.0, 0.01, False),
+        ("bearing", "vibration_kurtosis", "1", 2.0, 3.0, 0.01, False),
+        ("bearing", "temperature", "Cel", 39.7, 40.0, 0.1, False),
+        ("filter", "inlet", "kPa", 180.0, 200.0, 0.0, False),
+        ("filter", "dp", "kPa", 260.0, 200.0, 1.0, False),
+        ("hose", "line", "bar", 100.5, 100.0, 0.1, True),
+        ("turbine", "blower", "{rpm}", 2900.0, 3000.0, 10.0, False),
+        ("turbine", "air", "L/min", 30.0, 40.0, 1.0, True),
+        ("disk", "uncorrectable", "1", 3.0, 9.0, 1.0, False),
+    ],
+)
+def test_a_vital_of_the_indicators_quantity_goes_the_types_way_however_it_stands(
+    kind: str, metric: str, unit: str, observed: float, baseline: float, sigma: float, falls: bool
+) -> None:
+    assert found_falling(kind, seen_at(metric, unit, observed, baseline, sigma)) is falls
+
+
+@pytest.mark.parametrize("code", sorted(COMPONENT_TYPES))
+@pytest.mark.parametrize("strayed", [-50.0, -1.0, 0.0, 1.0, 50.0])
+def test_no_reading_turns_a_types_own_indicator_over(code: str, strayed: float) -> None:
+    kind = COMPONENT_TYPES[code]
+    units = [unit for unit in FAMILY_OF_UNIT if quantity("", unit) is quantity(kind.indicator, kind.indicator_unit)]
+    for unit in (kind.indicator_unit, *units):
+        seen = seen_at(kind.indicator, unit, 100.0 + strayed, 100.0, 1.0)
+        assert found_direction(code, seen) == (kind.degrades is Direction.FALLS, DirectionBy.TYPE)

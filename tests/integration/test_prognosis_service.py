@@ -214,6 +214,92 @@ async def test_a_filter_that_clogs_is_not_at_its_healthy_level(
     assert row["inputs"]["falls"] is (seen.metric == "permeability")
 
 
+@pytest.fixture
+def other_parts(database: str) -> Iterator[None]:
+    """The robot has a fan, a battery and a filter as well; their vitals take the course of the worn bearing."""
+    with psycopg.connect(database, options="-c search_path=fleet,public", autocommit=True) as conn:
+        for kind in ("fan", "battery", "filter"):
+            conn.execute(
+                "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, valid_from)"
+                " VALUES ('acme', 'robot-1', %s, %s, %s, %s)",
+                (f"the_{kind}", kind, f"P-{kind}", START),
+            )
+        for metric in ("fan_1", "battery_full", "level", "fan_speed_percent"):
+            if not conn.execute("SELECT 1 FROM series WHERE metric = %s", (metric,)).fetchone():
+                _store_course(conn, metric)
+        yield
+        conn.execute("DELETE FROM component WHERE serial LIKE 'P-%'")
+
+
+def of_part(kind: str, metric: str, unit: str, sigmas: float, **changes: object) -> Finding:
+    """A finding that vibration raised, with the part's own vital so many sigmas from its baseline."""
+    seen = ChannelEvidence(metric, unit, 0.2, BASELINE_G, 0.0006, BASELINE_G + sigmas * 0.0006)
+    first = ChannelEvidence("vibration_rms_g", "[g]", 0.8, 0.1, 0.001, 0.2)
+    given = {"component": f"the_{kind}", "channels": (first, seen), "indicator_metric": metric}
+    return finding(**(given | changes))
+
+
+@pytest.mark.usefixtures("other_parts")
+@pytest.mark.parametrize(
+    ("kind", "metric", "unit", "sigmas", "falls"),
+    [
+        ("fan", "fan_1", "{rpm}", 1.0, True),
+        ("fan", "fan_1", "r/min", 30.0, True),
+        ("fan", "fan_1", "Hz", 30.0, True),
+        ("fan", "fan_speed_percent", "%", 30.0, True),
+        ("battery", "battery_full", "mA.h", 0.0, True),
+        ("battery", "battery_full", "%", 1.0, True),
+        ("filter", "level", "kPa", 30.0, False),
+        ("filter", "level", "kPa", -1.0, False),
+        ("filter", "level", "kPa", -30.0, True),
+    ],
+)
+async def test_the_forecast_and_the_library_turn_a_course_the_same_way(
+    pool: Pool, clock: SimulatedClock, kind: str, metric: str, unit: str, sigmas: float, falls: bool
+) -> None:
+    found = of_part(kind, metric, unit, sigmas)
+    async with transaction(pool) as conn:
+        row = await prognose(conn, clock, found, ASSET, None, "t-way")
+        case_id = await _case(conn, found, {"replaced": True})
+        assert (await learned(conn, clock, case_id) > 1.5) is not falls
+        await conn.rollback()
+    assert row["inputs"]["falls"] is falls
+    assert (max(level for _, level in row["course"]) > 1.5) is not falls
+
+
+async def learned(conn: Connection, clock: SimulatedClock, case_id: uuid.UUID) -> float:
+    """The highest ratio of the course that the library learns from a case."""
+    assert await learn_from_case(conn, clock, case_id)
+    at = await conn.execute("SELECT indicator FROM trajectory WHERE trajectory_id = %s", (f"case:{case_id}",))
+    return max((await at.fetchone())["indicator"])
+
+
+@pytest.mark.usefixtures("other_parts")
+@pytest.mark.parametrize(
+    ("seen", "ways"),
+    [
+        ((30.0, 1.0, -30.0), (False, False, False)),
+        ((-30.0, 1.0, 30.0), (True, True, True)),
+        ((1.0, -30.0, 30.0), (False, True, True)),  # nothing was decided until the second
+    ],
+)
+async def test_what_a_finding_decided_holds_for_its_life_and_for_the_library(
+    pool: Pool, clock: SimulatedClock, seen: tuple[float, ...], ways: tuple[bool, ...]
+) -> None:
+    identity = str(uuid.uuid4())
+    revisions = [
+        of_part("filter", "level", "kPa", at, finding_id=identity, revision=n + 1) for n, at in enumerate(seen)
+    ]
+    async with transaction(pool) as conn:
+        rows = [await prognose(conn, clock, found, ASSET, None, "t-life") for found in revisions]
+        assert tuple(row["inputs"]["falls"] for row in rows) == ways
+        case_id = await _case(conn, revisions[-1], {"replaced": True})
+        assert (await learned(conn, clock, case_id) > 1.5) is not ways[-1]
+        other = await prognose(conn, clock, of_part("filter", "level", "kPa", -seen[0]), ASSET, None, "t-other")
+        assert other["inputs"]["falls"] is (seen[0] > 4)  # another finding decides for itself
+        await conn.rollback()
+
+
 async def test_what_cannot_be_judged_is_an_abstention(stocked: Pool, clock: SimulatedClock) -> None:
     late = SimulatedClock(NOW + timedelta(days=2))
     cases = [
@@ -377,14 +463,14 @@ async def _case(conn: Connection, found: Finding, outcome: dict, state: str = "v
     await conn.execute(
         "INSERT INTO finding (finding_id, revision, tenant_id, asset_id, slot, state, score, severity, failure_mode,"
         " detected_at, onset_at, body, trace_id, received_at)"
-        " VALUES (%s, 1, 'acme', 'robot-1', 'drive_bearing', 'degrading', 1, 1, 'unknown', %s, %s, %s, '', %s)",
-        (found.finding_id, NOW, NOW, Jsonb(json.loads(found.to_json())), NOW),
+        " VALUES (%s, 1, 'acme', 'robot-1', %s, 'degrading', 1, 1, 'unknown', %s, %s, %s, '', %s)",
+        (found.finding_id, found.component, NOW, NOW, Jsonb(json.loads(found.to_json())), NOW),
     )
     await conn.execute(
         "INSERT INTO repair_case (case_id, tenant_id, site_id, asset_id, slot, state, owner_id, finding_id,"
         " component_serial, opened_at, outcome, trace_id)"
-        " VALUES (%s, 'acme', 'site-1', 'robot-1', 'drive_bearing', %s, 'owner', %s, 'BRG-1', %s, %s, '')",
-        (case_id, "closed" if state == "verifying" else state, found.finding_id, NOW, Jsonb(outcome)),
+        " VALUES (%s, 'acme', 'site-1', 'robot-1', %s, %s, 'owner', %s, 'BRG-1', %s, %s, '')",
+        (case_id, found.component, "closed" if state == "verifying" else state, found.finding_id, NOW, Jsonb(outcome)),
     )
     return case_id
 

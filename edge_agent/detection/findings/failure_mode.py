@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fleet_core.assets import COMPONENT_TYPES, DEFECT_LINE_MODE, FAMILY_OF_UNIT, UNKNOWN_FAILURE_MODE, rules_for
+from fleet_core.assets import COMPONENT_TYPES, DEFECT_LINE_MODE, UNKNOWN_FAILURE_MODE, rules_for
 from fleet_core.failure_rules import Direction, Family, ModeRule, Signs
+from fleet_core.quantities import quantity
 from fleet_core.telemetry import MetricSpec
 
 NOTABLE = 0.5
@@ -43,17 +44,6 @@ SHAPES = ("kurtosis", "crest", "peak", "impulse")
 SPECTRAL = ("centroid", "envelope_peak", "order_", *LINES)
 
 _BEARING = re.compile(r"bearing")
-_QUANTITIES = (
-    (re.compile(r"vibrat|accel|velocity_rms"), Family.VIBRATION_LEVEL),
-    (re.compile(r"temp|thermo|heat"), Family.TEMPERATURE),
-    # the counters that disks tell by SMART are no currents
-    (re.compile(r"current(?!_pending)|voltage|power(?!_on|_cycle)|torque"), Family.CURRENT),
-    (re.compile(r"rpm|speed|rotation"), Family.SPEED),
-    (re.compile(r"pressure"), Family.PRESSURE),
-    (re.compile(r"flow(?!ed)"), Family.FLOW),
-    (re.compile(r"capacity|charge"), Family.CAPACITY),
-    (_BEARING, Family.VIBRATION_LEVEL),  # what a bearing's vital says when nothing else is said
-)
 _STRENGTH = re.compile(r"(?:^|_)(?:rms|energy|e\d+_\d+k\d*)(?:_|$)")
 """Strengths of something that is not named: in practice of a vibration, in all or in a band of kilohertz."""
 _WORDS = {
@@ -103,15 +93,14 @@ class Picture:
 def family(metric: MetricSpec) -> Family:
     """What a vital measures, by its name's words and its unit."""
     name = metric.name.lower()
-    quantity = next((found for words, found in _QUANTITIES if words.search(name)), None)
-    quantity = FAMILY_OF_UNIT.get(metric.unit, quantity)
+    measured = quantity(name, metric.unit)
     last = _last_word(name)
-    if quantity in (None, Family.VIBRATION_LEVEL):
+    if measured in (None, Family.VIBRATION_LEVEL):
         if any(last.endswith(word) for word in SHAPES):
             return Family.VIBRATION_SPECTRUM if last == "envelope_peak" else Family.VIBRATION_SHAPE
         if any(last.startswith(word) for word in (*SPECTRAL, "band_")):
             return Family.VIBRATION_SPECTRUM
-    return quantity or Family.OTHER
+    return measured or Family.OTHER
 
 
 def harms_rising(channels: Sequence[MetricSpec]) -> list[bool]:

@@ -31,6 +31,15 @@ SELECT avg(point.t_us)::float8 AS t_us, avg(point.v) AS v
  ORDER BY 1
  LIMIT 20000;
 
+-- name: kept_direction
+-- Whether the indicator falls as the component degrades, as the first clear revision of the finding decided.
+SELECT (inputs->>'falls')::boolean AS falls
+  FROM prognosis
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND finding_id = %(finding_id)s
+   AND inputs->>'metric' = %(metric)s AND inputs->>'falls_by' = %(by)s
+ ORDER BY made_at, recorded_at
+ LIMIT 1;
+
 -- name: library_index
 -- What this tenant's assets of this class and jurisdiction may be compared with: its own history and public history.
 SELECT trajectory_id, coalesce(nullif(digest, ''), md5(hours::text || indicator::text || failed || failure_mode)) AS digest
