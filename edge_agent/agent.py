@@ -19,6 +19,7 @@ import functools
 import json
 import logging
 import random
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -48,6 +49,7 @@ from fleet_core.service import (
     every,
     in_one_line,
     keep_running,
+    raise_failure,
     start,
     stop_on_signals,
     until_one_ends,
@@ -177,8 +179,8 @@ class Agent:
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Run until ``stop`` is set or a termination signal arrives.
 
-        Raises the error that ended a part which should not end, and BadConfig when no source is left and one of them
-        needs a person.
+        Raises the error that ended a part which should not end, BadConfig when no source is left and one of them needs
+        a person, and after a stop the error of a part that failed while it was ended.
         """
         stop = stop or stop_on_signals()
         save_interval_s = SCALED_SAVE_INTERVAL_S if self._clock.scale > 1 else self._config.save_interval_s
@@ -191,17 +193,19 @@ class Agent:
             "save": every(save_interval_s, self._save, wait_first=True),
             "sources": self._while_alive(sources),
         })  # fmt: skip
+        tasks = [outbox, *services, *sources]
         try:
             try:
                 await until_one_ends([outbox, *services], stop)
             finally:
-                await end_tasks(sources)
-                await self._last_flush(outbox)
+                await end_tasks(sources, raised=sys.exception())
+                tasks.append(await self._last_flush(outbox))
                 if stop.is_set():
                     await self._farewell()
         finally:
-            await end_tasks(services)
-            await end_tasks([outbox])  # last: the others may still hand it drafts
+            raised = sys.exception()
+            await end_tasks(services, raised=raised)
+            await end_tasks([outbox], raised=raised)  # last: the others may still hand it drafts
             try:
                 await self._save()
                 await self._write_status()
@@ -210,9 +214,7 @@ class Agent:
                     await self._store.close()
                 finally:
                     self._lock.close()
-        for task in (outbox, *services):  # what failed while we were leaving
-            if not task.cancelled():
-                task.result()
+        raise_failure(tasks)
 
     async def _while_alive(self, sources: Sequence[asyncio.Task[object]]) -> None:
         """Wait without end, also after the sources had no more to give. Raises BadConfig when all sources are gone and
@@ -223,11 +225,15 @@ class Agent:
             raise BadConfig("; ".join(reasons) + "; no source is left")
         await asyncio.Event().wait()
 
-    async def _last_flush(self, outbox: asyncio.Task[object]) -> None:
-        """Commit the collected vitals while the outbox's task lives: after its end no commit would ever be answered."""
-        flushing = asyncio.create_task(self._flush(), name="last flush")
+    async def _last_flush(self, outbox: asyncio.Task[object]) -> asyncio.Task[object]:
+        """Commit the collected vitals while the outbox's task lives: after its end no commit would ever be answered.
+
+        Returns the task of the flush, which has ended; its error is logged.
+        """
+        (flushing,) = start({"last flush": self._flush()})
         await asyncio.wait([flushing, outbox], return_when=asyncio.FIRST_COMPLETED)
         await end_tasks([flushing])
+        return flushing
 
     async def _farewell(self) -> None:
         """Give the uplink ``FAREWELL_S`` to publish the batches that were committed last."""
@@ -257,7 +263,9 @@ class Agent:
             # Not durable: the file is of no use after a power cut, and syncing would cost two flushes every 5 s.
             write_atomic(self._config.state_dir / "status.json", json.dumps(status, indent=1).encode(), durable=False)
         except OSError as error:
-            log.debug("status.json was not written: %s", error)
+            self._writing_status.failed(error)
+        else:
+            self._writing_status.succeeded()
 
 
 def build_source(config: AssetConfig, deps: SourceDeps) -> Source:

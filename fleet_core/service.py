@@ -1,9 +1,11 @@
 """How a process lives and ends: its parts run side by side, and the first that ends takes the process with it.
 
 A process is a handful of *parts*, coroutines that should run for ever. A part that ended unseen would leave a process
-that looks alive and does nothing; so whatever a part raises, beyond the errors it expects, ends all other parts and is
-raised to the program. The program logs the reason and exits with a code that is not zero, and its supervisor starts it
-anew (``fleet_server/supervisor.py`` on the server, the system's service manager on a device).
+that looks alive and does nothing. So an error of a part, beyond those it expects, ends all other parts and is raised to
+the program. The program logs the reason and exits with a code that is not zero, and its supervisor starts it anew
+(``fleet_server/supervisor.py`` on the server, the system's service manager on a device). One error ends a process; an
+error of another part, before or after it, is logged with its traceback. A part that fails after a stop was asked for,
+while it is ended, makes the exit code of the process the one of a failure too: its last save may not have been made.
 
     stop_on_signals    the one place where SIGTERM and SIGINT are caught
     run_until_stopped  all parts, until the stop is asked for or one of them ends
@@ -12,7 +14,8 @@ anew (``fleet_server/supervisor.py`` on the server, the system's service manager
     keep_running       run something again, with pauses, whenever it fails
     Outage             an error that is expected for a while: logged once, its end once, counted in between
     Backoff            how long to pause before the next try
-    end_tasks          cancel tasks until they have ended
+    end_tasks          cancel tasks until they have ended, and log their errors
+    raise_failure      after the end: raise the error of a task that failed
     finish             let one step come to its end although its task is cancelled
 
 Seconds are real seconds: these are latencies and retries, not domain time. Tests hand in ``sleep`` and ``now_s``.
@@ -27,6 +30,7 @@ import logging
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -49,19 +53,21 @@ T = TypeVar("T")
 
 
 class Ended(RuntimeError):
-    """A part that should run for ever returned or was cancelled by itself."""
+    """A part that should run for ever returned, or was cancelled although nobody outside it asked for that."""
 
 
 class Outage:
     """Something that is expected to fail for a while: a database, a broker or a disk that is away.
 
     The first failure is logged as ``begins``, the next success as ``over`` with the number of failures and the time
-    between; both are silent while nothing changes. ``errors`` are the expected ones: ``every`` and ``keep_running``
-    let anything else through. Errors in ``known`` (by default all of them) are logged in one line, the others with
-    their traceback, because they say something about the program rather than about the world.
+    between; further failures and further successes are silent. ``errors`` are the expected ones: ``every`` and
+    ``keep_running`` let anything else through. Errors in ``known`` (by default all of ``errors``) are logged in one
+    line at ``begins_level``; the others at ERROR at least and with their traceback, because they say something about
+    the program rather than about the world. An exception group, which a plugin's task group may raise, is expected or
+    known when every error in it is.
 
-    ``on_failure`` is called at each failure, for a counter; ``on_state`` with True or False at each success or
-    failure, for a gauge. Not safe for threads beyond what an attribute is.
+    ``on_failure`` is called at each failure, for a counter; ``on_state`` with True at each success and False at each
+    failure, for a gauge. An outage belongs to one thread: its methods take no lock.
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class Outage:
     ) -> None:
         self.errors = errors
         self.failures = 0
-        """Since the beginning of the present outage, or of the last one."""
+        """Failures since the beginning of the present outage; after its end, those of the last one."""
         self._log = log
         self._begins, self._begins_level = begins, begins_level
         self._over, self._over_level = over, over_level
@@ -95,12 +101,18 @@ class Outage:
         """Whether the last try failed."""
         return self._since_s is not None
 
+    def expects(self, error: Exception) -> bool:
+        """Whether the error is one of ``errors``, or a group of nothing else."""
+        return _all_are(error, self.errors)
+
     def failed(self, error: BaseException) -> None:
-        """A try failed: logged when it is the first."""
+        """Count a failed try; the first one is logged."""
         if self._since_s is None:
             self._since_s, self.failures = self._now_s(), 0
-            trace = None if isinstance(error, self._known) else error
-            self._log.log(self._begins_level, "%s: %s", self._begins, in_one_line(error), exc_info=trace)
+            known = _all_are(error, self._known)
+            level = self._begins_level if known else max(self._begins_level, logging.ERROR)
+            trace = None if known else error
+            self._log.log(level, "%s: %s", self._begins, in_one_line(error), exc_info=trace)
         self.failures += 1
         if self._on_failure is not None:
             self._on_failure()
@@ -108,7 +120,7 @@ class Outage:
             self._on_state(False)
 
     def succeeded(self) -> None:
-        """A try succeeded: logged when it ends an outage."""
+        """End the outage, if there is one, and log that."""
         if self._since_s is not None:
             lasted_s, self._since_s = self._now_s() - self._since_s, None
             self._log.log(self._over_level, "%s after %.1f s, %d failures", self._over, lasted_s, self.failures)
@@ -117,8 +129,8 @@ class Outage:
 
 
 class Backoff:
-    """Pauses that double from ``first_s`` to ``most_s`` with each failure, and start again after a try that lasted for
-    ``settled_after_s``.
+    """Pauses between tries: they double from ``first_s`` to ``most_s`` with each failure, and are short again after a
+    try that lasted for ``settled_after_s`` before it failed.
 
     With ``rng`` the pause is drawn evenly between nothing and that ceiling (full jitter), so that many clients of one
     server do not come back at the same moment. Without, it is the ceiling.
@@ -134,14 +146,14 @@ class Backoff:
         self._ceiling_s = first_s
 
     def pause_s(self, lasted_s: float = 0.0) -> float:
-        """How long to wait after a try that lasted for ``lasted_s`` and then failed."""
+        """The pause in seconds after a try that lasted for ``lasted_s`` and then failed."""
         if lasted_s >= self._settled_after_s:
             self.reset()
         ceiling_s, self._ceiling_s = self._ceiling_s, min(self._most_s, self._ceiling_s * 2)
         return self._rng.uniform(0.0, ceiling_s) if self._rng else ceiling_s
 
     def reset(self) -> None:
-        """A try succeeded: the next pause is the first one again."""
+        """Begin anew with ``first_s``, after a try that succeeded."""
         self._ceiling_s = self._first_s
 
 
@@ -158,36 +170,62 @@ def start(parts: Parts) -> list[asyncio.Task[object]]:
     return [asyncio.create_task(part, name=name) for name, part in parts.items()]
 
 
-async def run_until_stopped(stop: asyncio.Event, parts: Parts) -> None:
-    """Run the parts until ``stop`` is set or one of them ends; the others are ended then.
+async def run_until_stopped(
+    stop: asyncio.Event, parts: Parts, *, farewell: Callable[[], Awaitable[object]] | None = None
+) -> None:
+    """Run the parts until ``stop`` is set or one of them ends; then do ``farewell`` and end all parts.
 
-    Raises what a part raised, ``Ended`` when a part returned.
+    Raises the error that ended the first part (``Ended`` when the part returned). After a stop, raises the error of a
+    part that failed while it was ended. All parts have ended by then, and the errors of the other parts are logged.
     """
     tasks = start(parts)
     try:
-        await until_one_ends(tasks, stop)
+        try:
+            await until_one_ends(tasks, stop)
+        finally:
+            if farewell is not None:
+                await farewell()
     finally:
-        await end_tasks(tasks)
+        await end_tasks(tasks, raised=sys.exception())
+    raise_failure(tasks)
 
 
 async def run_together(parts: Parts) -> None:
-    """Run the parts until the first ends, whatever way; the others are ended then. Raises what the first raised.
+    """Run the parts of one connection until the first of them ends, by returning or by an error; then end the others.
+
+    Raises the error of the part that ended first, else that of a part that failed while it was ended: instead of the
+    cancellation too, so that an error nobody expects still ends the process. A further error is logged, at DEBUG when
+    it has the type of the first: both parts met the same lost connection.
 
     Not a TaskGroup: that one leaves a mark of cancellation on its task (Python 3.11), and ``keep_running`` must be able
     to tell a lost connection from being told to leave.
     """
-    tasks = start(parts)
+    tasks, cancellation = start(parts), None
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        await end_tasks(tasks)
+    except asyncio.CancelledError as cancelled:
+        cancellation = cancelled
+    tasks.sort(key=lambda task: not task.done())  # those that ended by themselves first
+    cancelled_itself = cancellation is None and tasks[0].cancelled()
+    await _end(tasks, CANCEL_AGAIN_S, END_WITHIN_S)
+    failures = _failures(tasks, None)
+    for task, error in failures[1:]:
+        level = logging.DEBUG if type(error) is type(failures[0][1]) else logging.ERROR
+        log.log(level, "%s failed as well: %s", task.get_name(), in_one_line(error), exc_info=error)
+    if failures:
+        raise failures[0][1]
+    if cancellation is not None:
+        raise cancellation
+    if cancelled_itself:
+        raise asyncio.CancelledError
 
 
 async def until_one_ends(tasks: Iterable[asyncio.Task[Any]], stop: asyncio.Event) -> None:
-    """Wait until ``stop`` is set, or raise what ended one of the tasks (``Ended`` when it returned). Ends none."""
+    """Wait until ``stop`` is set or one of the tasks has ended, and leave the others running.
+
+    Raises the error of the task that ended, ``Ended`` when it returned. Of two that ended in one turn of the loop the
+    first of ``tasks`` is raised; the caller's ``end_tasks`` logs the other.
+    """
     tasks = list(tasks)
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
@@ -205,7 +243,7 @@ async def until_one_ends(tasks: Iterable[asyncio.Task[Any]], stop: asyncio.Event
 
 
 async def once(part: Awaitable[object]) -> None:
-    """A part that comes to an end: do it, then rest until cancelled. Raises what it raises."""
+    """Make a part of something that comes to an end: await it, then rest until cancelled. Raises its error."""
     await part
     await asyncio.Event().wait()
 
@@ -218,8 +256,10 @@ async def every(
     wait_first: bool = False,
     sleep: Sleep = asyncio.sleep,
 ) -> NoReturn:
-    """Do ``act``, wait ``interval_s``, and so on, until cancelled. Raises what ``act`` raises, but for the errors of
-    ``outage``, after which it is simply done again."""
+    """Do ``act``, wait ``interval_s``, and so on, until cancelled.
+
+    After an error that ``outage`` expects ``act`` is done again, one interval later. Raises any other error of ``act``.
+    """
     if wait_first:
         await sleep(interval_s)
     while True:
@@ -227,8 +267,10 @@ async def every(
             await act()
         else:
             try:
-                await act()
-            except outage.errors as error:
+                await _apart(act)
+            except Exception as error:
+                if not outage.expects(error):
+                    raise
                 outage.failed(error)
                 _leave_if_cancelled()
             else:
@@ -244,13 +286,18 @@ async def keep_running(
     sleep: Sleep = asyncio.sleep,
     now_s: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Run ``run`` again, after a pause, whenever it fails with one of the errors of ``outage``; returns when it
-    returns. ``run`` says itself when it works again, by ``outage.succeeded()``. Raises any other error."""
+    """Run ``run`` again, after a pause of ``backoff``, whenever it fails with an error that ``outage`` expects.
+
+    Returns when ``run`` returns. Raises any other error of ``run``. Only ``run`` knows when it works again, and calls
+    ``outage.succeeded()`` then.
+    """
     while True:
         started_s = now_s()
         try:
-            await run()
-        except outage.errors as error:
+            await _apart(run)
+        except Exception as error:
+            if not outage.expects(error):
+                raise
             outage.failed(error)
             _leave_if_cancelled()
         else:
@@ -259,39 +306,48 @@ async def keep_running(
 
 
 async def end_tasks(
-    tasks: Iterable[asyncio.Task[Any]], *, again_s: float = CANCEL_AGAIN_S, within_s: float = END_WITHIN_S
+    tasks: Iterable[asyncio.Task[Any]],
+    *,
+    raised: BaseException | None = None,
+    again_s: float = CANCEL_AGAIN_S,
+    within_s: float = END_WITHIN_S,
 ) -> None:
-    """Cancel tasks until they have ended; what they raise meanwhile is logged, not raised.
+    """Cancel tasks until they have ended, and log their errors with traceback: raises none of them.
 
-    Once is not enough: a cancellation that meets a dying connection can come out of a library as that connection's
-    error, which loops that outlive such errors take for one more of them. A task that has not ended after ``within_s``
-    never will: the process is ended hard, because its supervisor can restart a process that is gone and cannot see
-    one that hangs.
+    Errors from before the cancellation are logged too, so that none is lost; only ``raised`` is not, the error that the
+    caller is about to raise. A caller for whom such an error is a failure calls ``raise_failure`` afterwards.
+
+    One cancellation is not enough: when it meets a dying connection, a library can turn it into that connection's
+    error, and a loop that outlives such errors goes on. A task that has not ended after ``within_s`` never will: the
+    process is ended hard, because its supervisor can restart a process that is gone and cannot see one that hangs.
     """
-    pending = {task for task in tasks if not task.done()}
-    until_s = time.monotonic() + within_s
-    while pending:
-        for task in pending:
-            task.cancel()
-        done, pending = await asyncio.wait(pending, timeout=again_s)
-        for task in done:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                log.warning("%s failed while it was ended: %s", task.get_name(), in_one_line(error))
-        if pending and time.monotonic() > until_s:
-            _end_hard([task.get_name() for task in pending])
-            return
+    tasks = list(tasks)
+    before = {task for task in tasks if task.done()}
+    await _end(tasks, again_s, within_s)
+    for task, error in _failures(tasks, raised):
+        when = "" if task in before else " while it was ended"
+        log.error("%s failed%s: %s", task.get_name(), when, in_one_line(error), exc_info=error)
+
+
+def raise_failure(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Raise the error of the first of these tasks that failed. All of them must have ended."""
+    for task, error in _failures(tasks, None):
+        error.add_note(f"the part {task.get_name()!r} failed")
+        raise error
 
 
 async def finish(step: Coroutine[Any, Any, T]) -> T:
     """Let a short step come to its end although its task is cancelled meanwhile; the cancellation goes on after it.
 
-    For a step that is better not left half done. It must be safe all the same to be cut short: by a second
-    cancellation (``end_tasks``), and by the death of the process.
+    For a step that is better not left half done. The step must be safe all the same when it is cut short: by a second
+    cancellation (``end_tasks``), or by the death of the process. Raises the error of the step. When the task was
+    cancelled meanwhile, the cancellation is raised and the error of the step is logged.
     """
     task = asyncio.create_task(step)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        task.add_done_callback(_log_step)
         await asyncio.wait([task])
         raise
     finally:
@@ -299,18 +355,67 @@ async def finish(step: Coroutine[Any, Any, T]) -> T:
 
 
 def in_one_line(error: BaseException) -> str:
-    """An error for the log: its words, behind its type where the words of Python alone would not say what it is."""
+    """An error for the log: its words, and its type before them where Python's own words would not say what it is."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(in_one_line(part) for part in error.exceptions)
     words, kind = " ".join(str(error).split()), type(error)
     if words and (kind.__module__ != "builtins" or isinstance(error, OSError)):
         return words
     return f"{kind.__name__}: {words}" if words else kind.__name__
 
 
+async def _apart(act: Callable[[], Awaitable[object]]) -> None:
+    """Await ``act`` in a task of its own, which is cancelled with the present one.
+
+    A task group that failed leaves a mark of cancellation on its task (Python 3.11). In a task of its own it cannot be
+    mistaken for a cancellation of the loop.
+    """
+
+    async def acting() -> None:
+        await act()
+
+    present = asyncio.current_task()
+    await asyncio.create_task(acting(), name=present.get_name() if present else None)
+
+
 def _leave_if_cancelled() -> None:
-    """An expected error arrived together with a cancellation, which a library lost on the way: leave all the same."""
+    """Leave after an expected error when the task was cancelled too: a library turned the cancellation into it."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+
+
+def _all_are(error: BaseException, kinds: Errors) -> bool:
+    if isinstance(error, BaseExceptionGroup) and not isinstance(error, kinds):
+        return all(_all_are(part, kinds) for part in error.exceptions)
+    return isinstance(error, kinds)
+
+
+def _failures(
+    tasks: Iterable[asyncio.Task[Any]], raised: BaseException | None
+) -> list[tuple[asyncio.Task[Any], BaseException]]:
+    """Tasks that ended by an error, with the error, but for the one that is being raised."""
+    ended = [task for task in tasks if task.done() and not task.cancelled()]
+    return [(task, error) for task in ended if (error := task.exception()) is not None and error is not raised]
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]], again_s: float, within_s: float) -> None:
+    """Cancel tasks every ``again_s`` until they have ended; after ``within_s`` end the process hard."""
+    pending = {task for task in tasks if not task.done()}
+    until_s = time.monotonic() + within_s
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=again_s)
+        if pending and time.monotonic() > until_s:
+            _end_hard([task.get_name() for task in pending])
+            return
+
+
+def _log_step(task: asyncio.Task[Any]) -> None:
+    """Log the error of a step whose task was cancelled while the step ran."""
+    for _, error in _failures([task], None):
+        log.error("a step failed while its task was cancelled: %s", in_one_line(error), exc_info=error)
 
 
 def _end_hard(names: list[str]) -> None:

@@ -30,7 +30,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput, ForestallError, Retryable
-from fleet_core.service import Outage, end_tasks, every, start
+from fleet_core.service import Outage, end_tasks, every, raise_failure, start
 from provisioning.authority import Authority
 from provisioning.certificates import MAX_CSR_BYTES
 from provisioning.claims import spend_claim
@@ -112,8 +112,7 @@ def create_app(
             yield
         finally:
             await end_tasks([publishing])
-        if not publishing.cancelled():
-            publishing.result()
+        raise_failure([publishing])
 
     app = FastAPI(title="Forestall enrolment", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
 

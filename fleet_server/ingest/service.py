@@ -20,7 +20,7 @@ from functools import partial
 
 from fleet_core.clock import Clock
 from fleet_core.put_off import PutOff
-from fleet_core.service import Outage, end_tasks, every, start, stop_on_signals, until_one_ends
+from fleet_core.service import Outage, every, run_until_stopped, stop_on_signals
 from fleet_server.exposition import serve_metrics
 from fleet_server.ingest import metrics
 from fleet_server.ingest.compaction import compact
@@ -62,7 +62,7 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
     ask_again = partial(
         _ask_again, owner, pipeline, uplinks, settings.ingest.ledger_grace_s, RateLimit(SAME_OUTBOX_EVERY_S)
     )
-    tasks = start({
+    parts = {
         "store": every(0.0, store),  # paced by the queue
         "answer": every(settings.ingest.ack_interval_ms / 1000, partial(_answer, pipeline, uplinks), wait_first=True),
         "tend": every(TEND_EVERY_S, pipeline.tend, wait_first=True),
@@ -72,12 +72,10 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
         "broker": uplinks.run(),
         "host state": HostState(settings, dsn).run(),
         "metrics": serve_metrics(settings.metrics_host, settings.ingest.metrics_port),
-    })  # fmt: skip
+    }
     try:
-        await until_one_ends(tasks, stop)
+        await run_until_stopped(stop, parts, farewell=lambda: uplinks.publish(pipeline.owed()))
     finally:
-        await uplinks.publish(pipeline.owed())  # while the connection still stands
-        await end_tasks(tasks)
         await pool.close()
         await owner.close()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,7 +25,16 @@ from procrastinate.exceptions import ConnectorException
 
 from fleet_core.errors import Retryable
 from fleet_core.put_off import PutOff
-from fleet_core.service import Outage, end_tasks, every, once, run_until_stopped, stop_on_signals
+from fleet_core.service import (
+    Outage,
+    end_tasks,
+    every,
+    in_one_line,
+    once,
+    raise_failure,
+    run_until_stopped,
+    stop_on_signals,
+)
 from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
 from fleet_server.prognosis.warming import warm_shelf
@@ -107,8 +117,7 @@ class Sweep:
 
     async def once(self) -> None:
         """Start what is due and not yet running here. Raises what a case met that the runner did not foresee."""
-        if self._fault is not None:
-            raise self._fault
+        self.raise_fault()
         await run_due(self._rt)
         async with self._rt.pool.connection() as conn:
             due = await fetch_all(conn, CaseRef, _sql.due_cases, {"now": self._rt.clock.now()})
@@ -123,11 +132,18 @@ class Sweep:
         if self._running:
             await asyncio.wait(list(self._running.values()))
 
-    async def stop(self) -> None:
-        """Let what runs come to its next rest, within the grace period."""
+    async def stop(self, raised: BaseException | None = None) -> None:
+        """Let what runs come to its next rest, within the grace period; log a fault that is not ``raised`` already."""
         if self._running:
             await asyncio.wait(list(self._running.values()), timeout=GRACE_S)
         await end_tasks(list(self._running.values()))
+        if self._fault is not None and self._fault is not raised:
+            log.error("a case failed as nobody foresaw: %s", in_one_line(self._fault), exc_info=self._fault)
+
+    def raise_fault(self) -> None:
+        """Raise the first error of a case that the runner did not foresee, if there was one."""
+        if self._fault is not None:
+            raise self._fault
 
     def _ended(self, case_id: uuid.UUID, task: asyncio.Task[bool]) -> None:
         self._running.pop(case_id, None)
@@ -136,8 +152,10 @@ class Sweep:
         FAILURES.labels("advance_case").inc()
         if isinstance(error, AWAY):
             log.warning("case %s was interrupted, it is taken up again: %s", case_id, error)
-        else:
+        elif self._fault is None:
             self._fault = error
+        else:
+            log.error("case %s failed as nobody foresaw: %s", case_id, in_one_line(error), exc_info=error)
 
 
 async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: asyncio.Event, at_once: int) -> None:
@@ -177,10 +195,14 @@ async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: a
             },
         )
     finally:
+        raised = sys.exception()
         jobs.cancel()  # once: a second time would cut short the jobs that are finishing
         await asyncio.wait([jobs])
-        await sweep.stop()
+        await end_tasks([jobs], raised=raised)
+        await sweep.stop(raised)
         await app.close_async()
+    raise_failure([jobs])
+    sweep.raise_fault()
 
 
 async def _until_ended(jobs: asyncio.Task[None]) -> None:

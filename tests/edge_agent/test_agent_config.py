@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 import sqlite3
 from dataclasses import replace
@@ -22,7 +23,7 @@ from edge_agent.uplink.mqtt import Uplink
 from edge_agent.uplink.store import OutboxStore
 from fleet_core.assets import AssetClass
 from fleet_core.clock import SimulatedClock
-from fleet_core.errors import BadConfig, BadInput
+from fleet_core.errors import BadConfig, BadInput, Retryable
 from fleet_core.telemetry import MetricSpec, Sample
 
 GOOD = """
@@ -280,6 +281,88 @@ async def test_a_source_that_fails_is_said_once_counted_and_tried_again(
     assert said[0].exc_info and "AttributeError: no such register" in said[0].getMessage()
     status = json.loads((config.state_dir / "status.json").read_text())
     assert status["assets"][asset.device_id]["failures"] == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [(Retryable("the port is away"), logging.WARNING), (AttributeError("no such register"), logging.ERROR)],
+    ids=lambda value: type(value).__name__,
+)
+async def test_an_error_nobody_foresaw_in_a_source_is_an_error_in_the_log_and_a_foreseen_one_a_warning(
+    config_file: Path, error: Exception, level: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        async def run(self, sink: Sink) -> None:
+            tries.append(1)
+            if len(tries) == 3:
+                stop.set()
+            raise error
+
+    tries: list[int] = []
+    stop = asyncio.Event()
+    monkeypatch.setattr(agent_module, "BACKOFF_FIRST_S", 0.01)
+    agent = Agent(load_config(config_file), SimulatedClock(), make_source=lambda _config, _deps: Broken())
+    await asyncio.wait_for(agent.run(stop), 10)
+    (said,) = [record for record in caplog.records if record.getMessage().startswith("source of ")]
+    assert (said.levelno, bool(said.exc_info)) == (level, level == logging.ERROR)
+
+
+async def test_a_status_that_cannot_be_written_is_said_once_and_said_again_when_it_works(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(agent_module, "STATUS_INTERVAL_S", 0.01)
+    config, stop = load_config(config_file), asyncio.Event()
+    in_its_place = config.state_dir / "status.json"
+    in_its_place.mkdir(parents=True)
+
+    def said() -> list[tuple[str, str]]:
+        records = [record for record in caplog.records if record.getMessage().startswith("status.json")]
+        return [(record.levelname, record.getMessage().partition(" written")[0]) for record in records]
+
+    agent = Agent(config, SimulatedClock(), make_source=lambda _config, _deps: Scripted("works"))
+    running = asyncio.create_task(agent.run(stop))
+    async with asyncio.timeout(10):
+        while agent._writing_status.failures < 3:  # noqa: ASYNC110 - what is waited for is a plain count
+            await asyncio.sleep(0.02)
+        assert said() == [("WARNING", "status.json is not")]
+        in_its_place.rmdir()
+        while agent._writing_status.active:  # noqa: ASYNC110 - what is waited for is a plain state
+            await asyncio.sleep(0.02)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert said() == [("WARNING", "status.json is not"), ("INFO", "status.json is")]
+    assert json.loads(in_its_place.read_text())["node_id"] == config.node_id
+
+
+@pytest.mark.parametrize("error", [AttributeError("window"), KeyError("lane")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("part", ["uplink", "last flush", "a source"])
+async def test_a_part_that_fails_while_the_agent_leaves_is_raised(
+    config_file: Path, part: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails_on_leaving(*_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise error
+
+    async def fails(*_: object) -> None:
+        raise error
+
+    where, name, broken = {
+        "uplink": (Uplink, "run", fails_on_leaving),
+        "last flush": (AssetWorker, "flush", fails),
+        "a source": (SourceTask, "run", fails_on_leaving),
+    }[part]
+    monkeypatch.setattr(where, name, broken)
+    stop = asyncio.Event()
+    agent = Agent(load_config(config_file), SimulatedClock(), make_source=lambda _config, _deps: Scripted("works"))
+    running = asyncio.create_task(agent.run(stop))
+    await asyncio.sleep(0.05)
+    stop.set()
+    with pytest.raises(type(error)) as raised:
+        await asyncio.wait_for(running, 20)
+    assert raised.value is error
 
 
 async def test_an_outbox_that_fails_ends_the_agent(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -425,3 +426,195 @@ async def test_a_task_that_never_ends_ends_the_process_hard(monkeypatch: pytest.
     assert ended_hard == [["deaf"]]
     deaf = False
     await end_tasks([task], again_s=0.01)
+
+
+# -- more than one error
+
+
+async def _fails_on_leaving(error: Exception) -> None:
+    try:
+        await forever()
+    finally:
+        raise error
+
+
+def told(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """What was logged at ERROR and above: message -> the error whose traceback stands below it."""
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    return {record.getMessage(): record.exc_info[1] if record.exc_info else None for record in errors}
+
+
+async def test_of_two_parts_that_fail_in_one_turn_one_is_raised_and_the_other_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = KeyError("first"), ValueError("second")
+    with pytest.raises(KeyError) as raised:
+        await run_until_stopped(asyncio.Event(), {"a": raising(first), "b": raising(second), "c": forever()})
+    assert raised.value is first
+    assert told(caplog) == {"b failed: ValueError: second": second}
+
+
+async def test_a_part_that_fails_while_another_one_ended_the_process_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    late = ValueError("late")
+    with pytest.raises(KeyError, match="first"):
+        await run_until_stopped(asyncio.Event(), {"a": _soon(KeyError("first")), "b": _fails_on_leaving(late)})
+    assert told(caplog) == {"b failed while it was ended: ValueError: late": late}
+
+
+async def test_parts_that_fail_while_they_are_ended_after_a_stop_are_raised_when_all_have_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop, ended, save, other = asyncio.Event(), [], ValueError("the last save failed"), KeyError("other")
+
+    async def slow() -> None:
+        try:
+            await forever()
+        finally:
+            await asyncio.sleep(0.01)
+            ended.append("slow")
+
+    parts = {"save": _fails_on_leaving(save), "other": _fails_on_leaving(other), "slow": slow()}
+    running = asyncio.create_task(run_until_stopped(stop, parts))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    stop.set()
+    with pytest.raises(ValueError, match="the last save") as raised:
+        await asyncio.wait_for(running, LIMIT_S)
+    assert ended == ["slow"] and any("'save'" in note for note in raised.value.__notes__)
+    assert other in told(caplog).values()
+
+
+@pytest.mark.parametrize("error", [None, OSError("the broker is gone")], ids=["works", "fails"])
+async def test_a_farewell_comes_before_the_end_of_the_parts_which_end_even_when_it_fails(
+    error: Exception | None,
+) -> None:
+    stop, order = asyncio.Event(), []
+
+    async def part() -> None:
+        try:
+            await forever()
+        finally:
+            order.append("part")
+
+    async def farewell() -> None:
+        order.append("farewell")
+        if error is not None:
+            raise error
+
+    running = asyncio.create_task(run_until_stopped(stop, {"part": part()}, farewell=farewell))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    stop.set()
+    await asyncio.wait([running], timeout=LIMIT_S)
+    assert order == ["farewell", "part"] and running.exception() is error
+
+
+async def test_together_logs_what_else_went_wrong_but_not_the_same_lost_connection_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bug = KeyError("alias")
+    parts = {"a": raising(OSError("cut")), "b": raising(OSError("cut")), "c": raising(bug), "d": forever()}
+    with pytest.raises(OSError, match="cut"):
+        await run_together(parts)
+    assert told(caplog) == {"c failed as well: KeyError: 'alias'": bug}
+
+
+async def test_together_raises_what_a_part_met_while_it_was_ended() -> None:
+    async def returns() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(KeyError, match="alias"):
+        await run_together({"a": returns(), "b": _fails_on_leaving(KeyError("alias"))})
+    task = asyncio.create_task(run_together({"a": forever(), "b": _fails_on_leaving(KeyError("alias"))}))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await end_tasks([task])
+    assert isinstance(task.exception(), KeyError)
+
+
+async def test_a_task_that_is_ended_before_it_began_or_after_it_failed_raises_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await end_tasks([asyncio.create_task(raising(OSError("gone")))])
+    assert not caplog.records
+    error = OSError("gone")
+    failed = asyncio.create_task(raising(error), name="early")
+    await asyncio.wait([failed])
+    await end_tasks([failed])
+    assert told(caplog) == {"early failed: gone": error}
+
+
+async def test_a_step_that_fails_after_its_task_was_cancelled_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    error, may_end = ValueError("the last round"), asyncio.Event()
+
+    async def step() -> None:
+        await may_end.wait()
+        raise error
+
+    task = asyncio.create_task(finish(step()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    await asyncio.wait([task], timeout=LIMIT_S)
+    assert task.cancelled()
+    assert told(caplog) == {"a step failed while its task was cancelled: ValueError: the last round": error}
+
+
+# -- groups of errors
+
+AWAY = ExceptionGroup("both", [Retryable("one"), ExceptionGroup("inner", [Retryable("two")])])
+MIXED = ExceptionGroup("both", [Retryable("one"), ExceptionGroup("inner", [KeyError("a bug")])])
+
+
+@pytest.mark.parametrize("kind", ["every", "keep_running"])
+async def test_a_group_of_expected_errors_is_an_outage_and_a_mixed_one_is_raised(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    act, time = Script(AWAY, MIXED), Time()
+    loop = every(1.0, act, outage(), sleep=time.sleep) if kind == "every" else None
+    with pytest.raises(ExceptionGroup) as raised:
+        await (loop or keep_running(act, outage(), Backoff(1, 1), sleep=time.sleep))
+    assert raised.value is MIXED and act.calls == 2
+    assert [record.getMessage() for record in caplog.records] == ["no answer: one; two"]
+    assert not caplog.records[0].exc_info
+
+
+def test_an_error_that_is_not_known_is_logged_as_an_error_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    for error, level in ((Retryable("x"), logging.WARNING), (AWAY, logging.WARNING), (MIXED, logging.ERROR)):
+        caplog.clear()
+        Outage(log, "no source", "delivers", known=(Retryable,), begins_level=logging.WARNING).failed(error)
+        (record,) = caplog.records
+        assert (record.levelno, bool(record.exc_info)) == (level, level == logging.ERROR)
+    caplog.clear()
+    Outage(log, "a", "b", known=(Retryable,), begins_level=logging.CRITICAL).failed(KeyError("x"))
+    assert caplog.records[0].levelno == logging.CRITICAL
+
+
+@pytest.mark.parametrize("told_as", ["group", "retryable"])
+@pytest.mark.parametrize("kind", ["every", "keep_running"])
+async def test_a_task_group_that_failed_is_no_cancellation(kind: str, told_as: str) -> None:
+    tries, time = 0, Time()
+
+    async def grouped() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 4:
+            raise LookupError("done")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(raising(Retryable("away")))
+        except* Retryable:
+            if told_as == "group":
+                raise
+            failed = True
+        if failed:
+            raise Retryable("away")  # the group's mark of cancellation is on the task (Python 3.11)
+
+    loop = every(1.0, grouped, outage(), sleep=time.sleep) if kind == "every" else None
+    task = asyncio.create_task(loop or keep_running(grouped, outage(), Backoff(1, 1), sleep=time.sleep))
+    await asyncio.wait([task], timeout=LIMIT_S)
+    assert not task.cancelled() and isinstance(task.exception(), LookupError) and tries == 4

@@ -121,3 +121,24 @@ async def test_a_step_that_fails_as_nobody_foresaw_ends_the_sequencer(
     with pytest.raises(type(error)) as raised:
         await asyncio.wait_for(sequencer.run_sequencer(settings, SystemClock()), 15)
     assert raised.value is error
+
+
+@pytest.mark.parametrize("error", [AttributeError("batch"), KeyError("schema")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("loop", ["broker", "host state", "metrics"])
+async def test_a_loop_that_fails_while_ingest_leaves_is_raised(
+    settings: Settings, loop: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = asyncio.Event()
+
+    async def fails_on_leaving(*_arguments: object) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise error
+
+    monkeypatch.setattr(*LOOPS[loop], fails_on_leaving)
+    monkeypatch.setattr(service, "stop_on_signals", lambda: began)
+    with pytest.raises(type(error)) as raised:
+        await asyncio.wait_for(service.run_ingest(settings, SystemClock()), 15)
+    assert raised.value is error
