@@ -2,7 +2,8 @@
 
 An act is committed as intended before the other system is called. After a crash, or an answer that never came, it is
 looked up by its key before it is tried again. Failures to reach the other system are retried with back-off up to the
-policy's limit; then a person is asked, and the act stays as it is until the question is answered.
+policy's limit; then a person is asked, and the act stays as it is until the question is answered. An answer that cannot
+be read or written down is none: nothing of it is kept, and a person is asked at once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
+from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_core.faults import fault_point
 from fleet_server.connectors.common import Refused
 from fleet_server.resolution.case import Case
@@ -25,6 +26,7 @@ from fleet_server.resolution.records import CaseFile, change_case, intend, lock_
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import ActEvent, ActState, CaseState, UndoingEvent, next_act_state
+from fleet_server.resolution.stored import check_answer, storable
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -48,26 +50,33 @@ class Doing(Generic[T]):
     """How an act is done: the calls to the other system, by the act's key, and what their answers mean for the case.
 
     ``on_held`` and ``on_refused`` run in the transaction that settles the act, the case's row held. ``lookup`` is None
-    where the act may simply be repeated. ``gives_up`` False: it is retried for ever, and no person is asked.
+    where the act may simply be repeated. ``answers`` is what the answer must be, to the last field. ``gives_up`` False:
+    it is retried for ever, and no person is asked.
     """
 
     call: Callable[[str], Awaitable[T]]
     lookup: Callable[[str], Awaitable[T | None]] | None
     on_held: Callable[[Connection, Case, T], Awaitable[Held]]
     on_refused: Callable[[Connection, Case, Refused], Awaitable[None]]
+    answers: type[T]
     gives_up: bool = True
 
 
 async def intend_now(
     rt: Runtime, conn: Connection, file: CaseFile, kind: str, request: Mapping[str, object], purpose: str = ""
 ) -> Act | None:
-    """Commit the intention. None when the case has changed since it was read: read it again."""
-    async with conn.transaction():
-        case = await lock_case(conn, file.case_id)
-        if case.version != file.case.version:
-            return None
-        act = await intend(conn, rt.clock, case, kind, file.next_sequence(kind, purpose), request, purpose)
-        await change_case(conn, case)
+    """Commit the intention. None when the case is to be read again: it has changed, or a person was asked since the
+    request holds what cannot be written down."""
+    try:
+        async with conn.transaction():
+            case = await lock_case(conn, file.case_id)
+            if case.version != file.case.version:
+                return None
+            act = await intend(conn, rt.clock, case, kind, file.next_sequence(kind, purpose), request, purpose)
+            await change_case(conn, case)
+    except BadInput as error:
+        await put_off_step(rt, conn, file, kind, unusable(error))
+        return None
     fault_point("act.after_intent")
     return act
 
@@ -94,7 +103,7 @@ async def perform(
         await put_off(rt, conn, file, act, error, gives_up=doing.gives_up)
         return None
     fault_point("act.after_call")
-    return await _held(rt, conn, act, doing, result)
+    return await _taken(rt, conn, file, act, doing, result)
 
 
 async def put_off(
@@ -117,7 +126,7 @@ async def put_off(
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
         due_at = later(rt, min(policy.backoff_s(attempts), RETRY_CAP_S))
-        values = {"act_id": act.act_id, "state": state, "due_at": due_at, "error": str(error)[:500]}
+        values = {"act_id": act.act_id, "state": state, "due_at": due_at, "error": storable(str(error))[:500]}
         await conn.execute(_sql.postpone_act, values)
         ACTS.labels(act.kind, "unknown" if unknown else "put_off").inc()
         if attempts == 1:
@@ -164,6 +173,24 @@ def later(rt: Runtime, real_s: float) -> datetime:
     return rt.clock.now() + timedelta(seconds=real_s * rt.clock.scale)
 
 
+def unusable(error: BadInput) -> Permanent:
+    """What is said of an answer, or of what was made of it, that broke a rule."""
+    return Permanent(f"what the other system answered cannot be used: {error}")
+
+
+async def _taken(
+    rt: Runtime, conn: Connection, file: CaseFile, act: Act, doing: Doing[T], result: T
+) -> ActState | None:
+    """Write down what was answered; a bad answer leaves no trace but the question, and the act is looked up again."""
+    try:
+        check_answer(result, doing.answers, act.kind)
+        return await _held(rt, conn, act, doing, result)
+    except BadInput as error:
+        unknown = doing.lookup is not None  # else it changed nothing in the other system
+        await put_off(rt, conn, file, act, unusable(error), gives_up=doing.gives_up, unknown=unknown)
+        return None
+
+
 async def _held(rt: Runtime, conn: Connection, act: Act, doing: Doing[T], result: T) -> ActState:
     async with conn.transaction():
         case = await lock_case(conn, act.case_id)
@@ -207,7 +234,7 @@ async def _after_lost_answer(
     if found is None:
         await put_off(rt, conn, file, act, error, gives_up=doing.gives_up, unknown=True)
         return None
-    return await _held(rt, conn, act, doing, found)
+    return await _taken(rt, conn, file, act, doing, found)
 
 
 async def _bounded(rt: Runtime, call: Awaitable[T]) -> T:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
+from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
 from fleet_server.connectors.field_service.api import Dispatch, WorkOrder, WorkOrderDraft
-from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step
+from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.plan import PlannedEngineer, PlannedOrder, Window, needed
 from fleet_server.resolution.playbooks import playbook
@@ -60,7 +60,10 @@ async def do_work_order(rt: Runtime, conn: Connection, file: CaseFile, act: Act 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
         await change_case(conn, case)  # the next attempt writes it under a new key
 
-    doing = Doing(lambda key: rt.field_service.create_order(draft, key=key), lookup, on_held, on_refused)
+    async def call(key: str) -> WorkOrder:
+        return await rt.field_service.create_order(draft, key=key)
+
+    doing = Doing(call, lookup, on_held, on_refused, WorkOrder)
     await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
@@ -103,7 +106,7 @@ async def do_dispatch(rt: Runtime, conn: Connection, file: CaseFile, act: Act | 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
         await change_case(conn, replace(case, plan=case.plan.refusing_pair(start, request.engineer.id)))
 
-    await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused), fresh=fresh)
+    await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused, Dispatch), fresh=fresh)
 
 
 async def _free_engineer(
@@ -115,6 +118,9 @@ async def _free_engineer(
     refused = file.plan.replanning.refused_pairs
     try:
         engineers = await engineers_for(rt, file, span.start, span.end)
+    except BadInput as error:
+        await put_off_step(rt, conn, file, "engineers", unusable(error))
+        return None
     except (Retryable, OutcomeUnknown, Permanent) as error:
         await put_off_step(rt, conn, file, "engineers", error)
         return None

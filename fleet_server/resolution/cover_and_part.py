@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 
-from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
+from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
 from fleet_server.connectors.entitlement.api import Entitlement, EntitlementRequest
 from fleet_server.connectors.parts.api import Offer, PartsRequest, Reservation
-from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step
+from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.plan import Cover, Part, Retrying
@@ -19,7 +19,7 @@ from fleet_server.resolution.requests import read_request
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseEvent, CaseState, UndoingEvent
-from fleet_server.resolution.stored import table_of
+from fleet_server.resolution.stored import check_answer, table_of
 from fleet_server.store.pool import Connection
 
 MAX_REFUSALS = 10
@@ -57,7 +57,7 @@ async def do_entitlement(rt: Runtime, conn: Connection, file: CaseFile, act: Act
     fresh = act is None
     act = act or await intend_now(rt, conn, file, "entitlement", asdict(request) | {"at": request.at.isoformat()})
     if act is not None:
-        await perform(rt, conn, file, act, Doing(call, None, on_held, on_refused), fresh=fresh)
+        await perform(rt, conn, file, act, Doing(call, None, on_held, on_refused, Entitlement), fresh=fresh)
 
 
 async def do_approval(rt: Runtime, conn: Connection, file: CaseFile) -> None:
@@ -100,7 +100,10 @@ async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None
         if file.next_sequence("reservation") >= MAX_REFUSALS:
             await escalate(conn, rt.clock, rt.notifiers, file, case, "no_part_in_time", f"No part: {error}")
 
-    doing = Doing(lambda key: rt.parts.reserve(file.case.tenant_id, offer, key=key), lookup, on_held, on_refused)
+    async def call(key: str) -> Reservation:
+        return await rt.parts.reserve(file.case.tenant_id, offer, key=key)
+
+    doing = Doing(call, lookup, on_held, on_refused, Reservation)
     await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
@@ -139,6 +142,10 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
     )
     try:
         offers = await rt.parts.offers(request)
+        check_answer(offers, list[Offer], "offers")
+    except BadInput as error:
+        await put_off_step(rt, conn, file, "parts", unusable(error))
+        return None
     except (Retryable, OutcomeUnknown, Permanent) as error:
         await put_off_step(rt, conn, file, "parts", error)
         return None

@@ -30,6 +30,7 @@ from fleet_server.resolution.records import (
 )
 from fleet_server.resolution.rows import Escalation, EscalationRef, Person
 from fleet_server.resolution.states import ControlEvent
+from fleet_server.resolution.stored import storable
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -57,7 +58,7 @@ async def escalate(
     detail: Mapping[str, object] | None = None,
 ) -> Case:
     """Hand the case to its owner; the case's row is held. Does nothing more while the same reason is open."""
-    case = case.after(ControlEvent.ASK)
+    case, summary = case.after(ControlEvent.ASK), storable(summary)
     due_h = file.policy.escalation_due_h.get(case.urgency, DUE_H)
     due_at = clock.now() + timedelta(hours=due_h)
     options = options_for(reason, _pointless(case, detail or {}))

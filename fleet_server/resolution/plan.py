@@ -10,19 +10,18 @@ the machines in ``states.py``; ``Case.after`` checks every event against them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar
-
-from msgspec import Meta
+from typing import Literal, TypeVar
 
 from fleet_core.errors import BadInput, Permanent
+from fleet_server.connectors.times import Instant
 from fleet_server.resolution.states import Undoing
-from fleet_server.resolution.stored import read_stored, table_of
+from fleet_server.resolution.stored import json_text, read_stored, table_of
 
 T = TypeVar("T")
-Instant = Annotated[datetime, Meta(tz=True)]
 MAX_REFUSED = 50
 """Refused windows, and pairs of window and engineer, that are remembered: the newest, since the oldest are past."""
 
@@ -38,7 +37,8 @@ class Cover:
     kind: str
     reference: str = ""
     valid_to: Instant | None = None
-    terms: dict[str, object] = field(default_factory=dict)
+    terms: object = field(default_factory=dict)
+    """What the contract says, any JSON value; nothing is decided by it."""
     approved_by: str = ""
 
 
@@ -251,7 +251,10 @@ def read_plan(stored: object) -> Plan:
 
 
 def write_plan(plan: Plan) -> dict[str, object]:
-    """The JSON object of a plan: one flat table of what differs from an empty plan."""
+    """The JSON object of a plan: one flat table of what differs from an empty plan.
+
+    It is read again before it is returned: raises BadInput for a plan that ``read_plan`` would refuse.
+    """
     own = _Own(
         unwind=plan.undoing is Undoing.EVERYTHING,
         drop_window=plan.undoing is Undoing.WINDOW,
@@ -259,7 +262,10 @@ def write_plan(plan: Plan) -> dict[str, object]:
         ended_because=plan.ended_because,
     )
     groups = (plan.booking, plan.replanning, plan.retrying, plan.decisions, own)
-    return {name: value for group in groups for name, value in table_of(group).items()}
+    table = {name: value for group in groups for name, value in table_of(group).items()}
+    written: dict[str, object] = json.loads(json_text(table, "plan"))
+    read_plan(written)
+    return written
 
 
 @dataclass(frozen=True, slots=True)

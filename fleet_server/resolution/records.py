@@ -5,7 +5,6 @@ Whoever changes a case holds its row (``lock_case``) and passes what it last rea
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from fleet_server.resolution.case import Case
 from fleet_server.resolution.jobs import defer_advance
 from fleet_server.resolution.plan import Plan, write_plan
 from fleet_server.resolution.policy import Policy, safe_policy
+from fleet_server.resolution.requests import check_request
 from fleet_server.resolution.rows import (
     Act,
     Asset,
@@ -31,6 +31,7 @@ from fleet_server.resolution.rows import (
     Tenant,
 )
 from fleet_server.resolution.states import LIVE_ACT_STATES, ActEvent, ActState, next_act_state
+from fleet_server.resolution.stored import json_text, storable
 from fleet_server.store.fetch import fetch_all, fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -94,8 +95,9 @@ class CaseFile:
 
 
 def jsonb(value: object) -> Jsonb:
-    """A JSON value for the database; times are written as ISO 8601, ids and numbers of other kinds as text."""
-    return Jsonb(value, dumps=_dumps)
+    """A JSON value for the database, as ``json_text`` writes it. Raises BadInput for what the database cannot hold."""
+    text = json_text(value, "stored")
+    return Jsonb(value, dumps=lambda _: text)
 
 
 async def load_case(conn: Connection, case_id: uuid.UUID) -> CaseFile:
@@ -166,7 +168,7 @@ async def change_case(conn: Connection, case: Case) -> Case:
         "closed_at": case.closed_at,
         "escalated": case.escalated,
         "replanning": case.replanning,
-        "waits_for": case.waits_for,
+        "waits_for": storable(case.waits_for),
         "plan": jsonb(write_plan(case.plan)),
         "outcome": None if case.outcome is None else jsonb(case.outcome),
         "next_at": case.next_at,
@@ -196,7 +198,7 @@ async def note(
     actor: str = SYSTEM,
 ) -> None:
     """One line of the case's timeline and the same decision in the audit log."""
-    body = dict(detail or {})
+    summary, body = storable(summary), dict(detail or {})
     await conn.execute(
         _sql.insert_event,
         {
@@ -229,7 +231,11 @@ async def intend(
     request: Mapping[str, object],
     purpose: str = "",
 ) -> Act | None:
-    """Write down an act before it is done. None when the very same act was intended before."""
+    """Write down an act before it is done. None when the very same act was intended before.
+
+    Raises BadInput for a request that could not be read again.
+    """
+    check_request(kind, request)
     middle = f"{kind}:{purpose}" if purpose else kind
     values = {
         "act_id": uuid.uuid4(),
@@ -255,7 +261,8 @@ async def settle(
     external_ref: str = "",
     error: str = "",
 ) -> ActState:
-    """Record what became of an act. Raises ForbiddenTransition."""
+    """Record what became of an act. Raises ForbiddenTransition, and BadInput for an answer that cannot be stored."""
+    json_text(external_ref, f"reference_of_{act.kind}")
     state = next_act_state(act.state, event)
     values = {
         "act_id": act.act_id,
@@ -263,7 +270,7 @@ async def settle(
         "response": None if response is None else jsonb(dict(response)),
         "external_ref": external_ref or act.external_ref,
         "now": clock.now(),
-        "error": error,
+        "error": storable(error),
     }
     await conn.execute(_sql.settle_act, values)
     return state
@@ -279,7 +286,3 @@ async def set_timer(conn: Connection, case: Case, kind: str, due_at: datetime) -
         "due_at": due_at,
     }
     await conn.execute(_sql.set_timer, values)
-
-
-def _dumps(value: object) -> str:
-    return json.dumps(value, default=lambda item: item.isoformat() if isinstance(item, datetime) else str(item))

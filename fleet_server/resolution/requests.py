@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fleet_server.resolution.plan import Alternative, Instant, PlannedEngineer, Window
+from fleet_server.connectors.parts.api import Offer
+from fleet_server.connectors.times import Instant
+from fleet_server.resolution.plan import Alternative, PlannedEngineer, Window
 from fleet_server.resolution.rows import Act
-from fleet_server.resolution.stored import read_stored
+from fleet_server.resolution.stored import json_text, read_stored
 
 T = TypeVar("T")
 
@@ -48,6 +52,16 @@ class MessageRequest:
     message: dict[str, object]
 
 
+def check_request(kind: str, request: Mapping[str, object]) -> None:
+    """Raises BadInput unless the request of an act of that kind can be stored and read again."""
+    what = f"request_of_{kind}"
+    written = json.loads(json_text(request, what))
+    if kind == "work_order":
+        read_stored(written.get("window"), Window, what)
+    elif kind in _READ_AS:
+        read_stored(written, _READ_AS[kind], what)
+
+
 def ordered_window(work_order: Act) -> Window:
     """The window a work order was written for. Raises BadInput when its request names none."""
     return read_stored(work_order.request.get("window"), Window, "request_of_work_order")
@@ -56,3 +70,12 @@ def ordered_window(work_order: Act) -> Window:
 def read_request(act: Act, into: type[T]) -> T:
     """The request of an act. Raises BadInput when it is not one of that kind."""
     return read_stored(act.request, into, f"request_of_{act.kind}")
+
+
+_READ_AS: Mapping[str, type] = {
+    "reservation": Offer,
+    "window": BookingRequest,
+    "dispatch": DispatchRequest,
+    "message": MessageRequest,
+}
+"""Kind of act -> what its request is read as. A check of cover is never read again, an order only for its window."""

@@ -18,6 +18,7 @@ from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.sending import do_send
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.steps import Next, Step, next_step
+from fleet_server.resolution.stored import storable
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -113,12 +114,7 @@ class Runner:
         pause_s = self._rt.pieces.cases.failed(case_id, error)
         await conn.rollback()
         async with conn.transaction():
-            waits_for = f"a repair of Forestall itself: {_storable(error)}"[:300]
+            waits_for = f"a repair of Forestall itself: {storable(str(error))}"[:300]
             values = {"next_at": later(self._rt, pause_s), "waits_for": waits_for}
             # whatever its version: a case whose plan cannot be read must not be tried again at once
             await conn.execute(_sql.postpone_case, {**values, "case_id": case_id})
-
-
-def _storable(error: Exception) -> str:
-    """An error's words without what a text in the database cannot hold; they may quote hostile input."""
-    return str(error).encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

@@ -62,7 +62,7 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
         summary = f"{message.purpose} to {message.to_name} cannot be delivered: {error}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, {"step": channel})
 
-    await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused, gives_up=not asks), fresh=False)
+    await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused, str, gives_up=not asks), fresh=False)
 
 
 async def _observe_latency(conn: Connection, case: Case) -> None:

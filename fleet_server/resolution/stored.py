@@ -2,13 +2,16 @@
 
 Reading is strict: a value of the wrong type, a missing one and a key that the dataclass does not have all raise
 ``BadInput``, so that nothing which decides about a case can vanish unseen. Writing leaves out what has its default.
+``check_answer`` reads what another system answered as strictly, before anything of it is written down.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time
 from typing import TypeVar
 
 import msgspec
@@ -16,6 +19,8 @@ import msgspec
 from fleet_core.errors import BadInput
 
 T = TypeVar("T")
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL in JSON text, which the database cannot hold; not a backslash that is followed by ``u0000``."""
 
 
 def read_stored(value: object, into: type[T], what: str) -> T:
@@ -42,7 +47,7 @@ def to_stored(value: object, *, whole: bool = False) -> object:
         pairs = ((one, getattr(value, one.name)) for one in dataclasses.fields(value))
         return {one.name: to_stored(item, whole=whole) for one, item in pairs if whole or item != _default(one)}
     if isinstance(value, Mapping):
-        return {str(name): to_stored(item, whole=whole) for name, item in value.items()}
+        return {_as_text(name): to_stored(item, whole=whole) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [to_stored(item, whole=whole) for item in value]
     return value.isoformat() if isinstance(value, datetime) else value
@@ -53,6 +58,44 @@ def table_of(value: object) -> dict[str, object]:
     stored = to_stored(value)
     assert isinstance(stored, dict)  # a dataclass is written as an object
     return stored
+
+
+def json_text(value: object, what: str, *, finite: bool = True) -> str:
+    """The JSON text of a value for the database; times are ISO 8601, ids and numbers of other kinds text.
+
+    Raises BadInput, which names ``what`` it is, for what the database cannot hold: numbers that are not finite (let
+    pass unless ``finite``), NULs, halves of characters.
+    """
+    try:
+        text = json.dumps(value, default=_as_text, allow_nan=not finite, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError) as error:  # a UnicodeEncodeError is a ValueError
+        raise BadInput(what, f"it cannot be written as JSON: {storable(str(error))}") from None
+    if _NUL.search(text):
+        raise BadInput(what, "it has a text with a NUL in it")
+    return text
+
+
+def check_answer(answer: object, into: object, what: str, *, finite: bool = True) -> None:
+    """Raises BadInput, which names ``what`` was answered, unless ``answer`` is an ``into`` to the last field.
+
+    Its types are those the dataclass declares, its times have an offset, and its numbers are finite (unless
+    ``finite`` is False).
+    """
+    stored = json.loads(json_text(to_stored(answer, whole=True), what, finite=finite))
+    try:
+        msgspec.convert(stored, type=into)
+    except msgspec.ValidationError as error:
+        raise BadInput(what, str(error)) from None
+
+
+def storable(text: str) -> str:
+    """A text without what the database cannot hold; errors quote hostile input."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime | time) else str(value)
 
 
 def _default(one: dataclasses.Field[object]) -> object:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from fleet_core.assets import COMPONENT_TYPES
-from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
+from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
-from fleet_server.connectors.field_service.api import EngineerQuery
+from fleet_server.connectors.field_service.api import EngineerAvailability, EngineerQuery
 from fleet_server.connectors.wms.api import Booking, LoadForecast
-from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step
+from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.cover_and_part import MAX_REFUSALS, late_accepted, latest_end
 from fleet_server.resolution.escalations import escalate
@@ -23,7 +24,7 @@ from fleet_server.resolution.requests import BookingRequest, read_request
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState, MoveEvent, UndoingEvent
-from fleet_server.resolution.stored import table_of
+from fleet_server.resolution.stored import check_answer, table_of
 from fleet_server.resolution.window_choice import (
     MAX_ALTERNATIVES,
     Engineer,
@@ -85,12 +86,18 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | No
         if len(refused) >= MAX_REFUSALS:
             await _no_window(rt, conn, file, case, f"the WMS refused {len(refused)} windows, last: {error}")
 
-    doing = Doing(lambda key: wms.book(equipment, start, end, reason, key=key), lookup, on_held, on_refused)
+    async def call(key: str) -> Booking:
+        return await wms.book(equipment, start, end, reason, key=key)
+
+    doing = Doing(call, lookup, on_held, on_refused, Booking)
     await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
 async def engineers_for(rt: Runtime, file: CaseFile, start: datetime, end: datetime) -> tuple[Engineer, ...]:
-    """Qualified engineers, nearest first, and when they are taken. Raises as the connector does."""
+    """Qualified engineers, nearest first, and when they are taken.
+
+    Raises as the connector does, and BadInput for an answer that cannot be used.
+    """
     query = EngineerQuery(
         skill=_skill(file),
         tenant_id=file.case.tenant_id,
@@ -100,6 +107,7 @@ async def engineers_for(rt: Runtime, file: CaseFile, start: datetime, end: datet
         end=end,
     )
     found = await rt.field_service.engineers(query)
+    check_answer(found, list[EngineerAvailability], "engineers")
     return tuple(Engineer(e.person_id, e.name, tuple(Span(a, b) for a, b in e.busy)) for e in found)
 
 
@@ -119,6 +127,10 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Booki
         forecast, engineers = await asyncio.gather(
             wms.load(_equipment(file), since, latest + timedelta(hours=1)), engineers_for(rt, file, since, latest)
         )
+        check_answer(forecast, LoadForecast, "load", finite=False)
+    except BadInput as error:
+        await put_off_step(rt, conn, file, "load", unusable(error))
+        return None
     except (Retryable, OutcomeUnknown, Permanent) as error:
         await put_off_step(rt, conn, file, "load", error)
         return None
@@ -148,7 +160,7 @@ def _window_request(
         latest_end=latest,
         duration=timedelta(hours=file.policy.work_h),
         time_zone=file.site.time_zone,
-        load=forecast.orders_by_hour,
+        load={hour: orders for hour, orders in forecast.orders_by_hour.items() if math.isfinite(orders)},
         shifts=tuple(Shift(shift.name, shift.start, shift.end) for shift in forecast.shifts),
         taken=taken,
         engineers=engineers,

@@ -13,7 +13,8 @@ from support.resolution import TENANT
 
 from fleet_core.plugins import plugin_names
 from fleet_server.connectors.common import ConnectorDeps
-from fleet_server.connectors.entitlement.api import EntitlementRequest
+from fleet_server.connectors.entitlement.api import Entitlement, EntitlementRequest
+from fleet_server.resolution.stored import check_answer
 
 pytestmark = pytest.mark.integration
 PACKAGE = "fleet_server.connectors.entitlement"
@@ -26,6 +27,8 @@ async def test_it_is_an_entitlement_source(name: str, deps: ConnectorDeps, serve
     covered = EntitlementRequest(TENANT, "SN-17", "bearing", "BRG-1", deps.clock.now())
     answer = await source.check(covered)
     assert answer.covered and answer.reference and answer.kind in ("warranty", "service") and not answer.reason
+    assert answer.valid_to is None or answer.valid_to.tzinfo is not None
+    check_answer(answer, Entitlement, name)
     assert await source.check(covered) == answer
     for uncovered in (
         replace(covered, asset_serial="SN-18"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,7 @@ from fleet_server.resolution.plan import (
     read_plan,
     write_plan,
 )
-from fleet_server.resolution.requests import BookingRequest, DispatchRequest, MessageRequest
+from fleet_server.resolution.requests import BookingRequest, DispatchRequest, MessageRequest, check_request
 from fleet_server.resolution.states import Undoing
 from fleet_server.resolution.stored import read_stored, to_stored
 
@@ -41,10 +42,11 @@ SAMPLES = json.loads((Path(__file__).parent / "data" / "stored_plans.json").read
 REQUESTS: dict[str, type] = {
     "reservation": Offer, "window": BookingRequest, "dispatch": DispatchRequest, "message": MessageRequest,
 }  # fmt: skip
+NAIVE = NOW.replace(tzinfo=None)
 EMPTY: tuple[object, ...] = (None, "", [], {}, False)
 
 instants = st.integers(0, 10**15).map(lambda us: NOW + timedelta(microseconds=us))
-words = st.text(max_size=12)
+words = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
 engineers = st.builds(PlannedEngineer, words, words)
 counts = st.dictionaries(words, st.integers(0, 9), max_size=3)
 loads, ranks = st.floats(0, 1e6), st.integers(0, 99)
@@ -52,9 +54,12 @@ windows = st.builds(
     Window, instants, instants, loads, ranks, words, words, loads, ranks, st.booleans(),
     st.sampled_from(["quietest", "quietest_soon", "first"]), words,
 )  # fmt: skip
-covers = st.builds(
-    Cover, words, words, st.none() | instants, st.dictionaries(words, st.none() | words | ranks, max_size=2), words
+terms = st.recursive(
+    st.booleans() | words | ranks | loads,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(words, st.none() | inner, max_size=2),
+    max_leaves=4,
 )
+covers = st.builds(Cover, words, words, st.none() | instants, terms, words)
 plans = st.builds(
     Plan,
     st.builds(
@@ -78,6 +83,53 @@ plans = st.builds(
 @given(plans)
 def test_what_is_written_is_read_again(plan: Plan) -> None:
     assert read_plan(json.loads(json.dumps(write_plan(plan)))) == plan
+
+
+@pytest.mark.parametrize(
+    ("booking", "where"),
+    [
+        (Booking(entitlement=Cover("w", valid_to=NAIVE)), "valid_to"),
+        (Booking(entitlement=Cover("w", terms={"limit": math.nan})), "JSON"),
+        (Booking(entitlement=Cover("w", terms=["a\x00"])), "NUL"),
+        (Booking(entitlement=Cover("w\ud800")), "JSON"),
+        (Booking(work_order=PlannedOrder("id-1", cast("str", 7))), "number"),
+        (Booking(part=replace(PART, price_eur=math.inf)), "JSON"),
+        (Booking(window=replace(WINDOW, start=NAIVE)), "start"),
+        (Booking(engineer=PlannedEngineer("jonas", cast("str", ["Jonas"]))), "name"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(booking: Booking, where: str) -> None:
+    with pytest.raises(BadInput, match=where):
+        write_plan(Plan(booking=booking))
+
+
+def test_a_backslash_before_the_word_of_a_nul_is_no_nul() -> None:
+    plan = Plan(booking=Booking(entitlement=Cover("w", terms={"path": "\\u0000", "more": "\\\\u0000"})))
+    assert read_plan(json.loads(json.dumps(write_plan(plan)))) == plan
+
+
+OFFER = Offer("PN-1", "Bearing", "bremen", "Bremen", 2, 120.0, None, 4.0, NOW)
+BOOKING = BookingRequest(NOW, NOW, WINDOW, JONAS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sound", "bad"),
+    [
+        ("reservation", OFFER, replace(OFFER, arrives_at=NAIVE)),
+        ("reservation", OFFER, replace(OFFER, price_eur=math.nan)),
+        ("window", BOOKING, replace(BOOKING, end=NAIVE)),
+        ("window", BOOKING, replace(BOOKING, load_by_hour={"h": math.nan})),
+        ("dispatch", DispatchRequest(JONAS, NOW, NOW), DispatchRequest(JONAS, NOW, NAIVE)),
+        ("work_order", {"window": WINDOW}, {"window": replace(WINDOW, start=NAIVE)}),
+        ("work_order", {"window": WINDOW}, {}),
+        ("message", MessageRequest("email", "henrik", {}), MessageRequest("email", "henrik", cast("Any", "text"))),
+        ("entitlement", {"at": NOW}, {"asset_serial": "a\x00"}),
+    ],
+)
+def test_a_request_that_could_not_be_read_again_is_not_stored(kind: str, sound: object, bad: object) -> None:
+    check_request(kind, _table(sound))
+    with pytest.raises(BadInput, match=f"request_of_{kind}"):
+        check_request(kind, _table(bad))
 
 
 @pytest.mark.parametrize("stored", SAMPLES["plans"], ids=lambda stored: "-".join(sorted(stored))[:60] or "empty")

@@ -6,8 +6,9 @@ A check changes nothing, so it takes no key and may be repeated. "Not covered" i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
+
+from fleet_server.connectors.times import Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +19,21 @@ class EntitlementRequest:
     asset_serial: str
     component_type: str
     component_serial: str
-    at: datetime
+    at: Instant
 
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """The answer of a check: ``reference`` names the contract when ``covered``, otherwise ``reason`` says why not."""
+    """The answer of a check: ``reference`` names the contract when ``covered``, otherwise ``reason`` says why not.
+
+    ``terms`` is what the contract says, any JSON value: it is kept and shown, nothing is decided by it.
+    """
 
     covered: bool
     reference: str = ""
     kind: str = ""
-    valid_to: datetime | None = None
-    terms: dict[str, Any] = field(default_factory=dict)
+    valid_to: Instant | None = None
+    terms: object = field(default_factory=dict)
     reason: str = ""
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from fleet_server.connectors.times import Instant
+
 
 @dataclass(frozen=True, slots=True)
 class EngineerAvailability:
@@ -17,7 +19,7 @@ class EngineerAvailability:
 
     person_id: str
     name: str
-    busy: tuple[tuple[datetime, datetime], ...] = ()
+    busy: tuple[tuple[Instant, Instant], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class EngineerQuery:
     tenant_id: str
     site_id: str
     region: str
-    start: datetime
-    end: datetime
+    start: Instant
+    end: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class WorkOrderDraft:
     tenant_id: str
     case_id: str
     asset_id: str
-    start: datetime
-    end: datetime
+    start: Instant
+    end: Instant
     body: dict[str, Any]
 
 
@@ -57,8 +59,8 @@ class Dispatch:
 
     reference: str
     person_id: str
-    start: datetime
-    end: datetime
+    start: Instant
+    end: Instant
     held: bool = True
 
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
+
+from fleet_server.connectors.times import Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class PartsRequest:
     jurisdiction: str
     latitude: float | None
     longitude: float | None
-    at: datetime
+    at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Offer:
     price_eur: float
     distance_km: float | None
     lead_time_h: float
-    arrives_at: datetime
+    arrives_at: Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Reservation:
     reference: str
     part_no: str
     centre_id: str
-    arrives_at: datetime
+    arrives_at: Instant
     held: bool = True
 
 

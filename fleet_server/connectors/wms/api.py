@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, time
 from typing import Protocol
 
+from fleet_server.connectors.times import Instant
+
 
 @dataclass(frozen=True, slots=True)
 class WorkShift:
@@ -23,9 +25,9 @@ class WorkShift:
 class LoadForecast:
     """Expected load: ``orders_by_hour`` by full UTC hour; ``taken`` are spans in which the equipment is out of use."""
 
-    orders_by_hour: dict[datetime, float]
+    orders_by_hour: dict[Instant, float]
     shifts: tuple[WorkShift, ...] = ()
-    taken: tuple[tuple[datetime, datetime], ...] = ()
+    taken: tuple[tuple[Instant, Instant], ...] = ()
     total_orders: float = field(default=0.0)
 
 
@@ -34,8 +36,8 @@ class Booking:
     """A booking that takes equipment out of use; ``held`` is False once the booking was cancelled."""
 
     reference: str
-    start: datetime
-    end: datetime
+    start: Instant
+    end: Instant
     held: bool = True
 
 
