@@ -192,7 +192,7 @@ async def test_a_case_the_database_refuses_is_put_off_and_logged_once(
     assert "is advanced again" in _said(caplog, case_id)[1]
 
 
-@pytest.mark.parametrize("words", ["a \x00 in a text", "half a character: \ud800"])
+@pytest.mark.parametrize("words", ["a \x00 in a text", "half a character: \ud800"], ids=["nul", "surrogate"])
 async def test_a_fault_whose_words_the_database_does_not_take_is_put_off_all_the_same(
     ready: Stage, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
