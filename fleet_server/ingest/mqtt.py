@@ -3,7 +3,8 @@
 ``Uplinks`` reads what the agents publish (a shared subscription: several workers divide it) and publishes commands.
 ``HostState`` keeps the retained STATE message: online while this process is elected (``fleet_server/store/leader.py``),
 with the matching offline message as the will of a connection of its own, so that another worker's death does not set it
-offline.
+offline. An *offline* that another client says meanwhile is contradicted, at most every ``ANNOUNCE_AGAIN_S``: who loses
+the election notices that up to 2 s late, and its farewell would otherwise stand over the *online* of its successor.
 
 Both connections reconnect for ever with full jitter; a failure is logged once and its recovery once. A message that
 finds the queue full is dropped and counted: its agent gets no answer and sends the message again.
@@ -12,6 +13,7 @@ finds the queue full is dropped and counted: its agent gets no answer and sends 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -21,9 +23,9 @@ import uuid
 import aiomqtt
 
 from fleet_core.clock import Clock
-from fleet_core.errors import BadConfig
+from fleet_core.errors import BadConfig, BadInput
 from fleet_core.service import Backoff, Outage, keep_running
-from fleet_core.sparkplug.session import encode_state
+from fleet_core.sparkplug.session import decode_state, encode_state
 from fleet_core.sparkplug.topics import MessageType, state_topic, subscription
 from fleet_core.tls import client_context
 from fleet_server.ingest import metrics
@@ -44,6 +46,8 @@ HEARD = (
 )
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 15.0
 STEADY_AFTER_S = 10.0
+ANNOUNCE_AGAIN_S = 1.0
+"""Bounds how often an elected host contradicts an *offline* that is not its own, however often that is said."""
 KEEPALIVE_S = 15
 
 
@@ -131,20 +135,52 @@ class HostState:
         await keep_running(self._announce, self._broker_outage, self._backoff)
 
     async def _announce(self) -> None:
-        topic = state_topic(self._broker.host_id)
-        stamp_ms = int(time.time() * 1000)  # Sparkplug transport uses real time; birth and will carry the same stamp
+        """Keep the host online until cancelled, then set it offline. Raises MqttError when the connection is lost."""
+        while True:
+            began_s = time.monotonic()
+            await self._until_contradicted()
+            lasted_s = time.monotonic() - began_s
+            level = logging.WARNING if lasted_s > STEADY_AFTER_S else logging.DEBUG  # said once of a stubborn client
+            log.log(level, "another client set the host's state offline after %.1f s; it is set online again", lasted_s)
+
+    async def _until_contradicted(self) -> None:
+        """Announce the host on a connection of its own; return when another client's STATE stands over that.
+
+        The contradiction is answered on a new connection, because birth and will must carry the same stamp, and agents
+        may believe the newest stamp only.
+        """
+        topic, began_s = state_topic(self._broker.host_id), time.monotonic()
+        stamp_ms = int(time.time() * 1000)  # Sparkplug transport uses real time
         will = aiomqtt.Will(topic, encode_state(False, stamp_ms), qos=1, retain=True)
         async with _client(self._broker, f"{GROUP}-state-{uuid.uuid4().hex[:8]}", will) as client:
-            await client.publish(topic, encode_state(True, stamp_ms), qos=1, retain=True)
-            self._broker_outage.succeeded()
             try:
-                async for _ in client.messages:  # nothing is subscribed, so the loop ends only with the connection
-                    continue
+                await client.publish(topic, encode_state(True, stamp_ms), qos=1, retain=True)
+                await client.subscribe(topic, qos=1)  # after the birth, or the state of before would come first
+                self._broker_outage.succeeded()
+                async for message in client.messages:
+                    if not _says_online(message.payload):
+                        await _drain(client, until_s=began_s + ANNOUNCE_AGAIN_S)
+                        return
                 raise aiomqtt.MqttError("the connection ended")
             except asyncio.CancelledError:
                 offline = encode_state(False, int(time.time() * 1000))
                 await client.publish(topic, offline, qos=1, retain=True, timeout=2.0)
                 raise
+
+
+def _says_online(payload: object) -> bool:
+    try:
+        return isinstance(payload, bytes) and decode_state(payload)[0]
+    except BadInput:
+        return False  # no agent can read it either
+
+
+async def _drain(client: aiomqtt.Client, until_s: float) -> None:
+    """Let messages go until this time of the monotonic clock: their queue must not grow."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(until_s - time.monotonic()):
+            async for _ in client.messages:
+                continue
 
 
 def _backoff(rng: random.Random | None) -> Backoff:
