@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_agent.acquisition.api import AssetDescription
+from edge_agent.detection.api import AssetDetection
 from edge_agent.detection.pipeline import build_detection, retrace
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.snapshot import dump, load
@@ -123,7 +125,50 @@ def test_a_reader_needs_the_snapshot_only(whole: tuple[TraceKeeper, list[Finding
             load_kept(wrong)
 
 
-def test_a_damaged_trace_costs_no_verdict() -> None:
+DAMAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "channels": lambda state: {**state, "shape": {**state["shape"], "channels": len(NAMES) + 1}},
+    "shape by position": lambda state: {**state, "shape": list(state["shape"].values())},
+    "ring": lambda state: {**state, "ring": np.zeros((4, 4))},
+    "spans used": lambda state: {**state, "spans": {**state["spans"], "used": 99_999}},
+    "means": lambda state: {**state, "spans": {**state["spans"], "means": np.zeros(3)}},
+    "findings": lambda state: {**state, "findings": [{"detected_us": 1, "finding": "no finding", "slow": False}]},
+    "learnt": lambda state: {**state, "learnt": [1]},
+    "markers": lambda state: {**state, "markers": None},
+    "empty": lambda _state: {},
+}
+"""What may have happened to one trace in a snapshot."""
+ASSET = AssetDescription("a", AssetClass.ROBOT, "m", "s", METRICS)
+SETTINGS = {"learn_span_h": 0.0, "slow_ticks": 2}
+
+
+@pytest.fixture(scope="module")
+def standing() -> AssetDetection:
+    """A detection both of whose planes have learnt."""
+    detection = build_detection(ASSET, SETTINGS)
+    detection.on_block(NAMES, TIMES_US[:ONSET], TABLE[:ONSET])
+    return detection
+
+
+@pytest.mark.parametrize("plane", ["ticks", "means"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_trace_costs_no_verdict_and_leaves_a_fresh_one(
+    standing: AssetDetection, damage: str, plane: str
+) -> None:
+    tree = load(standing.snapshot())
+    kept = tree["slots"]["asset"]["trace"]
+    other = "means" if plane == "ticks" else "ticks"
+    assert len(getattr(load_kept(kept), plane).recent())
+    kept[plane]["trace"] = DAMAGES[damage](kept[plane]["trace"])
+    again = build_detection(ASSET, SETTINGS)
+    again.restore(dump(tree))
+    assert again.views() == standing.views()
+    tracer = again._slots["asset"].trace  # type: ignore[attr-defined]  # what it keeps is the subject
+    fresh, whole = getattr(tracer, plane), getattr(tracer, other)
+    assert not len(fresh.recent()) and not len(fresh.whole()) and fresh.learnt is None and not fresh.markers
+    assert len(whole.recent()) and whole.learnt is not None
+
+
+def test_a_trace_that_is_no_trace_costs_no_verdict() -> None:
     asset = AssetDescription("a", AssetClass.ROBOT, "m", "s", METRICS)
     detection = build_detection(asset, {"learn_span_h": 0.0})
     detection.on_block(NAMES, TIMES_US[:300], TABLE[:300])
