@@ -1,10 +1,11 @@
-"""What every process of the server does when it starts: settings, clock, log; and what its end is told as.
+"""The start and the end of every process of the server: its settings, its clock, its log and its exit code.
 
-Exit codes: 0 asked to stop; 2 a setting is wrong (the supervisor gives up); 1 anything else (it starts again). The
-reason is in the log: one line for what Forestall foresaw, a traceback for what it did not.
+Exit codes: 0 after a stop that was asked for; 2 when a setting is wrong, which the supervisor answers by stopping
+everything; 1 after any other error, which the supervisor answers by starting the process again. The log has the reason:
+one line for an error that Forestall foresaw, a traceback for any other.
 
-A process that a supervisor started ends with it, on every platform and whatever it is doing: it asks itself to stop
-when the supervisor is gone, and kills itself when that takes longer than ``ORPHAN_GRACE_S``.
+A process that the supervisor started ends with the supervisor, on every platform and whatever it is doing: it sends
+itself SIGTERM when the supervisor is gone, and SIGKILL ``ORPHAN_GRACE_S`` later.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ EXIT_BAD_CONFIG = 2
 SUPERVISOR_VARIABLE = "FORESTALL_SUPERVISOR"
 """Holds the supervisor's process id in the environment of the processes it starts."""
 ORPHAN_GRACE_S = 15.0
+"""The time to stop in order that the supervisor gives too (``supervisor.STOP_TIMEOUT_S``)."""
 ORPHAN_POLL_S = 0.5
+"""Bounds how long a process goes on without its supervisor where the kernel does not tell it (Linux does)."""
 
 
 def start_log(settings: Settings) -> None:
-    """Log to standard error; whoever starts us collects it."""
+    """Log to standard error, which the supervisor or the service manager collects."""
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -46,7 +49,7 @@ def start_log(settings: Settings) -> None:
 
 
 def serve(config: Path, main: Callable[[Settings, Clock], Awaitable[None] | None]) -> int:
-    """Run one process to its end; returns its exit code and raises nothing: the log says why it ended."""
+    """Run one process to its end and return its exit code. Raises no error: the log says why the process ended."""
     _end_with_supervisor()
     try:
         settings = load_settings(config)

@@ -1,19 +1,20 @@
 """``fleet-server run``: the database (when embedded), then ingest, worker, sequencer and web as separate processes.
 
-This is the process that notices that another one died: it looks at its children twenty times a second, and one that has
-ended, the sequencer say, is logged with its exit code and started again. A process whose part fails ends itself for
-that reason (``fleet_core/service.py``).
+The supervisor notices the death of the other processes: it looks at its children twenty times a second. A child that
+has ended is logged with its exit code and started again. A process one of whose parts fails ends itself, so that the
+supervisor sees it (``fleet_core/service.py``).
 
 Invariants
-* A child that dies is started again, after a pause that doubles up to ``BACKOFF_MOST_S`` while it keeps dying and is
-  short again once it lived for ``STEADY_AFTER_S``. Exit code 2 is a wrong setting: starting again cannot help, so
-  everything is stopped and the supervisor ends with 2.
-* Nothing outlives the supervisor, whatever kills it: children ask the kernel for SIGTERM at our death, the database
-  for SIGINT (Linux), and children watch for it themselves (``app.py``). All forking is done by the main thread,
-  because the kernel's arrangement follows the forking thread.
-* Children learn the database's address from their environment (``FORESTALL_DSN``), never from their arguments.
-* Its loop is a blocking one of its own, and so are its signal handlers: an event loop would fork from other threads.
-  It takes ``Outage`` and ``Backoff`` from ``fleet_core/service.py``.
+* A child that dies is started again after a pause. The pause doubles up to ``BACKOFF_MOST_S`` while the child keeps
+  dying, and is short again after the child has lived for ``STEADY_AFTER_S``. Exit code 2 is a wrong setting, which a
+  new start cannot mend: everything is stopped and the supervisor ends with 2.
+* No child outlives the supervisor, whatever kills it. On Linux the kernel sends the children SIGTERM, and the database
+  SIGINT, when the supervisor dies; on every platform the children watch for its death themselves (``app.py``). Only the
+  main thread forks, because the kernel watches the thread that forked.
+* The children read the database's address from their environment (``FORESTALL_DSN``), never from their arguments,
+  which every user of the machine can see.
+* The loop and the signal handlers are blocking ones, not those of an event loop, which would fork from other threads.
+  ``Outage`` and ``Backoff`` are those of ``fleet_core/service.py``.
 * The status file (JSON, replaced atomically) names every process: ``{"pid", "state", "postgres", "children": {NAME:
   {"pid", "starts"}}}``.
 """
@@ -47,9 +48,13 @@ log = logging.getLogger(__name__)
 
 CHILDREN = ("ingest", "worker", "sequencer", "web")
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0
+"""A child that died once is back at once; one that dies at every start costs one start in ten seconds."""
 STEADY_AFTER_S = 30.0
+"""Three times the longest pause: a child that lived for so long does not die of its start."""
 STOP_TIMEOUT_S = 15.0
+"""Bounds the stop of all children together; those that still live are killed then, which their rows survive."""
 POLL_S = 0.05
+"""Bounds how late the death of a child is noticed, and how late a signal is obeyed."""
 
 # Runs between fork and the real program, instead of a preexec_fn, which is unsafe in a threaded parent.
 _SHIM = """
@@ -75,7 +80,7 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps the processes of one server. Blocking; use from the main thread."""
+    """Starts the processes of one server and keeps them alive. Blocking; for the main thread only."""
 
     def __init__(
         self,
@@ -96,7 +101,10 @@ class Supervisor:
         self._state = "starting"
 
     def run(self) -> int:
-        """Supervise until SIGTERM or SIGINT; returns the exit code. Raises BadConfig when it cannot start."""
+        """Supervise until SIGTERM or SIGINT and return the exit code.
+
+        Raises BadConfig when the settings cannot work, Retryable when the embedded database does not start.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         code = 0
@@ -197,7 +205,7 @@ class Supervisor:
         self._write_status()
 
     def _stop_children(self) -> None:
-        """Web first (nobody new comes in), ingest last; each gets SIGTERM and some time, then SIGKILL."""
+        """Send SIGTERM to every child, to web first so that no new request comes in, and SIGKILL after the timeout."""
         alive = [child.process for child in self._children if child.process is not None]
         for process in reversed(alive):
             process.terminate()
@@ -223,7 +231,7 @@ class Supervisor:
 
 
 def _relay(name: str, source: IO[bytes]) -> None:
-    """A child's output, line by line behind its name, until it ends. Lines are bounded."""
+    """Copy a child's output to ours until it ends, with the child's name before each line. Lines are bounded."""
     with source:
         while line := source.readline(64 * 1024):
             sys.stdout.buffer.write(f"{name:<9} | ".encode() + line.rstrip(b"\n") + b"\n")
@@ -231,7 +239,7 @@ def _relay(name: str, source: IO[bytes]) -> None:
 
 
 def run(settings: Settings, clock: Clock, config: Path, status_file: Path | None) -> int:
-    """Supervise; BadConfig and failures of the embedded server are reported here, in one line."""
+    """Supervise and return the exit code. BadConfig and Retryable are told in one line and raise nothing."""
     try:
         return Supervisor(settings, clock, config, status_file=status_file).run()
     except BadConfig as error:

@@ -1,11 +1,11 @@
-"""Live hints for open pages: one poller of ``case_event`` and ``health``, many bounded listeners.
+"""Live hints for open pages: one poller reads ``case_event``, many bounded listeners hear of it.
 
-A hint says that something changed (and which case), never what: the page asks again and gets what it may see. So a
-hint that is lost, or an event id that commits late, costs a page one refresh period, nothing more. A listener that
-does not keep up loses its oldest hints. The poller runs only while somebody listens.
+A hint says which case changed, and never how: the page asks the API again and gets what its user may see. A hint that
+is lost, or an event id that is committed late, therefore costs a page one refresh period and nothing more. A listener
+that does not keep up loses its oldest hints. The poller runs only while a page listens.
 
-Hints fail alone: an error nobody foresaw is logged with its traceback and counted, the poller starts again with growing
-pauses, and the API goes on answering. Pages refresh themselves meanwhile.
+Whatever fails here, the API goes on answering: an error of the poller is logged (one that nobody foresaw with its
+traceback) and counted, and the poller starts again with growing pauses. The pages refresh themselves meanwhile.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ from fleet_server.store.pool import AWAY, Pool, as_reader, transaction
 from fleet_server.store.sql import queries
 
 MAX_LISTENERS = 200
+"""Bounds the open pages of one web process."""
 MAX_QUEUED = 100
-POLL_S = 0.5  # real time
+"""Bounds the hints that wait for one page; ``Listener.offer`` drops the oldest."""
+POLL_S = 0.5
+"""Seconds of real time between two looks: bounds how late a page hears of a change."""
 MOST_PAUSE_S = 5.0
+"""Bounds how late the pages hear again after a fault has gone."""
 FAILURES = Counter("forestall_web_live_failures_total", "Failures of the poller that tells open pages what changed")
 _sql = queries("api_fleet")
 _log = logging.getLogger(__name__)
@@ -35,12 +39,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Listener:
-    """One open page. ``tenant_id`` None hears of every tenant."""
+    """The hints that wait for one open page: those of one tenant, or of every tenant when ``tenant_id`` is None."""
 
     tenant_id: str | None
     queue: asyncio.Queue[dict[str, Any]] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED))
 
     def offer(self, tenant_id: str, hint: dict[str, Any]) -> None:
+        """Queue a hint of this tenant if the page hears of it; the oldest hint makes room for it."""
         if self.tenant_id not in (None, tenant_id):
             return
         if self.queue.full():
@@ -49,7 +54,7 @@ class Listener:
 
 
 class LiveEvents:
-    """Fans hints out to listeners."""
+    """Gives every listener the hints of its tenant, from one poller for all of them."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -72,7 +77,7 @@ class LiveEvents:
 
     @asynccontextmanager
     async def listen(self, tenant_id: str | None) -> AsyncIterator[Listener]:
-        """Hear of a tenant's changes while the block runs. Raises Retryable when too many listen."""
+        """Hear of a tenant's changes while the block runs. Raises Retryable above ``MAX_LISTENERS``."""
         if len(self._listeners) >= MAX_LISTENERS:
             raise Retryable(f"{MAX_LISTENERS} pages listen already")
         listener = Listener(tenant_id)
@@ -89,18 +94,19 @@ class LiveEvents:
             self._listeners.discard(listener)
 
     async def close(self) -> None:
-        """Stop polling."""
+        """End the poller."""
         if self._poller is not None:
             await end_tasks([self._poller])
 
     async def _poll(self) -> None:
-        """Until nobody listens. Raises what a look met; the next try goes on after the last event seen."""
+        """Look for new events until no page listens. Raises the error of a look; the next try misses no event."""
         while self._listeners:
             self._after = await self._look(self._after)
             self._outage.succeeded()
             await asyncio.sleep(POLL_S)
 
     async def _look(self, after: int | None) -> int:
+        """Hand out the events after this id and return the id of the newest; None only asks for the newest."""
         async with transaction(self._pool) as conn:
             await as_reader(conn, None)
             if after is None:

@@ -1,13 +1,13 @@
 """The sequencer: gives audit entries their place in the tree and signs checkpoints, a few times a second.
 
-One at a time in the fleet is elected (``fleet_server/store/leader.py``), the others wait. Each round is one
+One sequencer of the fleet is elected (``fleet_server/store/leader.py``), the others wait. Each round is one
 transaction: pending entries in order of arrival get ``seq`` 0, 1, 2, ... and their leaf hash, and the checkpoint over
-the new size is inserted with them. Then the checkpoint is appended to the file kept elsewhere. A crash between the two
-(fault point ``sequencer.after_sign``) leaves a file that is behind, never ahead; the next round or start appends what
-is missing.
+the new size is inserted with them. Then the checkpoint is appended to the checkpoint file, which is kept elsewhere. A
+crash between the transaction and the file (fault point ``sequencer.after_sign``) leaves a file that is behind the
+database, never ahead of it; the next start appends the last checkpoint.
 
-Before it signs for the first time it computes the root of what is stored and compares it with the last checkpoint of
-database and file: it never signs over a log that was tampered with.
+A sequencer that was elected computes the roots of the stored log before it signs, and compares them with the
+checkpoints of database and file: a log that was tampered with is never signed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ log = logging.getLogger(__name__)
 _SQL = queries("audit")
 
 MAX_PER_ROUND = 2000
+"""Bounds the transaction of one round; a full round is followed by the next one without a pause."""
 
 
 class Tampered(Permanent):
-    """The stored log is not the one that was signed; nothing more is signed until people have looked."""
+    """The stored log is not the one that was signed: nothing more is signed until a person has looked into it."""
 
 
 class Sequencer:
-    """State of the one that is elected; it begins with ``load``."""
+    """The tree and the last checkpoint of the sequencer that is elected. ``load`` comes first."""
 
     def __init__(self, clock: Clock, key: Ed25519PrivateKey, checkpoint_file: Path) -> None:
         self._clock = clock
@@ -50,7 +51,7 @@ class Sequencer:
         self._last: Checkpoint | None = None
 
     async def load(self, conn: Connection) -> None:
-        """Rebuild the tree from the stored leaf hashes. Raises Tampered."""
+        """Rebuild the tree from the stored leaf hashes. Raises Tampered when a checkpoint does not fit them."""
         await conn.execute("SET LOCAL statement_timeout = 0")  # reads the whole log, once
         frontier = Frontier()
         last = await self._last_checkpoint(conn)
@@ -71,7 +72,10 @@ class Sequencer:
             append_line(self._file, last)
 
     async def round(self, pool: Pool) -> int:
-        """Sequence what is pending; returns how many entries. Raises psycopg.Error with nothing changed."""
+        """Sequence at most ``MAX_PER_ROUND`` pending entries and return their number.
+
+        Raises psycopg.Error, with nothing changed, and OSError when the checkpoint file cannot be written.
+        """
         assert self._frontier is not None
         async with pool.connection() as conn:
             rows = await (await conn.execute(_SQL.pending, {"limit": MAX_PER_ROUND})).fetchall()
@@ -114,7 +118,11 @@ class Sequencer:
 
 
 async def run_sequencer(settings: Settings, clock: Clock) -> None:
-    """Serve until SIGTERM or SIGINT. Raises BadConfig, Retryable (cannot start) or Tampered."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises BadConfig or Retryable when the process cannot start, Tampered, and an error of a round that the election
+    does not expect.
+    """
     key = load_key(settings.audit.signing_key_file)
     pool = await open_pool(settings, "worker", size=1)
     outage = Outage(

@@ -29,7 +29,9 @@ from fleet_core.telemetry import MetricSpec, to_us
 
 log = logging.getLogger(__name__)
 OLDEST = timedelta(days=400)
+"""Bounds the days in the past for which partitions are made: a month more than the year that is kept by default."""
 NEWEST = timedelta(days=2)
+"""Bounds the days in the future: a wrong time zone is a day at most, and a clock that is wrong by more is refused."""
 BUGS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Errors of our own code that one message brings out: it is quarantined as "internal", and its neighbours go on."""
 

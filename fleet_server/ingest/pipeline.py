@@ -41,10 +41,15 @@ log = logging.getLogger(__name__)
 _SQL = queries("ingest")
 
 REBIRTH_PERIOD_S = 10.0
+"""Bounds how often one agent is asked for its births, however many messages lack a schema."""
 PARK_FOR_S = 300.0
-IDENTITY_REFRESH_S = 1.0
+"""Thirty times the period above: an agent that is there has been asked often. What is dropped it sends again."""
+IDENTITY_REFRESH_S = 30.0
+"""Bounds how long a change in the registry stays unknown while no message asks for it."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 3.0
+"""Pauses while the database is away. The longest bounds how late storing goes on after the database is back."""
 QUARANTINED_PER_HOUR = 1000
+"""Bounds the messages of one sender that the quarantine keeps whole, so that none can fill the disk."""
 
 T = TypeVar("T")
 
@@ -106,7 +111,7 @@ class Pipeline:
         wanted = [(key[1], key[2], key[3]) for key in keys if key[0] == "schema"]
         identities = [key for key in keys if key[0] == "identity"]
         try:
-            if identities or now_s - self._refreshed_s > 30 * IDENTITY_REFRESH_S:
+            if identities or now_s - self._refreshed_s > IDENTITY_REFRESH_S:
                 await refresh_identities(self._pool, self.directory)
                 self._refreshed_s = now_s
             found = await load_schemas(self._pool, self.directory, wanted)

@@ -1,12 +1,13 @@
 """The ingest process: broker -> queue -> pipeline -> database, and acknowledgements back.
 
-Three loops beside the connections: *store* collects a micro-batch (``batch_window_ms`` or ``MAX_MESSAGES``) and
-brings it to its fate, *answer* publishes what is owed every ``ack_interval_ms``, *tend* judges parked messages again.
-In the background *retain* drops telemetry older than the retention, *compact* turns batch keys into ranges, and *ask
-again* asks agents for batches nobody can account for: after a restore their outboxes still have them. On SIGTERM it
-stops reading, answers what it committed and leaves.
+Three loops run beside the connections. *store* collects messages for ``batch_window_ms``, or until there are
+``MAX_MESSAGES``, and has the pipeline store or quarantine them. *answer* publishes the acknowledgements every
+``ack_interval_ms``. *tend* decodes parked messages again. In the background *retain* drops telemetry older than the
+retention, *compact* turns batch keys into ranges, and *ask again* asks agents for batches that the ledger misses:
+after a restore of the database the agents' outboxes still have them. On SIGTERM the process publishes the
+acknowledgements of what it has committed, and ends.
 
-A database or broker that is away is waited for. Any other error of a loop ends the process with its reason.
+A database or broker that is away is waited for. Any other error of a loop ends the process, and the log says why.
 """
 
 from __future__ import annotations
@@ -39,15 +40,24 @@ log = logging.getLogger(__name__)
 
 _SQL = queries("ingest")
 MAX_MESSAGES = 512
+"""Bounds the messages of one transaction, and with them its memory and what is stored again after a failed commit."""
 TEND_EVERY_S = 1.0
+"""Bounds how long a message stays parked after the identity or the schema that it waits for has come."""
 RETENTION_EVERY_S = 600.0
+"""Partitions hold a day each: more often would find little to drop."""
 COMPACT_EVERY_S = 60.0
+"""The ledger is slower to read the more keys are not joined yet: they are those of a minute."""
 ASK_AGAIN_EVERY_S = 60.0
+"""Bounds how often the whole ledger is read for missing batches."""
 SAME_OUTBOX_EVERY_S = 600.0
+"""Leaves an agent on a slow link the time to send the batches before it is asked for them once more."""
 
 
 async def run_ingest(settings: Settings, clock: Clock) -> None:
-    """Serve until SIGTERM or SIGINT. Raises BadConfig or Retryable when it cannot start."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises BadConfig or Retryable when the process cannot start, and the error of the loop that ended it.
+    """
     dsn = require_dsn(settings)
     pool = await open_pool(settings, "ingest", size=4)
     owner = await open_pool(settings, "owner", size=2)
@@ -63,7 +73,7 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
         _ask_again, owner, pipeline, uplinks, settings.ingest.ledger_grace_s, RateLimit(SAME_OUTBOX_EVERY_S)
     )
     parts = {
-        "store": every(0.0, store),  # paced by the queue
+        "store": every(0.0, store),  # it waits for the queue, and needs no pause
         "answer": every(settings.ingest.ack_interval_ms / 1000, partial(_answer, pipeline, uplinks), wait_first=True),
         "tend": every(TEND_EVERY_S, pipeline.tend, wait_first=True),
         "compact": every(COMPACT_EVERY_S, compact_keys, _compact_outage(), wait_first=True),
@@ -74,6 +84,7 @@ async def run_ingest(settings: Settings, clock: Clock) -> None:
         "metrics": serve_metrics(settings.metrics_host, settings.ingest.metrics_port),
     }
     try:
+        # The last acknowledgements go out while the connection still stands.
         await run_until_stopped(stop, parts, farewell=lambda: uplinks.publish(pipeline.owed()))
     finally:
         await pool.close()
@@ -153,7 +164,10 @@ def _outage(task: str, begins: str, over: str) -> Outage:
 def unaccounted(
     ledger: Ledger, directory: Directory, limit: RateLimit, now_s: float
 ) -> dict[tuple[Node, str], list[tuple[int, int]]]:
-    """(node, outbox) -> ranges to ask for now: unexplained ones of registered agents, each outbox not too often."""
+    """The ranges to ask for now, by node and outbox: those of registered agents that the ledger cannot explain.
+
+    ``limit`` leaves out an outbox that was asked a short while ago.
+    """
     return {
         (agent.node, stream.outbox_id): stream.unexplained_ranges
         for stream in ledger.streams

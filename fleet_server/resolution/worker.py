@@ -58,12 +58,18 @@ Hook = Callable[[Runtime], Awaitable[object]]
 """Something else a worker does regularly, besides refreshing health and ending maintenance."""
 
 SWEEP_S = 1.0
+"""Bounds how late a due case, timer or escalation is taken up when no job came for it."""
 SCALED_SWEEP_S = 0.1
+"""The same on a clock faster than real time, where a second may be hours."""
 HOOK_S = 2.0
+"""Bounds how late the health of an asset follows its vitals, and how late maintenance that is over is ended."""
 QUALITY_S = 30.0
+"""Counting the quality of the data reads more rows than health does: it is done every fifteenth time."""
 HEARTBEAT_S = 1.0
 STALLED_S = 5.0
+"""Five heartbeats that did not come: the worker is taken for dead, and another one does its jobs again."""
 GRACE_S = 8.0
+"""Bounds how long a job or a case may go on after the stop; then it is cut short and found again in its rows."""
 TRIAGE_RETRIES = procrastinate.RetryStrategy(max_attempts=16, exponential_wait=2)
 """2, 4, 8 ... seconds: a finding that cannot be judged (nobody to own a case) is tried again for a day and more."""
 

@@ -22,6 +22,8 @@ from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config
 
 UNCALIBRATED_SIGMAS = 6.0
+"""A channel's limit while the level detector, which calibrates one, is switched off. It decides no alarm: the failure
+mode is named by deviations in units of it, and pictures draw it."""
 
 
 @dataclass(frozen=True, slots=True)
