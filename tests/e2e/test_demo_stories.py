@@ -24,13 +24,13 @@ from support.browser import chromium
 from support.intruder import wait_until
 from support.world import open_folder
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "var" / "screenshots"
 ESCALATED = {"no-part-in-time", "no-window-in-time", "connector-down"}
 DOCUMENT = "document.json"
-UP_S, STORIES_S, STOP_S = 90.0, 150.0, 40.0
+UP_S, STORIES_S, STOP_S = 180.0, 240.0, 60.0
+"""Real seconds at most; a busy machine may take them, an idle one takes a third."""
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(UP_S + STORIES_S + STOP_S)]
 
 
 def demo_command(directory: Path, *arguments: str) -> list[str]:

@@ -8,6 +8,7 @@ clock, so there are more workers than cores.
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ MOST_WORKERS = 8
 
 FIRST = (
     "tests/e2e/test_demo_stories.py",
-    "tests/simulation",
     "tests/e2e/test_bad_input.py",
+    "tests/simulation",
     "tests/browser",
     "tests/models",
     "tests/integration",
@@ -32,9 +33,9 @@ FIRST = (
 )
 """Begun in this order, everything else after them: what takes minutes must not be begun when all else is done."""
 
-IN_TURN = ("tests/simulation/", "tests/e2e/test_bad_input.py")
-"""Each plays a whole stack of some fifteen processes. One worker plays them one after the other: beside the demo's two
-stacks, two more at once would make every story late on two cores."""
+IN_TURN = ("tests/e2e/", "tests/simulation/")
+"""They play whole stacks of some fifteen processes, the demo's file two at once. One worker plays them one after the
+other: more stacks at once would make every story late on two cores."""
 
 SPREAD = ("tests/integration/test_resolution_crashes.py",)
 """Files whose tests share nothing but the fixtures' servers: the workers share such a file."""
@@ -69,6 +70,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logged or printed can be sent by a worker also when it holds half a character."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.hookimpl(optionalhook=True)
