@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fleet_server.labels import case_label
-from fleet_server.resolution.plan import Plan, read_plan
+from fleet_server.resolution.plan import Plan, plan_of
 from fleet_server.resolution.states import (
     CaseEvent,
     CaseState,
@@ -26,6 +26,7 @@ from fleet_server.resolution.states import (
     next_control,
     next_move,
     next_undoing,
+    read_state,
 )
 
 Event = CaseEvent | MoveEvent | UndoingEvent | ControlEvent
@@ -67,9 +68,12 @@ class Case:
     version: int
 
     def __post_init__(self) -> None:
-        """The database gives text and JSON; they become the state and the plan. Raises BadInput."""
-        self.state = CaseState(self.state)
-        self.plan = read_plan(self.plan)
+        """The database gives text and JSON; they become the state and the plan. Raises BadInput for another state.
+
+        A plan that cannot be read does not hold up the case: ``plan.unread`` keeps it (``plan_of``).
+        """
+        self.state = read_state(CaseState, self.state)
+        self.plan = plan_of(self.plan)
 
     @property
     def name(self) -> str:
@@ -94,9 +98,13 @@ class Case:
 
     @property
     def completed_at(self) -> datetime | None:
-        """When the engineer reported the work as done; None while he has not."""
+        """When the engineer reported the work as done; None while he has not, or when it cannot be read."""
         told = (self.outcome or {}).get("completed_at")
-        return datetime.fromisoformat(told) if isinstance(told, str) else None
+        try:
+            moment = datetime.fromisoformat(told) if isinstance(told, str) else None
+        except ValueError:
+            return None
+        return moment if moment is not None and moment.tzinfo is not None else None
 
     def after(self, *events: Event) -> Case:
         """The case after these events, one after the other. Raises ForbiddenTransition.

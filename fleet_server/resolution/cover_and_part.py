@@ -1,4 +1,7 @@
-"""The first steps of a plan: entitlement, approval, part. Each leaves rows that say it is done."""
+"""The first steps of a plan: entitlement, approval, part; and the question about a plan that cannot be read.
+
+Each leaves rows that say it is done.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,17 @@ async def do_approval(rt: Runtime, conn: Connection, file: CaseFile) -> None:
         case = await lock_case(conn, file.case_id)
         summary = f"Approval needed: {why}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "approval_required", summary)
+
+
+async def do_unreadable(rt: Runtime, conn: Connection, file: CaseFile) -> None:
+    """Ask what is to become of a plan of which not all can be read. What is held stands until it is answered."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        if not case.plan.unread_because:
+            return
+        summary = f"What was planned cannot be read, so nothing more is arranged: {case.plan.unread_because}"[:400]
+        detail = {"step": "plan", "unread": case.plan.unread}
+        await escalate(conn, rt.clock, rt.notifiers, file, case, "plan_unreadable", summary, detail)
 
 
 async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None) -> None:

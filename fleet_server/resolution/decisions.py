@@ -128,8 +128,9 @@ async def _keep_plan(conn: Connection, clock: Clock, actor: str, case: Case) -> 
 
 async def _plan_again(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
     """Everything that is held is released first; then the case plans as if for the first time."""
-    again = CaseEvent.REOPEN if case.state is CaseState.VERIFYING else CaseEvent.REPLAN
-    case = case.after(again, MoveEvent.NEW_PLAN, UndoingEvent.GIVE_UP)
+    if case.state not in (CaseState.CONFIRMED, CaseState.PLANNING):  # these plan already
+        case = case.after(CaseEvent.REOPEN if case.state is CaseState.VERIFYING else CaseEvent.REPLAN)
+    case = case.after(MoveEvent.NEW_PLAN, UndoingEvent.GIVE_UP)
     await conn.execute(_sql.stop_timers, {"case_id": case.case_id, "now": clock.now()})
     await wake(conn, clock, replace(case, outcome=None, plan=case.plan.fresh()))
 

@@ -2,7 +2,8 @@
 
 The plan is stored as one flat JSON object in ``repair_case.plan``. ``read_plan`` is its only reader and ``write_plan``
 its only writer; everything between them is these frozen dataclasses, changed by ``dataclasses.replace``. Reading is
-strict: an unknown key or a value of the wrong type raises ``BadInput``.
+strict: an unknown key or a value of the wrong type raises ``BadInput``. ``plan_of`` gives what can be read of such a
+plan all the same, and the stored one whole beside it: nothing is planned by it before a person decided.
 
 What the case is doing about its booking (``undoing`` here, ``move`` and ``control`` of ``case.Case``) are states of
 the machines in ``states.py``; ``Case.after`` checks every event against them.
@@ -19,7 +20,7 @@ from typing import Literal, TypeVar
 from fleet_core.errors import BadInput, Permanent
 from fleet_server.connectors.times import Instant
 from fleet_server.resolution.states import Undoing
-from fleet_server.resolution.stored import json_text, read_stored, table_of
+from fleet_server.resolution.stored import WRITTEN, json_text, read_stored, table_of
 
 T = TypeVar("T")
 MAX_REFUSED = 50
@@ -88,7 +89,8 @@ class Window:
     day_orders: float
     of_windows: int
     before_deadline: bool
-    choice: Literal["quietest", "quietest_soon", "first"]
+    choice: Literal["quietest", "quietest_soon", "first"] = field(default="quietest", metadata=WRITTEN)
+    """How it was chosen; windows that earlier versions wrote do not say, and were the quietest."""
     booking: str = ""
 
 
@@ -97,7 +99,7 @@ class PlannedEngineer:
     """Who does the work."""
 
     id: str
-    name: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class PlannedOrder:
     """The work order in the field service's system."""
 
     id: str
-    number: str
+    number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,10 @@ class Plan:
     verify_extended: bool = False
     """The verification was given a second period since there were too few vitals."""
     ended_because: str = ""
+    unread: object = None
+    """The stored plan as it was, when not all of it could be read; it is kept for people."""
+    unread_because: str = ""
+    """Why, until a person had the repair planned again; nothing is planned while it stands."""
 
     def fresh(self) -> Plan:
         """What a new plan begins with: nothing is refused, and nobody has accepted, approved or pinned anything yet.
@@ -196,6 +202,7 @@ class Plan:
             retrying=Retrying(),
             decisions=replace(self.decisions, approved_by="", cost_approved_by="", accept_late="", keep_plan=""),
             verify_extended=False,
+            unread_because="",
         )
 
     def unbooked(self) -> Plan:
@@ -247,7 +254,19 @@ def read_plan(stored: object) -> Plan:
         undoing=Undoing.EVERYTHING if own.unwind else Undoing.WINDOW if own.drop_window else Undoing.NOTHING,
         verify_extended=own.verify_extended,
         ended_because=own.ended_because,
+        unread=own.unread,
+        unread_because=own.unread_because,
     )
+
+
+def plan_of(stored: object) -> Plan:
+    """The plan of a case, whatever is stored: of a plan that ``read_plan`` refuses, the entries that can be read."""
+    try:
+        return read_plan(stored)
+    except BadInput as error:
+        entries = stored.items() if isinstance(stored, Mapping) else ()
+        readable = {name: value for name, value in entries if _can_be_read(name, value)}
+        return replace(read_plan(readable), unread=stored, unread_because=str(error))
 
 
 def write_plan(plan: Plan) -> dict[str, object]:
@@ -260,6 +279,8 @@ def write_plan(plan: Plan) -> dict[str, object]:
         drop_window=plan.undoing is Undoing.WINDOW,
         verify_extended=plan.verify_extended,
         ended_because=plan.ended_because,
+        unread=plan.unread,
+        unread_because=plan.unread_because,
     )
     groups = (plan.booking, plan.replanning, plan.retrying, plan.decisions, own)
     table = {name: value for group in groups for name, value in table_of(group).items()}
@@ -277,11 +298,21 @@ class _Own:
     drop_window: bool = False
     verify_extended: bool = False
     ended_because: str = ""
+    unread: object = None
+    unread_because: str = ""
 
 
 _GROUPS: tuple[type, ...] = (Booking, Replanning, Retrying, Decisions, _Own)
 _NAMES = {group: frozenset(one.name for one in fields(group)) for group in _GROUPS}
 _KEYS = frozenset().union(*_NAMES.values())
+
+
+def _can_be_read(name: str, value: object) -> bool:
+    try:
+        read_plan({name: value})
+    except BadInput:
+        return False
+    return True
 
 
 def _group(stored: Mapping[str, object], group: type[T]) -> T:

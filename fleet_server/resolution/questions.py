@@ -62,6 +62,7 @@ REASONS: Mapping[str, Reason] = {
     "conflicting_evidence": Reason("Conflicting evidence", _EVIDENCE),
     "policy_limit": Reason("Beyond the policy's limit", ("accept_cost", "retry", "take_over", "false_alarm")),
     "approval_required": Reason("Approval required", ("approve", "take_over", "false_alarm")),
+    "plan_unreadable": Reason("The stored plan cannot be read", ("plan_again", "take_over", "false_alarm")),
     "deadline_moved": Reason("The deadline moved", _BOOKED),
     "verification_failed": Reason(
         "The repair did not hold", ("plan_again", "verify_longer", "close_anyway", "take_over", "false_alarm")

@@ -67,6 +67,13 @@ def ordered_window(work_order: Act) -> Window:
     return read_stored(work_order.request.get("window"), Window, "request_of_work_order")
 
 
+def announced_window(message: Act) -> Window:
+    """The window an announcement, or an amendment of it, told of. Raises BadInput when it cannot be read."""
+    data = read_request(message, MessageRequest).message.get("data")
+    window = data.get("window") if isinstance(data, Mapping) else None
+    return read_stored(window, Window, "request_of_message")
+
+
 def read_request(act: Act, into: type[T]) -> T:
     """The request of an act. Raises BadInput when it is not one of that kind."""
     return read_stored(act.request, into, f"request_of_{act.kind}")

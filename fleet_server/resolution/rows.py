@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fleet_server.resolution.states import ActState
+from fleet_server.resolution.states import ActState, read_state
 
 
 @dataclass(slots=True)
@@ -32,7 +32,8 @@ class Act:
     error: str
 
     def __post_init__(self) -> None:
-        self.state = ActState(self.state)
+        """The database gives text. Raises BadInput for a state there is not."""
+        self.state = read_state(ActState, self.state)
 
 
 @dataclass(slots=True)

@@ -82,6 +82,8 @@ class Runner:
                 await cover_and_part.do_entitlement(rt, conn, file, act)
             case Step.APPROVAL:
                 await cover_and_part.do_approval(rt, conn, file)
+            case Step.UNREADABLE:
+                await cover_and_part.do_unreadable(rt, conn, file)
             case Step.PART:
                 await cover_and_part.do_part(rt, conn, file, act)
             case Step.WINDOW:

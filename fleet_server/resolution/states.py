@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from fleet_core.errors import Permanent
+from fleet_core.errors import BadInput, Permanent
 
 
 class CaseState(StrEnum):
@@ -213,6 +213,14 @@ CONTROL_TRANSITIONS: Mapping[tuple[Control, ControlEvent], Control] = {
 
 _S = TypeVar("_S", bound=StrEnum)
 _E = TypeVar("_E", bound=StrEnum)
+
+
+def read_state(states: type[_S], word: str) -> _S:
+    """The state a word of the database names. Raises BadInput."""
+    try:
+        return states(word)
+    except ValueError:
+        raise BadInput("state", f"{word!r} is none of {', '.join(states)}") from None
 
 
 def next_case_state(state: CaseState, event: CaseEvent) -> CaseState:

@@ -28,6 +28,7 @@ class Step(StrEnum):
     CONSUME = "consume"
     ENTITLEMENT = "entitlement"
     APPROVAL = "approval"
+    UNREADABLE = "unreadable"
     PART = "part"
     WINDOW = "window"
     WORK_ORDER = "work_order"
@@ -99,7 +100,11 @@ def _using_up(file: CaseFile, now: datetime) -> Next | None:
 def _planning(file: CaseFile, now: datetime) -> Next:
     """Go on with the plan, or with moving it, while nobody else has the word."""
     case = file.case
-    if case.escalated or case.control is Control.BY_HAND or file.tenant.observe_only:
+    if case.escalated or case.control is Control.BY_HAND:
+        return Next(Step.WAIT)
+    if file.plan.unread_because and case.state in (CaseState.CONFIRMED, CaseState.PLANNING, CaseState.COMMITTED):
+        return Next(Step.UNREADABLE)
+    if file.tenant.observe_only:
         return Next(Step.WAIT)
     not_before = file.plan.retrying.not_before
     if not_before is not None and not_before > now:
@@ -113,7 +118,8 @@ def _planning(file: CaseFile, now: datetime) -> Next:
 
 def _next_of_plan(file: CaseFile, now: datetime) -> Next:
     decisions = file.plan.decisions
-    if file.held("entitlement") is None and not decisions.without_cover:
+    cover_lost = file.plan.unread is not None and file.plan.booking.entitlement is None
+    if (file.held("entitlement") is None or cover_lost) and not decisions.without_cover:
         return _when_due(Step.ENTITLEMENT, _pending(file, "entitlement"), now)
     if file.policy.asks_a_person(file.asset.asset_class) and not decisions.approved_by:
         return Next(Step.APPROVAL)

@@ -1,7 +1,8 @@
 """JSON in the database as dataclasses, and back. Pure.
 
 Reading is strict: a value of the wrong type, a missing one and a key that the dataclass does not have all raise
-``BadInput``, so that nothing which decides about a case can vanish unseen. Writing leaves out what has its default.
+``BadInput``, so that nothing which decides about a case can vanish unseen. A null where a field has a default is read
+as absent, as earlier versions wrote it. Writing leaves out what has its default, but for fields marked ``WRITTEN``.
 ``check_answer`` reads what another system answered as strictly, before anything of it is written down.
 """
 
@@ -12,13 +13,17 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time
-from typing import TypeVar
+from functools import cache
+from types import MappingProxyType, UnionType
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from fleet_core.errors import BadInput
 
 T = TypeVar("T")
+WRITTEN: Mapping[str, bool] = MappingProxyType({"written": True})
+"""Metadata of a field that is written although it has its default: readers of the JSON look for it."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL in JSON text, which the database cannot hold; not a backslash that is followed by ``u0000``."""
 
@@ -29,7 +34,7 @@ def read_stored(value: object, into: type[T], what: str) -> T:
     Raises BadInput, which names ``what`` was read and where in it the fault lies.
     """
     try:
-        found = msgspec.convert(value, type=into)
+        found = msgspec.convert(_without_nulls(value, into), type=into)
     except msgspec.ValidationError as error:
         raise BadInput(what, str(error)) from None
     unknown = _unknown(value, to_stored(found, whole=True))
@@ -45,7 +50,8 @@ def to_stored(value: object, *, whole: bool = False) -> object:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         pairs = ((one, getattr(value, one.name)) for one in dataclasses.fields(value))
-        return {one.name: to_stored(item, whole=whole) for one, item in pairs if whole or item != _default(one)}
+        kept = ((one, item) for one, item in pairs if whole or one.metadata == WRITTEN or item != _default(one))
+        return {one.name: to_stored(item, whole=whole) for one, item in kept}
     if isinstance(value, Mapping):
         return {_as_text(name): to_stored(item, whole=whole) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -103,6 +109,28 @@ def _default(one: dataclasses.Field[object]) -> object:
     if one.default_factory is not dataclasses.MISSING:
         return one.default_factory()
     return one if one.default is dataclasses.MISSING else one.default
+
+
+def _without_nulls(value: object, wanted: object) -> object:
+    """``value`` without the nulls that stand for a field's default; what has no declared fields is left as it is."""
+    if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
+        if not isinstance(value, Mapping):
+            return value
+        hints = _hints(wanted)
+        absent = {one.name for one in dataclasses.fields(wanted) if _default(one) is not one}
+        left = ((name, item) for name, item in value.items() if item is not None or name not in absent)
+        return {name: _without_nulls(item, hints.get(name)) for name, item in left}
+    inner = get_args(wanted)
+    if get_origin(wanted) is tuple and isinstance(value, list | tuple) and inner[1:] == (...,):
+        return [_without_nulls(item, inner[0]) for item in value]
+    if isinstance(wanted, UnionType) and value is not None:
+        return _without_nulls(value, next(one for one in inner if one is not type(None)))
+    return value
+
+
+@cache
+def _hints(of: type) -> Mapping[str, object]:
+    return get_type_hints(of)
 
 
 def _unknown(given: object, known: object, where: str = "") -> str:

@@ -8,9 +8,11 @@ grows with each failure; the others do not wait for it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from fleet_core.errors import BadInput
 from fleet_server.resolution import messages
 from fleet_server.resolution.acts import later
 from fleet_server.resolution.case import Case
@@ -19,9 +21,9 @@ from fleet_server.resolution.committing import OVERDUE
 from fleet_server.resolution.decisions import CLOSE_BY_HAND
 from fleet_server.resolution.escalations import escalate, intend_message, person, remind
 from fleet_server.resolution.jobs import defer_triage
-from fleet_server.resolution.records import SYSTEM, CaseFile, load_case, lock_case, wake
+from fleet_server.resolution.records import SYSTEM, CaseFile, load_case, lock_case, note, wake
 from fleet_server.resolution.refreshing import REFRESH, refresh_due
-from fleet_server.resolution.requests import MessageRequest, read_request
+from fleet_server.resolution.requests import MessageRequest, announced_window, read_request
 from fleet_server.resolution.rows import EscalationRef, FindingRevision, Moment, Timer, TimerRef
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
@@ -116,8 +118,16 @@ async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: C
     This holds also when the plan was given up before the case ended. A case that nobody was told of ends silently.
     """
     told = [act for act in file.acts if act.kind == "message" and act.purpose in ("announcement", "amendment")]
-    if not told or file.plan.booking.announced is None:
+    if not told or (file.plan.booking.announced is None and file.plan.unread is None):
         return
+    try:
+        announced = file.plan.booking.announced or announced_window(told[-1])
+    except BadInput as error:
+        text = f"The customer is to be told by hand: the announced appointment cannot be read ({error})"
+        await note(conn, rt.clock, case, "cancellation_not_told", text)
+        return
+    plan = replace(case.plan, booking=replace(case.plan.booking, announced=announced))
+    file = replace(file, case=replace(file.case, plan=plan))
     director = await person(conn, read_request(told[0], MessageRequest).to)
     owner = await person(conn, case.owner_id)
     sequence = 1 + max(act.sequence for act in told)

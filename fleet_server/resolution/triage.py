@@ -20,7 +20,6 @@ from fleet_server.labels import case_label
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import CASES, FINDINGS
-from fleet_server.resolution.plan import needed
 from fleet_server.resolution.policy import (
     Judgement,
     Verdict,
@@ -246,10 +245,13 @@ async def _follow_committed(
 ) -> None:
     """The booked window may no longer end before the deadline. What counts is the deadline it was planned for."""
     reference = case.plan.booking.planned_for or before
-    end = needed(case.plan.booking.window, "window").end
+    window = case.plan.booking.window
+    if window is None:  # the stored plan cannot be read: the worker asks, unless a person took over
+        await wake(conn, rt.clock, case)
+        return
     if case.escalated:  # a person is asked already; the next refresh after the decision looks again
         return
-    if case.move is not Move.STAYS or not needs_replan(file.policy, end, reference, moved_to):
+    if case.move is not Move.STAYS or not needs_replan(file.policy, window.end, reference, moved_to):
         return
     case = await wake(conn, rt.clock, case.after(MoveEvent.DEADLINE_MOVED))
     text = f"The deadline moved to {moved_to:%Y-%m-%d %H:%M} UTC, before the booked window's end"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from support.case_files import BOOKED, JONAS, NOW, WINDOW, case
+from support.case_files import BOOKED, JONAS, NOW, WINDOW, act, case
 
 import fleet_server
 from fleet_core.errors import BadInput
-from fleet_server.resolution.plan import Decisions, Plan, Replanning
+from fleet_server.resolution.plan import Decisions, Plan, Replanning, read_plan, write_plan
 from fleet_server.resolution.states import (
     CaseEvent,
     CaseState,
@@ -153,13 +154,40 @@ def test_a_row_of_the_database_is_read() -> None:
     read = replace(case(), **row)
     assert read.state is CaseState.COMMITTED
     assert read.plan == Plan(decisions=Decisions(manual="anna"))
-    with pytest.raises(BadInput):
-        replace(case(), plan=cast("Plan", {"windov": 1}))
+
+
+@pytest.mark.parametrize("stored", [{"windov": 1, "manual": "anna"}, {"window": {"start": "soon"}, "manual": "anna"}])
+def test_a_plan_that_cannot_be_read_is_kept_whole_beside_what_can(stored: dict[str, Any]) -> None:
+    read = replace(case(), plan=cast("Plan", stored))
+    assert (read.plan.unread, read.plan.decisions.manual) == (stored, "anna")
+    assert read.plan.unread_because
+    again = read_plan(json.loads(json.dumps(write_plan(read.plan))))
+    assert again == read.plan
+
+
+@pytest.mark.parametrize("stored", [None, [], 3, "plan"])
+def test_a_plan_that_is_no_object_is_kept_and_none_is_read(stored: Any) -> None:
+    plan = replace(case(), plan=stored).plan
+    assert (plan.unread, bool(plan.unread_because), plan.booking) == (stored, True, Plan().booking)
+
+
+def test_a_state_that_there_is_not_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="asleep"):
+        replace(case(), state=cast("CaseState", "asleep"))
+    with pytest.raises(BadInput, match="asleep"):
+        act("window", "asleep")
 
 
 @pytest.mark.parametrize(
     ("outcome", "completed_at"),
-    [(None, None), ({"failed": True}, None), ({"completed_at": None}, None), ({"completed_at": NOW.isoformat()}, NOW)],
+    [
+        ({"completed_at": "yesterday"}, None),
+        ({"completed_at": "2026-01-05T08:00:00"}, None),
+        (None, None),
+        ({"failed": True}, None),
+        ({"completed_at": None}, None),
+        ({"completed_at": NOW.isoformat()}, NOW),
+    ],
 )
 def test_when_the_work_was_done_stands_in_the_outcome(
     outcome: dict[str, object] | None, completed_at: datetime | None

@@ -30,6 +30,7 @@ from fleet_server.resolution.plan import (
     Retrying,
     Window,
     needed,
+    plan_of,
     read_plan,
     write_plan,
 )
@@ -42,6 +43,7 @@ SAMPLES = json.loads((Path(__file__).parent / "data" / "stored_plans.json").read
 REQUESTS: dict[str, type] = {
     "reservation": Offer, "window": BookingRequest, "dispatch": DispatchRequest, "message": MessageRequest,
 }  # fmt: skip
+_PART: dict[str, Any] = json.loads(json.dumps(to_stored(PART, whole=True)))
 NAIVE = NOW.replace(tzinfo=None)
 EMPTY: tuple[object, ...] = (None, "", [], {}, False)
 
@@ -174,6 +176,48 @@ def test_the_samples_hold_every_key_that_is_ever_stored() -> None:
 def test_what_is_not_understood_is_refused_by_name(stored: object, where: str) -> None:
     with pytest.raises(BadInput, match=where):
         read_plan(stored)
+
+
+_WINDOW: dict[str, Any] = json.loads(json.dumps(to_stored(WINDOW, whole=True)))
+WINDOW_THEN = {name: value for name, value in _WINDOW.items() if name != "choice"}
+
+
+@pytest.mark.parametrize(
+    ("stored", "plan"),
+    [
+        ({"window": WINDOW_THEN}, Plan(booking=Booking(window=WINDOW))),
+        ({"next_window": {**WINDOW_THEN, "choice": None}}, Plan(replanning=Replanning(next_window=WINDOW))),
+        ({"entitlement": {"kind": "w", "terms": None}}, Plan(booking=Booking(Cover("w")))),
+        ({"entitlement": {"kind": "w", "terms": {"a": None}}}, Plan(booking=Booking(Cover("w", terms={"a": None})))),
+        ({"work_order": {"id": "id-1", "number": None}}, Plan(booking=Booking(work_order=PlannedOrder("id-1")))),
+        ({"engineer": {"id": "id-1", "name": None}}, Plan(booking=Booking(engineer=PlannedEngineer("id-1")))),
+        ({"part": to_stored(PART, whole=True)}, Plan(booking=Booking(part=PART))),
+        ({"alternatives": None, "excluded": None, "tries": None, "refused_windows": None}, Plan()),
+        ({"unwind": None, "drop_window": None, "verify_extended": None, "ended_because": None}, Plan()),
+        ({"manual": None, "keep_plan": None, "window": None, "planned_for": None}, Plan()),
+    ],
+)
+def test_what_earlier_versions_left_out_or_wrote_as_null_is_absent(stored: dict[str, Any], plan: Plan) -> None:
+    assert read_plan(stored) == plan
+
+
+def test_how_a_window_was_chosen_is_always_written() -> None:
+    assert _table(WINDOW)["choice"] == "quietest"
+
+
+@pytest.mark.parametrize("stored", [{"part": {**_PART, "label": None}}, {"part": {**_PART, "on_hand": None}}])
+def test_a_null_that_stands_for_no_default_is_refused(stored: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"label|on_hand"):
+        read_plan(stored)
+
+
+def test_of_an_unreadable_plan_the_rest_is_read() -> None:
+    stored = {**write_plan(FULL), "window": {"start": "soon"}, "tries": "many", "odd": 1}
+    plan = plan_of(stored)
+    assert plan.booking == replace(FULL.booking, window=None)
+    assert (plan.retrying, plan.decisions) == (Retrying({}, NOW), FULL.decisions)
+    assert plan.unread == stored and "odd" in plan.unread_because
+    assert plan.fresh().unread == stored and not plan.fresh().unread_because
 
 
 def test_a_plan_whose_window_was_being_dropped_when_all_was_given_up_is_undone_whole() -> None:

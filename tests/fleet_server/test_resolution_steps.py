@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.case_files import JONAS, NOW, WINDOW, act, case, case_file
 
-from fleet_server.resolution.plan import Decisions, Plan, Replanning, Retrying
+from fleet_server.resolution.plan import Booking, Cover, Decisions, Plan, Replanning, Retrying
 from fleet_server.resolution.records import CaseFile
 from fleet_server.resolution.requests import DispatchRequest
 from fleet_server.resolution.rows import Act
@@ -28,8 +28,8 @@ def file(state: str, *acts: Act, plan: Plan = Plan(), **changes: Any) -> CaseFil
 
 def test_a_step_is_called_what_it_does() -> None:
     assert list(Step) == [
-        "send", "release", "unwound", "consume", "entitlement", "approval", "part", "window", "work_order", "dispatch",
-        "commit", "amend", "wait",
+        "send", "release", "unwound", "consume", "entitlement", "approval", "unreadable", "part", "window",
+        "work_order", "dispatch", "commit", "amend", "wait",
     ]  # fmt: skip
 
 
@@ -67,6 +67,30 @@ def test_what_was_put_off_is_waited_for() -> None:
 )
 def test_nothing_is_planned_while_a_person_has_the_word(changes: dict[str, Any]) -> None:
     assert next_step(file("planning", act("entitlement"), **changes), NOW).step is Step.WAIT
+
+
+UNREAD = Plan(unread={"windov": 1}, unread_because="unknown key")
+
+
+@pytest.mark.parametrize("state", ["confirmed", "planning", "committed"])
+@pytest.mark.parametrize("observe_only", [False, True])
+def test_a_person_is_asked_about_a_plan_that_cannot_be_read(state: str, observe_only: bool) -> None:
+    assert next_step(file(state, *map(act, HELD), plan=UNREAD, observe_only=observe_only), NOW).step is Step.UNREADABLE
+
+
+@pytest.mark.parametrize("state", ["open", "in_progress", "cancelled"])
+def test_nobody_is_asked_about_an_unreadable_plan_that_nothing_is_planned_by(state: str) -> None:
+    assert next_step(file(state, plan=UNREAD), NOW).step is Step.WAIT
+    by_hand = replace(UNREAD, decisions=Decisions(manual="anna"))
+    assert next_step(file("planning", plan=by_hand), NOW).step is Step.WAIT
+    assert next_step(file("planning", plan=UNREAD, escalated=True), NOW).step is Step.WAIT
+
+
+def test_cover_that_was_lost_with_an_unreadable_plan_is_checked_again() -> None:
+    decided = replace(UNREAD, unread_because="")
+    assert next_step(file("planning", act("entitlement"), plan=decided), NOW).step is Step.ENTITLEMENT
+    covered = replace(decided, booking=Booking(entitlement=Cover("warranty", "W-1")))
+    assert next_step(file("planning", act("entitlement"), plan=covered), NOW).step is Step.PART
 
 
 def test_a_medical_device_asks_before_anything_is_reserved() -> None:

@@ -285,19 +285,33 @@ async def test_a_case_whose_fault_cannot_be_kept_with_it_ends_the_sweep(
         await story.sweep.once()
 
 
-async def test_a_case_whose_plan_cannot_be_read_waits_for_its_mending_and_stops_nothing(story: Stage) -> None:
+async def test_a_case_that_cannot_be_read_waits_for_its_mending_and_stops_nothing(story: Stage) -> None:
+    case_id = await story.finding()
+    odd = "UPDATE act SET state = 'expired' WHERE kind = 'dispatch' RETURNING 1"  # which nothing has ever written
+    await story.rows(odd)
+    await story.rows("UPDATE repair_case SET next_at = %s RETURNING 1", story.clock.now())
+    await story.later(24 * 8)
+    case = await story.case(case_id)
+    assert "'expired' is none of" in case["waits_for"] and case["next_at"] > story.clock.now()
+    waiting = "SELECT due_at FROM timer WHERE kind = 'work_overdue' AND done_at IS NULL"
+    (timer,) = await story.rows(waiting)
+    assert timer["due_at"] > story.clock.now()
+    await story.rows("UPDATE act SET state = 'held' WHERE kind = 'dispatch' RETURNING 1")
+    await story.later(1)
+    assert [raised["reason"] for raised in await story.escalations(case_id)] == ["work_overdue"]
+
+
+async def test_a_case_whose_plan_cannot_be_read_is_overdue_like_any_other(story: Stage) -> None:
     case_id = await story.finding()
     odd = "UPDATE repair_case SET plan = plan || '{\"windov\": 1}', next_at = %s RETURNING 1"
     await story.rows(odd, story.clock.now())
     await story.later(24 * 8)
     case = await story.case(case_id)
-    assert "unknown key 'windov'" in case["waits_for"] and case["next_at"] > story.clock.now()
-    waiting = "SELECT due_at FROM timer WHERE kind = 'work_overdue' AND done_at IS NULL"
-    (timer,) = await story.rows(waiting)
-    assert timer["due_at"] > story.clock.now()
-    await story.rows("UPDATE repair_case SET plan = plan - 'windov' RETURNING 1")
-    await story.later(1)
-    assert [raised["reason"] for raised in await story.escalations(case_id)] == ["work_overdue"]
+    assert case["plan"]["unread"]["windov"] == 1 and "unknown key 'windov'" in case["plan"]["unread_because"]
+    (overdue,) = await story.escalations(case_id)
+    assert overdue["reason"] == "work_overdue"
+    await story.command(decide_escalation, overdue["escalation_id"], "keep_plan")
+    assert [raised["reason"] for raised in await story.escalations(case_id)] == ["work_overdue", "plan_unreadable"]
 
 
 async def test_a_case_is_not_changed_from_an_earlier_reading(story: Stage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.plan import Booking, Cover, Part, Plan, PlannedEngineer, PlannedOrder, Window
@@ -58,7 +58,7 @@ def case(state: str = "planning", plan: Plan = Plan(), **changes: Any) -> Case:
 
 def act(kind: str, state: str = "held", **changes: Any) -> Act:
     """An act that is due now."""
-    made = Act(uuid.uuid4(), uuid.uuid4(), kind, "", 0, f"{kind}:0", ActState(state), {}, "", 0, NOW, "")
+    made = Act(uuid.uuid4(), uuid.uuid4(), kind, "", 0, f"{kind}:0", cast("ActState", state), {}, "", 0, NOW, "")
     return replace(made, **changes)
 
 

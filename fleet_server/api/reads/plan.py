@@ -1,17 +1,15 @@
 """A case's plan (``fleet_server/resolution/plan.py``) as a page shows it. Pure.
 
-A page shows the plan at every stage of its making, so any part of it may be missing. A plan or a request that the
-resolution's strict reader refuses is shown as empty and logged, because a page must not fail on it. The loads are in
+A page shows the plan at every stage of its making, so any part of it may be missing. Of a plan or a request that the
+resolution's strict reader refuses a page shows what can be read, and says that the rest cannot. The loads are in
 the request of the act that booked the window (``load_by_hour`` when the WMS gave hours, and ``load_by_shift``).
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from fleet_core.errors import BadInput
 from fleet_server.api.models.base import Record
@@ -24,15 +22,19 @@ MAX_HOURS = 24 * 31
 MAX_SHIFTS = 93
 MAX_WINDOWS = 25
 LOAD_UNIT = "orders"
-T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 def read_plan(stored: object, acts: Sequence[Record], part: Record | None, part_no: str) -> Plan:
     """The plan for people; ``acts`` are the acts of the case, oldest first, ``part`` is the row of the catalogue."""
-    booking = _read(lambda: resolution.read_plan(stored), resolution.Plan()).booking
+    found = resolution.plan_of(stored)
+    booking, unreadable = found.booking, bool(found.unread_because)
     loads = next((act["request"] for act in reversed(acts) if act["kind"] == "window"), None)
-    asked = None if loads is None else _read(lambda: read_stored(loads, BookingRequest, "request_of_window"), None)
+    asked = None
+    if loads is not None:
+        try:
+            asked = read_stored(loads, BookingRequest, "request_of_window")
+        except BadInput:
+            unreadable = True
     chosen, reserved = booking.window, booking.part
     return Plan(
         part_no=(reserved.part_no if reserved else "") or part_no or None,
@@ -51,15 +53,8 @@ def read_plan(stored: object, acts: Sequence[Record], part: Record | None, part_
             if math.isfinite(load)
         ],
         load_unit=LOAD_UNIT,
+        unreadable=unreadable,
     )
-
-
-def _read(reading: Callable[[], T], instead: T) -> T:
-    try:
-        return reading()
-    except BadInput as error:
-        log.warning("a case's plan cannot be shown: %s", error)
-        return instead
 
 
 def _windows(chosen: resolution.Window | None, others: Sequence[resolution.Alternative]) -> list[Window]:
