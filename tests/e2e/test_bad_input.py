@@ -403,6 +403,7 @@ def test_the_story_beside_it_was_told_to_its_end_with_one_booking(world: World) 
     assert stats["bookings"] == {"booked": 1}
 
 
+@pytest.mark.last
 def test_the_ledger_still_adds_up(world: World) -> None:
     world.intruder.send(*world.agent.node_birth())
     world.stack.keeper.stop("agent-ams-1")
