@@ -2,16 +2,19 @@
 
 A case is in one state of each of four machines at once (``states.py``): where the repair stands (``state``), whether
 its window is to be moved (``move``), what of the booking is being released (``plan.undoing``) and who has the word
-(``control``). ``after`` applies an event of any of them; an event that the tables do not list raises.
+(``control``). ``after`` applies an event of any of them; an event that the tables do not list raises. The case keeps
+what the tables answered, and ``require_answered`` compares it with what its row says: a state that changed without an
+event, or an event whose mark was forgotten, is not written (``records.change_case``).
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from fleet_core.errors import Permanent
 from fleet_server.labels import case_label
 from fleet_server.resolution.plan import Plan, plan_of
 from fleet_server.resolution.states import (
@@ -21,6 +24,7 @@ from fleet_server.resolution.states import (
     ControlEvent,
     Move,
     MoveEvent,
+    Undoing,
     UndoingEvent,
     next_case_state,
     next_control,
@@ -30,6 +34,20 @@ from fleet_server.resolution.states import (
 )
 
 Event = CaseEvent | MoveEvent | UndoingEvent | ControlEvent
+
+
+class StatesDiffer(Permanent):
+    """A case's row says other states than the tables answered to its events: a fault of ours, nothing is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class States:
+    """Where a case stands in each of the four machines."""
+
+    state: CaseState
+    move: Move
+    undoing: Undoing
+    control: Control
 
 
 @dataclass(slots=True)
@@ -66,6 +84,8 @@ class Case:
     trace_id: str
     next_at: datetime | None
     version: int
+    answered: States | None = field(default=None, repr=False, compare=False)
+    """The states as they were read, and then as the tables answered to each event."""
 
     def __post_init__(self) -> None:
         """The database gives text and JSON; they become the state and the plan. Raises BadInput for another state.
@@ -74,6 +94,8 @@ class Case:
         """
         self.state = read_state(CaseState, self.state)
         self.plan = plan_of(self.plan)
+        if self.answered is None:
+            self.answered = self.states
 
     @property
     def name(self) -> str:
@@ -97,6 +119,16 @@ class Case:
         return Control.ASKED if self.escalated else Control.AUTOMATIC
 
     @property
+    def states(self) -> States:
+        """The states as the row tells them."""
+        return States(self.state, self.move, self.plan.undoing, self.control)
+
+    def require_answered(self) -> None:
+        """Raises StatesDiffer unless the row tells the states that the tables answered."""
+        if self.states != self.answered:
+            raise StatesDiffer(f"case {self.name} would be {self.states}, its events lead to {self.answered}")
+
+    @property
     def completed_at(self) -> datetime | None:
         """When the engineer reported the work as done; None while he has not, or when it cannot be read."""
         told = (self.outcome or {}).get("completed_at")
@@ -109,21 +141,23 @@ class Case:
     def after(self, *events: Event) -> Case:
         """The case after these events, one after the other. Raises ForbiddenTransition.
 
-        Only the states change. What belongs to an event (the window that was found, the name of who decided) the
-        caller sets with ``replace``: a move is MOVING once ``next_window`` stands, PINNED once ``keep_plan`` does,
-        and control is BY_HAND once ``manual`` does. ``Plan.fresh`` and ``Plan.unmoved`` take such marks back.
+        What belongs to an event (the window that was found, the name of who decided) the caller sets with ``replace``
+        before the case is written: a move is MOVING once ``next_window`` stands, PINNED once ``keep_plan`` does, and
+        control is BY_HAND once ``manual`` does. ``Plan.fresh`` and ``Plan.unmoved`` take such marks back.
         """
-        case = self
+        case, now = self, self.answered or self.states
         for event in events:
             if isinstance(event, CaseEvent):
-                case = replace(case, state=next_case_state(case.state, event))
+                now = replace(now, state=next_case_state(now.state, event))
+                case = replace(case, state=now.state)
             elif isinstance(event, UndoingEvent):
-                case = replace(case, plan=replace(case.plan, undoing=next_undoing(case.plan.undoing, event)))
+                now = replace(now, undoing=next_undoing(now.undoing, event))
+                case = replace(case, plan=replace(case.plan, undoing=now.undoing))
             elif isinstance(event, MoveEvent):
-                moved = next_move(case.move, event)
-                case = replace(case, replanning=moved in (Move.LOOKING, Move.MOVING))
+                now = replace(now, move=next_move(now.move, event))
+                case = replace(case, replanning=now.move in (Move.LOOKING, Move.MOVING))
             else:
-                next_control(case.control, event)
+                now = replace(now, control=next_control(now.control, event))
                 asked = {ControlEvent.ASK: True, ControlEvent.ANSWERED: False}.get(event, case.escalated)
                 case = replace(case, escalated=asked)
-        return case
+        return replace(case, answered=now)

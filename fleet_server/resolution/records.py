@@ -154,8 +154,10 @@ async def lock_case(conn: Connection, case_id: uuid.UUID) -> Case:
 async def change_case(conn: Connection, case: Case) -> Case:
     """Write a case that was changed (``Case.after``, ``dataclasses.replace``); its row is held.
 
-    Returns it with its new version. Raises StaleCase when another change came after the reading this one rests on.
+    Returns it with its new version. Raises StaleCase when another change came after the reading this one rests on, and
+    StatesDiffer when its states are not those that its events led to.
     """
+    case.require_answered()
     values = {
         "case_id": case.case_id,
         "state": case.state,

@@ -15,6 +15,7 @@ from support.case_files import BOOKED, JONAS, NOW, WINDOW, act, case
 
 import fleet_server
 from fleet_core.errors import BadInput
+from fleet_server.resolution.case import Case, Event, StatesDiffer
 from fleet_server.resolution.plan import Decisions, Plan, Replanning, read_plan, write_plan
 from fleet_server.resolution.states import (
     CaseEvent,
@@ -216,6 +217,107 @@ def test_the_row_says_whether_a_move_goes_on(replanning: bool, next_window: bool
 def test_taking_over_leaves_the_questions_as_they_are() -> None:
     for escalated in (False, True):
         assert case("planning", escalated=escalated).after(ControlEvent.TAKE_OVER).escalated is escalated
+
+
+MARKED = replace(BOOKED, replanning=Replanning(next_window=WINDOW, next_engineer=JONAS))
+"""A move whose earlier window is booked."""
+PINNED = replace(BOOKED, decisions=Decisions(keep_plan="anna"))
+BY_HAND = replace(BOOKED, decisions=Decisions(manual="anna"))
+UNDONE = replace(BOOKED, undoing=Undoing.EVERYTHING)
+LIFE: list[tuple[str, str, Plan, dict[str, Any], StrEnum, Plan, str]] = [
+    # the event, state and plan and row before it, the event, the plan with what it brings, the states after it
+    ("confirm", "open", Plan(), {}, CaseEvent.CONFIRM, Plan(), "confirmed stays nothing automatic"),
+    ("plan", "confirmed", Plan(), {}, CaseEvent.PLAN, Plan(), "planning stays nothing automatic"),
+    ("commit", "planning", BOOKED, {}, CaseEvent.COMMIT, BOOKED, "committed stays nothing automatic"),
+    ("replan", "committed", BOOKED, {}, CaseEvent.REPLAN, BOOKED, "planning stays nothing automatic"),
+    ("start", "committed", BOOKED, {}, CaseEvent.START, BOOKED, "in_progress stays nothing automatic"),
+    ("complete", "in_progress", BOOKED, {}, CaseEvent.COMPLETE, BOOKED, "verifying stays nothing automatic"),
+    ("verify", "verifying", BOOKED, {}, CaseEvent.VERIFY, BOOKED, "closed stays nothing automatic"),
+    ("reopen", "verifying", BOOKED, {}, CaseEvent.REOPEN, BOOKED, "confirmed stays nothing automatic"),
+    ("cancel", "planning", BOOKED, {}, CaseEvent.CANCEL, BOOKED, "cancelled stays nothing automatic"),
+    ("reject", "planning", BOOKED, {}, CaseEvent.REJECT, BOOKED, "false_alarm stays nothing automatic"),
+    ("deadline", "committed", BOOKED, {}, MoveEvent.DEADLINE_MOVED, BOOKED, "committed looking nothing automatic"),
+    ("booked", "committed", BOOKED, {"replanning": True}, MoveEvent.BOOKED, MARKED,
+     "committed moving nothing automatic"),
+    ("dropped", "committed", MARKED, {"replanning": True}, MoveEvent.NEXT_DROPPED, BOOKED,
+     "committed looking nothing automatic"),
+    ("amended", "committed", MARKED, {"replanning": True}, MoveEvent.AMENDED, BOOKED,
+     "committed stays nothing automatic"),
+    ("stopped", "committed", MARKED, {"replanning": True}, MoveEvent.STOPPED, MARKED,
+     "committed stays nothing automatic"),
+    ("kept", "committed", BOOKED, {"replanning": True}, MoveEvent.KEPT, PINNED, "committed pinned nothing automatic"),
+    ("new_plan", "committed", PINNED, {}, MoveEvent.NEW_PLAN, BOOKED, "committed stays nothing automatic"),
+    ("no_engineer", "planning", BOOKED, {}, UndoingEvent.NO_ENGINEER, replace(BOOKED, undoing=Undoing.WINDOW),
+     "planning stays window automatic"),
+    ("give_up", "planning", BOOKED, {}, UndoingEvent.GIVE_UP, UNDONE, "planning stays everything automatic"),
+    ("released", "planning", UNDONE, {}, UndoingEvent.RELEASED, BOOKED, "planning stays nothing automatic"),
+    ("ask", "planning", BOOKED, {}, ControlEvent.ASK, BOOKED, "planning stays nothing asked"),
+    ("answered", "planning", BOOKED, {"escalated": True}, ControlEvent.ANSWERED, BOOKED,
+     "planning stays nothing automatic"),
+    ("take_over", "planning", BOOKED, {}, ControlEvent.TAKE_OVER, BY_HAND, "planning stays nothing by_hand"),
+]  # fmt: skip
+
+
+def _words(of: Case) -> str:
+    assert of.states == of.answered
+    return f"{of.state} {of.move} {of.plan.undoing} {of.control}"
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "row", "event", "brings", "after"), [life[1:] for life in LIFE], ids=[life[0] for life in LIFE]
+)
+def test_a_case_is_after_each_event_what_the_tables_say(
+    state: str, before: Plan, row: dict[str, Any], event: Event, brings: Plan, after: str
+) -> None:
+    changed = replace(case(state, before, **row).after(event), plan=brings)
+    changed.require_answered()
+    assert _words(changed) == after
+
+
+def test_each_event_has_its_case() -> None:
+    assert {life[4] for life in LIFE} == {*CaseEvent, *MoveEvent, *UndoingEvent, *ControlEvent}
+
+
+@pytest.mark.parametrize(
+    ("before", "row", "event", "forgetful"),
+    [
+        (BOOKED, {"replanning": True}, MoveEvent.BOOKED, BOOKED),
+        (MARKED, {"replanning": True}, MoveEvent.NEXT_DROPPED, MARKED),
+        (BOOKED, {}, MoveEvent.KEPT, BOOKED),
+        (PINNED, {}, MoveEvent.NEW_PLAN, PINNED),
+        (BOOKED, {}, UndoingEvent.GIVE_UP, BOOKED),
+        (BOOKED, {}, ControlEvent.TAKE_OVER, BOOKED),
+    ],
+)
+def test_an_event_without_what_it_brings_is_noticed(
+    before: Plan, row: dict[str, Any], event: Event, forgetful: Plan
+) -> None:
+    with pytest.raises(StatesDiffer):
+        replace(case("committed", before, **row).after(event), plan=forgetful).require_answered()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": CaseState.IN_PROGRESS},
+        {"escalated": True},
+        {"replanning": False},
+        {"plan": MARKED.unmoved()},
+        {"plan": replace(MARKED, undoing=Undoing.WINDOW)},
+        {"plan": replace(MARKED, decisions=Decisions(keep_plan="anna"))},
+        {"plan": replace(MARKED, decisions=Decisions(manual="anna"))},
+    ],
+)
+def test_a_state_that_changes_without_an_event_is_noticed(changes: dict[str, Any]) -> None:
+    moving = case("committed", MARKED, replanning=True)
+    moving.require_answered()
+    with pytest.raises(StatesDiffer):
+        replace(moving, **changes).require_answered()
+
+
+def test_an_event_counts_for_the_next_before_what_it_brings_stands() -> None:
+    kept = case("committed", BOOKED, replanning=True).after(MoveEvent.KEPT, MoveEvent.STOPPED)
+    assert kept.answered is not None and kept.answered.move is Move.PINNED
 
 
 @pytest.mark.parametrize(("heading", "table"), [("Move", MOVE), ("Undoing", UNDOING), ("Control", CONTROL)])
