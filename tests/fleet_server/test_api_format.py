@@ -103,9 +103,8 @@ def test_times_inside_a_record_are_written_for_people() -> None:
     assert lines["Odd"] == "2026-99-18T14:22:00+00:00"
 
 
-def test_of_an_unreadable_plan_the_rest_is_shown_and_that_it_is_the_rest() -> None:
+def test_of_an_unreadable_plan_the_rest_is_shown() -> None:
     stored = {"engineer": {"id": "jonas", "name": "Jonas"}, "window": {"start": "soon"}}
     plan = read_plan(stored, [], None, "")
-    assert (plan.engineer_name, plan.windows, plan.unreadable) == ("Jonas", [], True)
-    assert not read_plan({}, [], None, "").unreadable
-    assert read_plan({}, [{"kind": "window", "request": {"start": "soon"}}], None, "").unreadable
+    assert (plan.engineer_name, plan.windows) == ("Jonas", [])
+    assert not read_plan({}, [{"kind": "window", "request": {"start": "soon"}}], None, "").load_by_hour

@@ -167,8 +167,6 @@ class Plan(Answer):
     """The arranged repair, read from the case's plan; what is not known yet is null or empty.
 
     Windows and loads are the customer's: their lists are withheld whole, so what is in them need not be.
-    ``unreadable``: the stored plan, or the request that booked its window, has parts that cannot be read and so are not
-    here.
     """
 
     part_no: str | None = operational()
@@ -183,7 +181,6 @@ class Plan(Answer):
     load_by_hour: list[LoadHour] = customer()
     load_by_shift: list[ShiftLoad] = customer()
     load_unit: str = customer()
-    unreadable: bool = operational()
 
 
 class Case(Answer):

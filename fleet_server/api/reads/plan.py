@@ -1,12 +1,14 @@
 """A case's plan (``fleet_server/resolution/plan.py``) as a page shows it. Pure.
 
 A page shows the plan at every stage of its making, so any part of it may be missing. Of a plan or a request that the
-resolution's strict reader refuses a page shows what can be read, and says that the rest cannot. The loads are in
+resolution's strict reader refuses a page shows what can be read; the case's question ``plan_unreadable`` says that the
+rest cannot, and a request that cannot is logged. The loads are in
 the request of the act that booked the window (``load_by_hour`` when the WMS gave hours, and ``load_by_shift``).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,6 +20,8 @@ from fleet_server.resolution import plan as resolution
 from fleet_server.resolution.requests import BookingRequest
 from fleet_server.resolution.stored import read_stored
 
+log = logging.getLogger(__name__)
+
 MAX_HOURS = 24 * 31
 MAX_SHIFTS = 93
 MAX_WINDOWS = 25
@@ -25,16 +29,19 @@ LOAD_UNIT = "orders"
 
 
 def read_plan(stored: object, acts: Sequence[Record], part: Record | None, part_no: str) -> Plan:
-    """The plan for people; ``acts`` are the acts of the case, oldest first, ``part`` is the row of the catalogue."""
+    """The plan for people; ``acts`` are the acts of the case, oldest first, ``part`` is the row of the catalogue.
+
+    Parts of a stored plan that cannot be read are left out; the question ``plan_unreadable`` of the case says so.
+    """
     found = resolution.plan_of(stored)
-    booking, unreadable = found.booking, bool(found.unread_because)
+    booking = found.booking
     loads = next((act["request"] for act in reversed(acts) if act["kind"] == "window"), None)
     asked = None
     if loads is not None:
         try:
             asked = read_stored(loads, BookingRequest, "request_of_window")
-        except BadInput:
-            unreadable = True
+        except BadInput as error:
+            log.warning("the request that booked a window cannot be read, its loads are not shown: %s", error)
     chosen, reserved = booking.window, booking.part
     return Plan(
         part_no=(reserved.part_no if reserved else "") or part_no or None,
@@ -53,7 +60,6 @@ def read_plan(stored: object, acts: Sequence[Record], part: Record | None, part_
             if math.isfinite(load)
         ],
         load_unit=LOAD_UNIT,
-        unreadable=unreadable,
     )
 
 
