@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.detection import snapshot
+from edge_agent.detection import restored, snapshot
 from edge_agent.detection.api import AssetDetection, Block, ComponentView, Event, Outcome, Verdicts
 from edge_agent.detection.block_rows import BlockRows
 from edge_agent.detection.healthy.model import absent_detectors, build_detectors
@@ -185,15 +185,16 @@ class _AssetDetection:
     def restore(self, snapshot: bytes) -> None:
         tree = _load_snapshot(snapshot, self._identity)
         try:
+            regime = restored.table(tree["regime"], len(self._regime_of))
+            counts = {name: restored.whole(count) for name, count in restored.record(tree["counts"]).items()}
             for name, slot in self._slots.items():
                 slot.load(tree["slots"][name])
-            self.waves.load(tree["speeds"])
-            self._regime = tree["regime"]
-            self.counts = Counter(tree["counts"])
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, BadConfig):
+            self.waves.load(tree["speeds"])  # the last that may be refused
+        except (*restored.DAMAGED, BadConfig, BadInput):
             for slot in self._slots.values():
                 slot.start_over()
             raise BadInput("snapshot", "its content does not fit this version") from None
+        self._regime, self.counts = regime, Counter(counts)
 
     def _count(self, what: str, rows: int) -> None:
         if rows:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
-from edge_agent.detection import fusion
+from edge_agent.detection import fusion, restored
 from edge_agent.detection.api import ComponentView, Event
 from edge_agent.detection.block_rows import BlockRows
 from edge_agent.detection.findings import evidence
@@ -31,7 +31,14 @@ from edge_agent.detection.judging.novelty import Novelty
 from edge_agent.detection.judging.plane import Plane
 from edge_agent.detection.judging.segment import Segment
 from edge_agent.detection.judging.states import ALARMS, UNALARMED, StateTracker
-from edge_agent.detection.prior.finding import VOTE, PriorFindingMemory, judged_by, prior_finding, worst_in_words
+from edge_agent.detection.prior.finding import (
+    VOTE,
+    PriorFindingMemory,
+    judged_by,
+    load_prior_memory,
+    prior_finding,
+    worst_in_words,
+)
 from edge_agent.detection.prior.judge import PriorJudge, usable_prior
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.subject import Subject
@@ -90,12 +97,13 @@ class Slot:
         count: Callable[[str, int], None],
         stands: bool = False,
     ) -> None:
-        self.subject = subject
+        self.subject = self._described = subject
         self.channel_of = {channel.name: index for index, channel in enumerate(subject.channels)}
         context = [index for index, each in enumerate(subject.channels) if is_context(each.name)]
         # a component of context alone is judged as any other
         self._context = context[:MAX_REGIMES] if len(context) < len(subject.channels) else []
         self._fall_share = np.where(harms_rising(subject.channels), FALL_SHARE, 1.0)
+        self._regimes = len(regimes)
         self._itself = (*([-1] * len(regimes)), *self._context)
         self._settings = settings
         self._count = count
@@ -116,9 +124,12 @@ class Slot:
         return self.life.trace
 
     def start_over(self) -> None:
-        """Know nothing of the component."""
+        """Know nothing of the component, as when it was described."""
+        self.subject = self._described
         self.life = self._begin()
-        self.passing.start_over()
+        self.novelty = Novelty(len(self.subject.channels)) if self._settings.novelty else None
+        self.passing.forget()
+        self.relearnt_us = 0
 
     def retrace(self, spans: int) -> TraceKeeper:
         """Trace anew, in so many spans."""
@@ -227,25 +238,31 @@ class Slot:
         return tree
 
     def load(self, tree: Mapping[str, Any]) -> None:
-        """Continue from a ``state``."""
-        self.subject = dataclasses.replace(self.subject, serial=tree["serial"])
+        """Continue from a ``state``. Raises one of ``DAMAGED``, BadInput or BadConfig when it does not fit; start over
+        then."""
+        channels = len(self.subject.channels)
+        self.subject = dataclasses.replace(self.subject, serial=restored.text(tree["serial"]))
         life = self._begin()
         life.aligner.load(tree["aligner"])
         life.judge.load(tree["judge"])
-        life.waiting = [Waiting(int(each["time_us"]), each["row"], each["regime"]) for each in tree["waiting"]]
-        life.ticked_us = int(tree["ticked_us"])
-        life.memory = FindingMemory(**tree["memory"])
+        life.waiting = [self._load_waiting(each) for each in restored.items(tree["waiting"])]
+        life.ticked_us = restored.time_us(tree["ticked_us"])
+        life.memory = evidence.load_memory(tree["memory"], channels)
         life.trace.load(tree.get("trace"), Planes(life.judge.fast, life.judge.slow))
         if self.novelty is not None:
             self.novelty.load(tree["novelty"])
         if life.prior is not None and (by_class := tree.get("prior")) is not None:
             life.prior.load(by_class["judge"])
             if life.prior.alarm:
-                life.prior_memory = PriorFindingMemory(**by_class["memory"])
+                life.prior_memory = load_prior_memory(by_class["memory"])
         self.passing.load(tree["passing"])
-        self.relearnt_us = int(tree["relearnt_us"])
+        self.relearnt_us = restored.time_us(tree["relearnt_us"])
         self.life = life
         life.state = self._overlaid(life.judge.tracker.state)
+
+    def _load_waiting(self, state: Mapping[str, Any]) -> Waiting:
+        row = restored.without_infinity(state["row"], len(self.subject.channels))
+        return Waiting(restored.time_us(state["time_us"]), row, restored.table(state["regime"], self._regimes))
 
     def _begin(self, tracker: StateTracker | None = None) -> Life:
         """A life of which nothing is known yet; ``tracker``: the state it goes on with."""

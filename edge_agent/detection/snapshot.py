@@ -7,7 +7,6 @@ State is kept by name. No pickle: a snapshot is a file, and a file may be damage
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import zlib
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.detection import snapshot_v2
+from edge_agent.detection.restored import DAMAGED, items, whole
 from fleet_core.errors import BadInput
 
 VERSION = 3
@@ -35,14 +35,14 @@ def pack(value: Any) -> Any:
 
 
 def unpack(value: Any) -> Any:
-    """The inverse of ``pack``. Raises BadInput."""
+    """The inverse of ``pack``. Raises BadInput; RecursionError when it is nested too deeply."""
     if isinstance(value, dict):
         if _ARRAY not in value:
             return {key: unpack(item) for key, item in value.items()}
         try:
             flat = np.frombuffer(base64.b64decode(value[_ARRAY], validate=True), dtype="<f8")
-            return flat.reshape(value["shape"]).astype(np.float64)
-        except (ValueError, TypeError, KeyError, binascii.Error):
+            return flat.reshape([whole(length) for length in items(value["shape"])]).astype(np.float64)
+        except DAMAGED:
             raise BadInput("snapshot", "an array in it is damaged") from None
     if isinstance(value, list):
         return [unpack(item) for item in value]
@@ -59,13 +59,12 @@ def load(data: bytes) -> dict[str, Any]:
     try:
         stream = zlib.decompressobj()
         text = stream.decompress(data, MAX_BYTES)
-        tree = json.loads(text) if stream.eof else None
-    except (zlib.error, ValueError, RecursionError):
+        tree = unpack(json.loads(text)) if stream.eof else None
+    except (zlib.error, *DAMAGED):
         raise BadInput("snapshot", "not a snapshot, or damaged") from None
     if not isinstance(tree, dict):
         raise BadInput("snapshot", "not a snapshot, or larger than allowed")
-    result: dict[str, Any] = unpack(tree)
-    return result
+    return tree
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def read(data: bytes) -> dict[str, Any]:
     if tree.get("version") == snapshot_v2.VERSION:
         try:
             return snapshot_v2.translated(tree, VERSION)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        except DAMAGED:
             raise BadInput("snapshot", "it is damaged") from None
     raise BadInput("snapshot", "it belongs to another version, asset or configuration")
 
@@ -89,5 +88,5 @@ def trace_of(tree: dict[str, Any], slot: Any) -> Any:
         return slot["trace"]
     try:
         return snapshot_v2.translated_trace(slot["trace"])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except DAMAGED:
         raise BadInput("trace", "it is damaged") from None

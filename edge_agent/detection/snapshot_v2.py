@@ -3,7 +3,7 @@
 This is the only file that knows the second layout. What a plane had decided was kept as a sentence, so here, and
 nowhere else, a decision's kind is read from the beginnings of the sentences that version wrote.
 
-A tree that does not have the second layout raises KeyError, TypeError, ValueError, IndexError or AttributeError.
+A tree that does not have the second layout raises one of ``DAMAGED``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from edge_agent.detection.restored import DAMAGED
 
 VERSION = 2
 LEVELS = ("watch", "alarm", "critical")
@@ -54,7 +56,7 @@ def _slot(slot: Mapping[str, Any]) -> dict[str, Any]:
     by_class = slot.get("class")
     try:
         trace: dict[str, Any] | None = translated_trace(slot["trace"])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except DAMAGED:
         trace = None  # it is a picture's memory: losing it must not cost what detection has learnt
     return {
         "serial": slot["serial"],
@@ -67,9 +69,9 @@ def _slot(slot: Mapping[str, Any]) -> dict[str, Any]:
         "novelty": slot["novelty"],
         "passing": {
             "standstill": None if standstill is None else _standstill(standstill),
-            "maintained": bool(passing.get("maintained", False)),
+            "maintained": passing.get("maintained", False),
         },
-        "relearnt_us": int(slot.get("relearnt_us", 0)),
+        "relearnt_us": slot.get("relearnt_us", 0),
         "prior": None if by_class is None else {"judge": _prior_judge(by_class["judge"]), "memory": by_class["told"]},
     }
 
@@ -111,7 +113,7 @@ def _plane(plane: Mapping[str, Any]) -> dict[str, Any]:
             "first_us": first_us,
             "period_rows": period_rows,
             "since_learnt_rows": since_learnt_rows,
-            "daily": bool(daily),
+            "daily": daily,
             "relearns": relearns,
             "decisions": [{"kind": _kind(text), "at_us": at_us, "text": text} for at_us, text in plane["notes"]],
         },
@@ -120,7 +122,7 @@ def _plane(plane: Mapping[str, Any]) -> dict[str, Any]:
             "began_us": began_us,
             "calm_rows": calm_rows,
             "peak": peak,
-            "convicted": bool(convicted),
+            "convicted": convicted,
             "room": room,
         },
         "probation": {

@@ -173,7 +173,7 @@ def test_a_snapshot_of_an_older_version_learns_from_the_rows_to_come() -> None:
         standstill.take(np.array([1000.0]), np.zeros(0))
     standstill.learnt()
     assert not standstill.learning
-    with pytest.raises(ValueError, match="other channels"):
+    with pytest.raises(ValueError, match="another shape"):
         Standstill(["speed", "load"], 0).load(standstill.state())
 
 

@@ -6,10 +6,13 @@ The healthy spread is measured rather than derived from the weight: real channel
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.recursion import Smoother, room_for
+from edge_agent.detection.restored import positive
 
 
 class MeasuredMeans:
@@ -38,6 +41,9 @@ class MeasuredMeans:
         means = self._smoother.run(self.memory, rows)
         self.memory = means[-1]
         return (np.abs(means) / self._spread).reshape(len(rows), -1)
+
+    def _load_spread(self, value: Any) -> None:
+        self._spread = positive(value, *self._spread.shape)
 
     def contributions(self) -> FloatArray:
         """The highest statistic of each channel (channels,)."""

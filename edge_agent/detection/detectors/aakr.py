@@ -16,8 +16,11 @@ import numpy as np
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import Smoother
+from edge_agent.detection.restored import number, sized
 from edge_agent.detection.tuning import WINSORISED_SIGMAS
 from fleet_core.errors import BadConfig
+
+LEAST_BANDWIDTH = 1e-3
 
 SAMPLE = """\
 states = 32
@@ -56,7 +59,7 @@ class Aakr:
         squares = np.square(self._states[:, None, :] - self._states[None, :, :]).sum(axis=2)
         np.fill_diagonal(squares, np.inf)
         nearest = squares.min(axis=1)
-        self._derive(max(1e-3, float(np.median(nearest[np.isfinite(nearest)]))) if len(squares) > 1 else 1.0)
+        self._derive(max(LEAST_BANDWIDTH, float(np.median(nearest[np.isfinite(nearest)]))) if len(squares) > 1 else 1.0)
 
     def run(self, rows: FloatArray) -> FloatArray:
         # |x - m|^2 / 2h^2 without |x|^2, which all states share; states first, as numpy is quick along rows
@@ -79,8 +82,11 @@ class Aakr:
         return {"states": self._states, "bandwidth": self._bandwidth}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._states = model["states"]
-        self._derive(model["bandwidth"])
+        states = sized(model["states"], None, self._states.shape[1])
+        if not len(states):
+            raise ValueError("no state is remembered")
+        self._states = states
+        self._derive(number(model["bandwidth"], LEAST_BANDWIDTH))
 
     def _derive(self, bandwidth: float) -> None:
         self._bandwidth = bandwidth

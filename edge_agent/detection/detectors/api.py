@@ -69,4 +69,5 @@ class Detector(Protocol):
         """The fitted model as arrays and numbers, for a snapshot."""
 
     def load(self, model: dict[str, Any]) -> None:
-        """Take a model back from a snapshot."""
+        """Take a model back from a snapshot. Raises ValueError, TypeError, KeyError when it is not one of its own: see
+        ``edge_agent.detection.restored``. What is taken must not fail later."""

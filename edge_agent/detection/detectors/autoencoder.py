@@ -29,6 +29,7 @@ import numpy as np
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors import _litert, _windows
 from edge_agent.detection.detectors.api import DetectorDeps
+from edge_agent.detection.restored import positive, sized
 from fleet_core.errors import BadConfig
 
 SAMPLE = """\
@@ -120,7 +121,8 @@ class Autoencoder:
         return {"centre": self._scale.centre, "spread": self._scale.spread}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._scale = _windows.ShapeScale(model["centre"], model["spread"])
+        shape = self._scale.centre.shape
+        self._scale = _windows.ShapeScale(sized(model["centre"], *shape), positive(model["spread"], *shape))
 
     def _chunks(self, stretch: FloatArray, ends: Any) -> list[FloatArray]:
         channels = stretch.shape[1]

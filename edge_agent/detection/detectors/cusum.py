@@ -15,6 +15,7 @@ import numpy as np
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import leaking_sums, room_for
+from edge_agent.detection.restored import positive
 from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
@@ -71,7 +72,7 @@ class Cusum:
         return {"reach": self._reach}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._reach = model["reach"]
+        self._reach = positive(model["reach"], *self._reach.shape)
 
     def _next(self, sums: FloatArray, rows: FloatArray) -> FloatArray:
         return leaking_sums(sums, self._sides * rows[:, None, None, :] - self._slack, self._keep)

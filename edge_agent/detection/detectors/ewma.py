@@ -42,7 +42,7 @@ class Ewma(MeasuredMeans):
         return {"spread": self._spread}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._spread = model["spread"]
+        self._load_spread(model["spread"])
 
 
 def build(config: Config, deps: DetectorDeps) -> Ewma:

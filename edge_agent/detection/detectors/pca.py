@@ -15,6 +15,7 @@ import numpy as np
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import Smoother
+from edge_agent.detection.restored import sized
 from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
@@ -81,7 +82,7 @@ class Pca:
         return {"weights": self._weights}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._weights = model["weights"]
+        self._weights = sized(model["weights"], *self._weights.shape)
 
 
 def build(config: Config, deps: DetectorDeps) -> Pca:

@@ -16,6 +16,7 @@ import numpy as np
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.recursion import Smoother
+from edge_agent.detection.restored import positive
 from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
@@ -82,7 +83,8 @@ class Spectral:
         return {"healthy": self._healthy, "spread": self._spread}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._healthy, self._spread = model["healthy"], model["spread"]
+        self._healthy = positive(model["healthy"], *self._healthy.shape)
+        self._spread = positive(model["spread"], *self._spread.shape)
 
     def _split(self, memory: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Means and bands, both (n, bands, channels); the first band is what the fastest mean leaves over."""

@@ -15,6 +15,7 @@ import numpy as np
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.detectors._means import MeasuredMeans
 from edge_agent.detection.detectors.api import DetectorDeps
+from edge_agent.detection.restored import sized
 from edge_agent.detection.tuning import WINSORISED_SIGMAS
 
 SAMPLE = """\
@@ -62,7 +63,8 @@ class Virtual(MeasuredMeans):
         return {"errors_of": self._errors_of, "spread": self._spread}
 
     def load(self, model: dict[str, Any]) -> None:
-        self._errors_of, self._spread = model["errors_of"], model["spread"]
+        self._errors_of = sized(model["errors_of"], *self._errors_of.shape)
+        self._load_spread(model["spread"])
 
 
 def build(config: Config, deps: DetectorDeps) -> Virtual:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import uuid
+from typing import Any
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray
+from edge_agent.detection.restored import text
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.subject import Subject
 from fleet_core.assets import COMPONENT_TYPES, unit_label
@@ -15,6 +17,8 @@ from fleet_core.assets import COMPONENT_TYPES, unit_label
 FINDING_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:forestall:finding")
 MAX_EVIDENCE_CHANNELS = 16
 MAX_REASON = 120
+MAX_REVISION = 1_000_000
+"""A server takes none beyond it."""
 
 
 def in_words(name: str, ucum: str, now: float, healthy: float, sigma: float) -> str:
@@ -23,6 +27,14 @@ def in_words(name: str, ucum: str, now: float, healthy: float, sigma: float) -> 
     unit = f" {label}" if (label := unit_label(ucum)) else ""
     words = name.replace(".", " ").replace("_", " ")
     return f"{words} {now:.{decimals}f}{unit}, healthy {healthy:.{decimals}f} ± {sigma:.{decimals}f}{unit}"
+
+
+def known_id(value: Any) -> str:
+    """A finding's id as a snapshot keeps it, "" where there is none. Raises ValueError, TypeError for anything else."""
+    identity = text(value)
+    if identity and str(uuid.UUID(identity)) != identity:
+        raise ValueError("not the id of a finding")
+    return identity
 
 
 def indicator_index(subject: Subject, blame: FloatArray, settings: DetectionSettings) -> int:

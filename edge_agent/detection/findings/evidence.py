@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.detection import fusion
+from edge_agent.detection import fusion, restored
 from edge_agent.detection.findings.description import (
     FINDING_NAMESPACE,
     MAX_EVIDENCE_CHANNELS,
     MAX_REASON,
+    MAX_REVISION,
     indicator_index,
+    known_id,
 )
 from edge_agent.detection.findings.failure_mode import Likely, likely_mode
 from edge_agent.detection.findings.signature import signature
@@ -52,6 +54,26 @@ class FindingMemory:
     def state_tree(self) -> dict[str, Any]:
         """For a snapshot: it is made of its own fields."""
         return dict(self.__dict__)
+
+
+def load_memory(state: Mapping[str, Any], channels: int) -> FindingMemory:
+    """A memory from its ``state_tree``. Raises ValueError, TypeError, KeyError when it is of other channels, or is
+    none."""
+    return FindingMemory(
+        fast=restored.sized(state["fast"], channels),
+        slow=restored.sized(state["slow"], channels),
+        calm_us=restored.time_us(state["calm_us"]),
+        finding_id=known_id(state["finding_id"]),
+        onset_us=restored.time_us(state["onset_us"]),
+        revision=restored.whole(state["revision"], 0, MAX_REVISION),
+        severity=restored.number(state["severity"], 0.0, 1.0),
+        state=restored.text(state["state"]),
+        failure_mode=restored.text(state["failure_mode"]),
+        mode_confidence=restored.number(state["mode_confidence"], 0.0, 1.0),
+        mode_reasons=[restored.text(reason) for reason in restored.items(state["mode_reasons"])],
+        ticks_since=restored.whole(state["ticks_since"]),
+        waveforms_us=[restored.time_us(at_us) for at_us in restored.items(state["waveforms_us"])],
+    )
 
 
 def track(memory: FindingMemory, segment: Segment, state: DetectionState, settings: DetectionSettings) -> None:

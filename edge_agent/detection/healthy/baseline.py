@@ -14,12 +14,14 @@ odd data: a channel that never moved gets a scale from its own resolution, one t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection import restored
 from edge_agent.detection.healthy import season
 from edge_agent.detection.recursion import Smoother
 from edge_agent.detection.tuning import DEVIATION_LIMIT, RESOLUTION, UNSEEN_MARGIN
@@ -29,6 +31,8 @@ SKEW_FOR_LOG = 0.35
 RIDGE = 1e-2
 BACKFITS = 2
 LAG_WEIGHT = 0.15
+REGIME_TERMS = 3
+"""Of each regime: itself, its lagged course, its square."""
 MIN_VALUES_PER_TERM = 16
 """Distinct values a channel must have shown per regression term; a slow channel held over many ticks has few."""
 
@@ -145,7 +149,7 @@ def fit_baseline(
         terms = blank.terms(regimes, lagged)
         weights = np.zeros((terms.shape[1], channels))
         for _ in range(2):  # the second fit leaves the first one's outliers out
-            weights = _ridge(terms, above, residual, own * 3)
+            weights = _ridge(terms, above, residual, own * REGIME_TERMS)
             residual = above - terms @ weights
     season_weights = season.fit(residual, times_us)
     if season_weights.size:
@@ -153,7 +157,7 @@ def fit_baseline(
         residual = residual - rhythm @ season_weights
         for _ in range(BACKFITS if regimes.shape[1] else 0):
             # load that happened to go with the hour was taken for its doing, and the other way round
-            weights = _ridge(terms, above - rhythm @ season_weights, residual, own * 3)
+            weights = _ridge(terms, above - rhythm @ season_weights, residual, own * REGIME_TERMS)
             season_weights = season.refit(above - terms @ weights, times_us, season_weights)
             residual = above - terms @ weights - rhythm @ season_weights
     offset = _median(residual)
@@ -163,9 +167,24 @@ def fit_baseline(
     )
 
 
-def load_baseline(state: dict[str, Any]) -> Baseline:
-    """A baseline from its ``state``."""
-    return Baseline(**state)
+def load_baseline(state: Mapping[str, Any], channels: int, regimes: int) -> Baseline:
+    """A baseline from its ``state``. Raises ValueError, TypeError, KeyError when it is not of so many channels and
+    regimes."""
+    season_weights = restored.table(state["season_weights"], None, channels)
+    if len(season_weights) not in (0, season.DAY_TERMS, season.WEEK_TERMS):
+        raise ValueError("a season of other terms")
+    return Baseline(
+        logged=restored.sized(state["logged"], channels),
+        centre=restored.without_infinity(state["centre"], channels),
+        scale=restored.above_zero(state["scale"], channels),
+        regime_centre=restored.without_infinity(state["regime_centre"], regimes),
+        regime_scale=restored.without_infinity(state["regime_scale"], regimes),
+        regime_low=restored.without_infinity(state["regime_low"], regimes),
+        regime_high=restored.without_infinity(state["regime_high"], regimes),
+        weights=restored.table(state["weights"], REGIME_TERMS * regimes, channels),
+        season_weights=season_weights,
+        fall_share=restored.positive(state["fall_share"], channels),
+    )
 
 
 def _log_some(rows: FloatArray, logged: FloatArray) -> FloatArray:

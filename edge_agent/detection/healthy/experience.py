@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_agent.detection import restored
 from edge_agent.detection.healthy.rows import KeptRows, load_rows
 from edge_agent.detection.tuning import MOST_ROOM, PATIENCE_US, ROOM_BEYOND, ROOM_FROM, SUBSIDED_ROWS
 
@@ -91,6 +92,16 @@ class EpisodeTracker:
         }
 
 
-def load_episodes(state: Mapping[str, Any]) -> EpisodeTracker:
-    """A tracker from its ``state``."""
-    return EpisodeTracker(**{**state, "rows": load_rows(state["rows"])})
+def load_episodes(state: Mapping[str, Any], channels: int, regimes: int) -> EpisodeTracker:
+    """A tracker from its ``state``. Raises ValueError, TypeError, KeyError when it is of other channels, or is none."""
+    episode = EpisodeTracker(
+        rows=load_rows(state["rows"], channels, regimes),
+        began_us=restored.time_us(state["began_us"]),
+        calm_rows=restored.whole(state["calm_rows"]),
+        peak=restored.evidence(state["peak"]),
+        convicted=restored.flag(state["convicted"]),
+        room=restored.number(state["room"], 1.0, MOST_ROOM * 1.01),
+    )
+    if episode.stands and episode.calm_rows >= SUBSIDED_ROWS:
+        raise ValueError("an episode that stands and has subsided")
+    return episode

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection import restored
 from edge_agent.detection.healthy.baseline import lag
 from edge_agent.detection.healthy.decisions import Decision, DecisionKind
 from edge_agent.detection.healthy.fitting import fit_model
@@ -191,22 +192,24 @@ class Learner:
 
 
 def load_learner(setup: PlaneSetup, state: Mapping[str, Any]) -> Learner:
-    """A learner from its ``state``."""
+    """A learner from its ``state``. Raises ValueError, TypeError, KeyError when it is of other channels, or is none."""
     model = state["model"]
+    channels, regimes = setup.channels, setup.regimes
     return Learner(
         setup,
-        model=None if model is None else load_model(model, setup.own.detectors, setup.channels),
-        digest=state["digest"],
-        learnt_rows=state["learnt_rows"],
-        learnt_us=(int(state["learnt_first_us"]), int(state["learnt_last_us"])),
-        kept=load_rows(state["kept"]),
-        lagged=state["lagged"],
-        first_us=state["first_us"],
-        period_rows=state["period_rows"],
-        since_learnt_rows=state["since_learnt_rows"],
-        daily=bool(state["daily"]),
-        relearns=state["relearns"],
+        model=None if model is None else load_model(model, setup.own.detectors, channels, regimes),
+        digest=restored.text(state["digest"]),
+        learnt_rows=restored.whole(state["learnt_rows"]),
+        learnt_us=(restored.time_us(state["learnt_first_us"]), restored.time_us(state["learnt_last_us"])),
+        kept=load_rows(state["kept"], channels, regimes),
+        lagged=restored.table(state["lagged"], regimes),
+        first_us=restored.time_us(state["first_us"]),
+        period_rows=restored.whole(state["period_rows"]),
+        since_learnt_rows=restored.whole(state["since_learnt_rows"]),
+        daily=restored.flag(state["daily"]),
+        relearns=restored.whole(state["relearns"]),
         decisions=[
-            Decision(DecisionKind(each["kind"]), int(each["at_us"]), str(each["text"])) for each in state["decisions"]
+            Decision(DecisionKind(each["kind"]), restored.time_us(each["at_us"]), restored.text(each["text"]))
+            for each in restored.items(state["decisions"])
         ],
     )

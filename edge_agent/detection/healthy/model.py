@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection import detectors as detector_package
-from edge_agent.detection import fusion
+from edge_agent.detection import fusion, restored
 from edge_agent.detection.alarm_limit import Threshold, alarm_limit
 from edge_agent.detection.detectors.api import Detector, DetectorDeps, Tables
 from edge_agent.detection.healthy.baseline import Baseline, load_baseline
@@ -24,6 +24,8 @@ from fleet_core.plugins import load_plugin, parse_config
 UNCALIBRATED_SIGMAS = 6.0
 """A channel's limit while the level detector, which calibrates one, is switched off. It decides no alarm: the failure
 mode is named by deviations in units of it, and pictures draw it."""
+LEAST_LIMIT = 1e-9
+"""What is divided by is no smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +157,30 @@ def channel_limits(model: HealthyModel) -> FloatArray:
     return np.full(len(model.baseline.centre), UNCALIBRATED_SIGMAS)
 
 
-def load_model(state: dict[str, Any], tables: Tables, channels: int) -> HealthyModel:
-    """A model from its ``state``."""
+def load_model(state: Mapping[str, Any], tables: Tables, channels: int, regimes: int) -> HealthyModel:
+    """A model from its ``state``. Raises ValueError, TypeError, KeyError when it is not of so many channels and
+    regimes."""
     detectors = build_detectors(tables, channels)
+    thresholds = {}
     for name, detector in detectors.items():
-        detector.load(state["detectors"][name])
-        detector.memory = state["memories"][name]
-    thresholds = {name: Threshold(**state["thresholds"][name]) for name in detectors}
-    baseline = load_baseline(state["baseline"])
-    return HealthyModel(baseline, detectors, thresholds, state["evidence_limit"], state["raise_ticks"], state["alone"])
+        detector.load(restored.record(state["detectors"][name]))
+        detector.memory = restored.sized(state["memories"][name], *detector.memory.shape)
+        thresholds[name] = _load_threshold(state["thresholds"][name], len(detector.room(1)))
+    return HealthyModel(
+        load_baseline(state["baseline"], channels, regimes),
+        detectors,
+        thresholds,
+        restored.number(state["evidence_limit"], LEAST_LIMIT),
+        restored.whole(state["raise_ticks"], 1),
+        restored.number(state["alone"], LEAST_LIMIT),
+    )
+
+
+def _load_threshold(state: Mapping[str, Any], statistics: int) -> Threshold:
+    threshold = Threshold(restored.sized(state["typical"], statistics), restored.sized(state["limit"], statistics))
+    if not (threshold.limit > threshold.typical).all():
+        raise ValueError("a limit that healthy rows are beyond")
+    return threshold
 
 
 def first_votes(detectors: Mapping[str, Detector]) -> IntArray:

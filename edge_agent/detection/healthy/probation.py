@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
 from edge_agent.detection.healthy.rows import KeptRows, growing, load_rows
+from edge_agent.detection.restored import items, number, whole
 from edge_agent.detection.tuning import BROKEN_OUT, LEAST_TRIAL_ROWS, TRIAL_SHARE
 
 
@@ -84,9 +85,12 @@ class Probation:
         return {"alarm_rows": self.alarm_rows, "trial": None if self.trial is None else self.trial.state()}
 
 
-def load_probation(state: Mapping[str, Any]) -> Probation:
-    """A probation from its ``state``."""
+def load_probation(state: Mapping[str, Any], channels: int, regimes: int) -> Probation:
+    """A probation from its ``state``. Raises ValueError, TypeError, KeyError when it is of other channels, or is
+    none."""
     trial = state["trial"]
     if trial is not None:
-        trial = Trial(load_rows(trial["rows"]), trial["norms"], trial["settled_at"])
-    return Probation(state["alarm_rows"], trial)
+        rows = load_rows(trial["rows"], channels, regimes)
+        norms = [number(norm, 0.0) for norm in items(trial["norms"], len(rows))]
+        trial = Trial(rows, norms, number(trial["settled_at"], 0.0))
+    return Probation(whole(state["alarm_rows"]), trial)

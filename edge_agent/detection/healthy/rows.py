@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection import restored
 from edge_agent.detection.tuning import GROWING, STEADILY_GROWING
 
 FIRST_ROOM = 64
@@ -67,11 +68,17 @@ class KeptRows:
         return {"rows": rows, "regimes": regimes, "times_us": times_us.astype(float)}
 
 
-def load_rows(state: Mapping[str, Any]) -> KeptRows:
-    """Rows from their ``state``."""
+def load_rows(state: Mapping[str, Any], channels: int, regimes: int) -> KeptRows:
+    """Rows from their ``state``. Raises ValueError, TypeError, KeyError when they are not of so many channels and
+    regimes."""
     kept = KeptRows()
-    if len(state["rows"]):
-        kept.extend(state["rows"], state["regimes"], state["times_us"].astype(np.int64))
+    count = len(restored.table(state["rows"], None, None))
+    if count:
+        kept.extend(
+            restored.without_infinity(state["rows"], count, channels),
+            restored.table(state["regimes"], count, regimes),
+            restored.times(state["times_us"], count),
+        )
     return kept
 
 

@@ -12,11 +12,14 @@ arrive for a while, the clock was set back, and the aligner follows it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_agent.detection import restored
 
 HOLD_PERIODS = 3.0
 FAST_SHARE = 0.5
@@ -90,8 +93,25 @@ class Aligner:
         return {name: list(value) if isinstance(value, list) else value for name, value in own.items()}
 
     def load(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, list(value) if isinstance(value, list) else value)
+        """Continue from a ``state``. Raises ValueError, TypeError, KeyError when it is of other channels."""
+        channels = self._channels
+
+        def listed(name: str, kind: Callable[[Any], Any]) -> list[Any]:
+            return [kind(value) for value in restored.items(state[name], channels)]
+
+        times = listed("_times", restored.time_us)
+        closed_us, newest_us = (restored.time_us(state[name]) for name in ("_closed_us", "_newest_us"))
+        fast = [restored.whole(channel, 0, channels - 1) for channel in restored.items(state["_fast"])]
+        # a row never closes behind a time that is not a sample's
+        if not fast or sorted(set(fast)) != fast or not closed_us <= newest_us or newest_us != max(0, *times):
+            raise ValueError("times or paces that contradict each other")
+        periods, weights = (listed(name, _not_negative) for name in ("_periods", "_weights"))
+        self._sums, self._values = listed("_sums", restored.reading), listed("_values", restored.reading)
+        self._counts, self._finite = listed("_counts", restored.whole), listed("_finite", restored.whole)
+        self._times, self._periods, self._weights, self._fast = times, periods, weights, fast
+        self._closed_us, self._newest_us = closed_us, newest_us
+        self._frames, self.late = restored.whole(state["_frames"]), restored.whole(state["late"])
+        self._late_in_a_row = restored.whole(state["_late_in_a_row"])
 
     def _put(self, channel: int, time_us: int, value: float) -> None:
         if self._times[channel]:
@@ -151,3 +171,7 @@ class Aligner:
         self._times = [min(each, time_us - 1) for each in self._times]
         self._closed_us = self._newest_us = time_us - 1
         return True
+
+
+def _not_negative(value: Any) -> float:
+    return restored.number(value, 0.0)

@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_agent.detection.input.maintenance import Window, covered
 from edge_agent.detection.input.standstill import Standstill, is_activity, is_witness
+from edge_agent.detection.restored import flag
 from edge_agent.detection.subject import Subject
 from fleet_core.telemetry import from_us
 
@@ -41,6 +42,11 @@ class Passing:
     def start_over(self) -> None:
         """Learn anew what standing still is."""
         self._standstill = Standstill(self._activities, len(self._witnesses))
+
+    def forget(self) -> None:
+        """Know nothing, of maintenance that goes on either."""
+        self.start_over()
+        self._maintained = False
 
     @property
     def needed(self) -> bool:
@@ -104,7 +110,7 @@ class Passing:
         self.start_over()
         if tree["standstill"] is not None:
             self._standstill.load(tree["standstill"])
-        self._maintained = bool(tree["maintained"])
+        self._maintained = flag(tree["maintained"])
 
     def _read(self, rows: np.ndarray, regimes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (regimes if self._asset_wide else rows)[:, self._asked], rows[:, self._witnesses]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edge_agent.arrays import FloatArray
+from edge_agent.detection.restored import table, without_infinity
 from edge_agent.detection.tuning import LEAST_STEPS, SPIKE_FACTOR, STILL_SHARE, STUCK_FACTOR, STUCK_LEAST_TICKS
 
 _NUMBERS = ("_last", "_run", "_limit", "_low", "_high", "_jump", "_raw", "spikes")
@@ -99,8 +100,13 @@ class ChannelHealth:
         return {name: getattr(self, name).astype(float) for name in (*_NUMBERS, *_FLAGS)}
 
     def load(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value > 0 if name in _FLAGS else value)
+        """Continue from a ``state``. Raises ValueError, KeyError when it is of other channels."""
+        channels = len(self._last)
+        taken: dict[str, Any] = {name: table(state[name], channels) for name in _NUMBERS if name != "_raw"}
+        taken["_raw"] = without_infinity(state["_raw"], 2, channels)
+        for name, value in taken.items():
+            setattr(self, name, value)
+        self.missing, self.stuck, self.spiking = (table(state[name], channels) > 0 for name in _FLAGS)
 
 
 def ranges(rows: FloatArray) -> ChannelRanges:

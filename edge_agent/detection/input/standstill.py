@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection import restored
 from edge_agent.detection.tuning import (
     DAY_US,
     SETTLE_PER_DAY_US,
@@ -192,14 +193,16 @@ class Standstill:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from a ``state``, before anything was taken. Raises ValueError when it is of other channels."""
-        limit, fallen, kept = state["limit"], state["fallen"], state["kept"]
-        if fallen.shape != (self._witnesses,) or kept.shape[1:] != (self._activities + self._witnesses,):
-            raise ValueError("standstill of other channels")
-        if limit is not None and limit.shape != (self._activities,):
-            raise ValueError("standstill of other channels")
-        self._limit, self._fallen, self._kept = limit, fallen, list(kept)
-        self._every, self._skipped = int(state["keeps_every"]), int(state["skipped"])
-        self._since_us, self._running_us = int(state["since_us"]), int(state["running_us"])
-        self._told_us, self._last_us = int(state["told_us"]), int(state["last_us"])
-        self._settled_day, self._settled_us = int(state["settled_day"]), int(state["settled_us"])
+        """Continue from a ``state``, before anything was taken. Raises ValueError, TypeError, KeyError when it is of
+        other channels."""
+        limit = state["limit"]
+        self._limit = None if limit is None else restored.table(limit, self._activities)
+        self._fallen = restored.table(state["fallen"], self._witnesses)
+        self._kept = list(restored.table(state["kept"], None, self._activities + self._witnesses))
+        self._every, self._skipped = restored.whole(state["keeps_every"], 1), restored.whole(state["skipped"])
+        self._since_us, self._running_us = restored.time_us(state["since_us"]), restored.time_us(state["running_us"])
+        self._told_us, self._last_us = restored.time_us(state["told_us"]), restored.time_us(state["last_us"])
+        self._settled_day, self._settled_us = (
+            restored.time_us(state["settled_day"]),
+            restored.time_us(state["settled_us"]),
+        )

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edge_agent.detection.restored import reading, record, time_us
 from edge_agent.detection.settings import DetectionSettings, WaveformSettings
 from edge_agent.features.waveform import OWN_UNIT, feature_specs, waveform_features
 from fleet_core.errors import BadConfig
@@ -88,8 +89,10 @@ class Waves:
         return {name: {"time_us": time_us, "value": value} for name, (time_us, value) in self._turning.items()}
 
     def load(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        """Continue from a ``state``."""
-        self._turning = {str(name): (int(read["time_us"]), float(read["value"])) for name, read in state.items()}
+        """Continue from a ``state``. Raises ValueError, TypeError, KeyError when it is none; it is then as before."""
+        self._turning = {
+            name: (time_us(read["time_us"]), reading(read["value"])) for name, read in record(state).items()
+        }
 
     def _own(self, name: str) -> WaveformSettings:
         return self._settings.get(name, DEFAULT)

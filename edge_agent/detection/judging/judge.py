@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection import restored
 from edge_agent.detection.healthy.model import HealthyModel
 from edge_agent.detection.healthy.plane_settings import PlaneEvidence, PlaneSettings, PlaneSetup
 from edge_agent.detection.input.sensor_health import ChannelHealth, ChannelRanges
@@ -240,18 +241,26 @@ class ComponentJudge:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from a ``state``."""
+        """Continue from a ``state``. Raises ValueError, TypeError, KeyError when it is of other channels, or is
+        none."""
+        setup = self._fast_setup
         self.tracker.load(state["tracker"])
         self.health.load(state["health"])
-        self.fast = load_plane(self._fast_setup, state["fast"])
+        self.fast = load_plane(setup, state["fast"])
         self.slow = load_plane(self._slow_setup, state["slow"])
-        self.evidence = state["evidence"]
-        self._crept = np.array([state["crept"]["evidence"], state["crept"]["believed"]])
+        if (self.fast.model is None) != (self.tracker.state is DetectionState.LEARNING):
+            raise ValueError("a state that does not go with what is learnt")
+        self.evidence = restored.evidence(state["evidence"])
+        self._crept = np.array([restored.evidence(state["crept"][name]) for name in ("evidence", "believed")])
         pending = state["pending"]
         self._pending, self._pending_rows = [], 0
         if pending["rows"] is not None:
-            self._pending = [(pending["rows"], pending["regimes"], pending["times_us"].astype(np.int64))]
-            self._pending_rows = len(pending["rows"])
+            rows = restored.without_infinity(pending["rows"], None, setup.channels)
+            regimes = restored.table(pending["regimes"], len(rows), setup.regimes)
+            if len(rows) >= self._settings.slow_ticks:
+                raise ValueError("rows for a whole mean that was not taken")
+            self._pending = [(rows, regimes, restored.times(pending["times_us"], len(rows)))]
+            self._pending_rows = len(rows)
 
 
 def _means(rows: FloatArray, width: int) -> FloatArray:

@@ -48,6 +48,7 @@ RISE = 0.3
 RARITY_EXPONENT = 0.55
 RARITY_ROWS = 300.0
 FATIGUE, FATIGUE_FROM, FATIGUE_FADE = 1.5, 2.0, 0.98
+MOST_TIRED = 1 / (1 - FATIGUE_FADE)
 FLAG_AT, STEEPNESS = 2.02, 4.0
 STILL = 0.05
 """A channel moving by less than this share of its spread stands still."""
@@ -288,13 +289,18 @@ class Novelty:
             have = np.asarray(getattr(self, name))
             try:
                 value = np.array(state[name], dtype=np.float64)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise BadInput("novelty", f"{name} is missing or damaged") from None
             if value.shape != have.shape or not np.isfinite(value).all():
                 raise BadInput("novelty", f"{name} does not fit {self._channels} channels")
             taken[name] = value.astype(have.dtype) if have.ndim else have.dtype.type(value).item()
-        if not 0 <= taken["_filled"] < SPAN or taken["_judged_rows"] < 0:
+        span = FIRST_SPAN if taken["_judged_rows"] < FIRST_ROWS else SPAN
+        if not 0 <= taken["_filled"] < span or any((np.asarray(taken[name]) < 0).any() for name in _COUNTED):
             raise BadInput("novelty", "the counts are out of range")
+        if any((np.abs(taken[name]) > 10 * HUGE).any() for name in _STATE) or taken["_tired"] > MOST_TIRED:
+            raise BadInput("novelty", "values are out of range")
+        if np.sum(taken["_events"]) > taken["_judged_rows"] + SPAN or (taken["_risen"][0] > EVENT_BINS - 1.001).any():
+            raise BadInput("novelty", "more events than rows")
         for name, value in taken.items():
             setattr(self, name, value)
         self._all_seen = bool(self._seen.all())
@@ -306,6 +312,13 @@ _STATE = (
     "_longest_still", "_events", "_judged_rows", "_memory", "_tired", "_still", "_filled", "_rows", "_deviations",
     "_risen",
 )  # fmt: skip
+
+
+_COUNTED = (
+    "_age_rows", "_spread", "_ranks", "_ranked_rows", "_still_rows", "_longest_still", "_events", "_judged_rows",
+    "_memory", "_tired", "_still", "_deviations", "_risen",
+)  # fmt: skip
+"""Of it, what is never negative."""
 
 
 def _places(deviations: FloatArray, per_spread: FloatArray) -> FloatArray:

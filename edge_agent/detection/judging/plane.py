@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection import restored
 from edge_agent.detection.healthy.baseline import lag
 from edge_agent.detection.healthy.decisions import DecisionKind
 from edge_agent.detection.healthy.experience import EpisodeTracker, load_episodes
@@ -293,12 +294,20 @@ class Plane:
 
 
 def load_plane(setup: PlaneSetup, state: Mapping[str, Any]) -> Plane:
-    """A plane from its ``state``."""
+    """A plane from its ``state``. Raises ValueError, TypeError, KeyError when it is of other channels, or is none."""
     plane = Plane(setup)
+    channels, regimes = setup.channels, setup.regimes
     plane.learner = load_learner(setup, state["learner"])
-    plane.episode = load_episodes(state["episode"])
-    plane.probation = load_probation(state["probation"])
-    plane.evidence = state["evidence"]
-    plane._now_us, plane._below_alarm_us = state["now_us"], state["below_alarm_us"]
-    plane.judged = None if state["judged"] is None else JudgedRows(**state["judged"])
+    plane.episode = load_episodes(state["episode"], channels, regimes)
+    plane.probation = load_probation(state["probation"], channels, regimes)
+    plane.evidence = restored.evidence(state["evidence"])
+    plane._now_us, plane._below_alarm_us = (restored.time_us(state[name]) for name in ("now_us", "below_alarm_us"))
+    if (judged := state["judged"]) is not None:
+        detectors = None if plane.model is None else len(plane.model.names)
+        plane.judged = JudgedRows(
+            evidence=restored.sized(judged["evidence"], 1),
+            detectors=restored.sized(judged["detectors"], 1, detectors),
+            channels=restored.sized(judged["channels"], 1, channels),
+            deviation=restored.sized(judged["deviation"], 1, channels),
+        )
     return plane

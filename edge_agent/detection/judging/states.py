@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection.restored import whole
 from edge_agent.detection.settings import DetectionSettings
 from fleet_core.errors import BadInput
 from fleet_core.telemetry import DetectionState
@@ -128,9 +129,9 @@ class StateTracker:
         }
 
     def load(self, memory: Mapping[str, Any]) -> None:
-        """Continue from a ``memory``."""
-        self.state, self.raise_ticks = DetectionState(memory["state"]), memory["raise_ticks"]
-        self._counters = [int(memory[side][level]) for side in ("above", "below") for level in LEVELS]
+        """Continue from a ``memory``. Raises ValueError, TypeError, KeyError when it is none."""
+        self.state, self.raise_ticks = DetectionState(memory["state"]), whole(memory["raise_ticks"], 1)
+        self._counters = [whole(memory[side][level]) for side in ("above", "below") for level in LEVELS]
 
     def _counted(self, evidence: FloatArray) -> IntArray:
         """The counters (n, 2 * levels) after each tick (n,), were the state to stay."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +14,15 @@ from edge_agent.detection.findings.description import (
     FINDING_NAMESPACE,
     MAX_EVIDENCE_CHANNELS,
     MAX_REASON,
+    MAX_REVISION,
     in_words,
     indicator_index,
+    known_id,
 )
 from edge_agent.detection.findings.failure_mode import likely_mode
 from edge_agent.detection.findings.signature import signature
 from edge_agent.detection.prior.judge import PriorJudge
+from edge_agent.detection.restored import evidence, flag, whole
 from edge_agent.detection.settings import DetectionSettings
 from edge_agent.detection.subject import Subject
 from fleet_core.telemetry import ChannelEvidence, DetectionState, Finding
@@ -36,6 +41,16 @@ class PriorFindingMemory:
     revision: int = 0
     evidence: float = 0.0
     unlike: bool = False
+
+
+def load_prior_memory(state: Mapping[str, Any]) -> PriorFindingMemory:
+    """A memory from its fields. Raises ValueError, TypeError, KeyError when it is none."""
+    return PriorFindingMemory(
+        finding_id=known_id(state["finding_id"]),
+        revision=whole(state["revision"], 0, MAX_REVISION),
+        evidence=evidence(state["evidence"]),
+        unlike=flag(state["unlike"]),
+    )
 
 
 def judged_by(judge: PriorJudge, learned_fraction: float) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.prior.class_prior import ChannelPrior, ClassPrior, ComponentPrior
+from edge_agent.detection.restored import evidence, flag, time_us, whole, without_infinity
 from edge_agent.detection.tuning import (
     LEAST_LEVEL_ROWS,
     LEVEL_ROWS,
@@ -128,15 +129,18 @@ class PriorJudge:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from a ``state``, before anything was taken; one that was judged by another prior is left out."""
+        """Continue from a ``state``, before anything was taken; one that was judged by another prior is left out.
+        Raises ValueError, TypeError, KeyError when it is of other channels, or is none."""
         if state["digest"] != self.digest:
             return
-        self.evidence, self.since_us = float(state["evidence"]), int(state["since_us"])
-        self.alarm, self.unlike = bool(state["alarm"]), bool(state["unlike"])
-        self._above, self._below = int(state["above_rows"]), int(state["below_rows"])
-        self.level, self._last = state["level"], state["last"]
-        self._kept = list(state["kept"])
-        self._every, self._skipped = int(state["keeps_every"]), int(state["skipped"])
+        channels = len(self.known)
+        self.evidence, self.since_us = evidence(state["evidence"]), time_us(state["since_us"])
+        self.alarm, self.unlike = flag(state["alarm"]), flag(state["unlike"])
+        self._above, self._below = whole(state["above_rows"]), whole(state["below_rows"])
+        self.level = without_infinity(state["level"], channels)
+        self._last = without_infinity(state["last"], LEVEL_ROWS - 1, channels)
+        self._kept = list(without_infinity(state["kept"], None, channels))
+        self._every, self._skipped = whole(state["keeps_every"], 1), whole(state["skipped"])
 
     def _keep(self, level: FloatArray) -> None:
         """Keep levels evenly over the learning period, however long it is."""

@@ -20,6 +20,7 @@ from edge_agent.detection.healthy.decisions import FITS
 from edge_agent.detection.healthy.model import HealthyModel, JudgedRows, channel_limits
 from edge_agent.detection.judging.plane import Plane
 from edge_agent.detection.judging.segment import JudgedMeans, Segment
+from edge_agent.detection.restored import DAMAGED, table
 from edge_agent.detection.trace.memory import Trace, load_trace
 from edge_agent.detection.trace.records import STATES, LearntFrom, MarkerKind
 from fleet_core.errors import BadInput
@@ -111,7 +112,7 @@ class _PlaneTrace:
         return {"trace": self.trace.state(), "lagged": self._lagged}
 
     def load(self, state: Mapping[str, Any], plane: Plane) -> None:
-        lagged = np.asarray(state["lagged"], dtype=np.float64).reshape(self._lagged.shape)
+        lagged = table(state["lagged"], *self._lagged.shape)
         self.trace, self._lagged = load_trace(state["trace"], like=self.trace), lagged
         self.resume(plane)
 
@@ -196,7 +197,7 @@ class TraceKeeper:
             trace.resume(plane)
             try:
                 trace.load(state[name], plane)
-            except (KeyError, TypeError, ValueError, BadInput):
+            except (*DAMAGED, BadInput):
                 continue
 
 
@@ -216,7 +217,7 @@ def load_kept(state: Any) -> Kept:
             for name, unit in ((each["name"], each["unit"]) for each in state["channels"])
         )
         ticks, means = (load_trace(state[name]["trace"]) for name in ("ticks", "means"))
-    except (KeyError, TypeError, ValueError):
+    except DAMAGED:
         raise BadInput("trace", "it is damaged") from None
     if not len(channels) == ticks.channels == means.channels:
         raise BadInput("trace", "its channels' names are not as many as its channels")

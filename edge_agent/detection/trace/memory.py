@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_agent.arrays import RealArray
+from edge_agent.detection.restored import DAMAGED
 from edge_agent.detection.trace.records import LearntFrom, Marker, MarkerKind, Peak, Shot, Ticks, ToldFinding
 from edge_agent.detection.trace.spans import Spans
 from fleet_core.errors import BadInput
@@ -291,7 +292,7 @@ def load_trace(state: Any, like: Trace | None = None) -> Trace:
     """
     try:
         channels, recent, whole = (int(state["shape"][name]) for name in ("channels", "recent", "whole"))
-    except (KeyError, TypeError, ValueError):
+    except DAMAGED:
         raise BadInput("trace", "it is damaged") from None
     if not (1 <= channels <= MAX_CHANNELS and 1 <= recent <= MAX_LENGTH and 4 <= whole <= MAX_LENGTH):
         raise BadInput("trace", "its shape is out of bounds")
@@ -300,7 +301,7 @@ def load_trace(state: Any, like: Trace | None = None) -> Trace:
         raise BadInput("trace", "it is of another shape")
     try:
         trace._load(state)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, BadInput):
+    except (*DAMAGED, BadInput):
         raise BadInput("trace", "it is damaged") from None
     if like is None and not all(EARLIEST_US <= time_us <= LATEST_US for time_us in trace.times_us()):
         raise BadInput("trace", "its times are out of range")

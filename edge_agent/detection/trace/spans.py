@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.arrays import RealArray
+from edge_agent.detection.restored import whole
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class Spans:
 
     def load(self, tree: dict[str, Any]) -> None:
         """Continue from a ``dump``. Raises KeyError, TypeError or ValueError when it does not fit."""
-        used, stride, filled = (int(tree[name]) for name in ("used", "stride", "filled"))
+        used, stride, filled = (whole(tree[name]) for name in ("used", "stride", "filled"))
         if not (0 <= used < self._capacity and 0 <= filled < stride and (tree["open"] is None) == (filled == 0)):
             raise ValueError("spans out of bounds")
         for name, array in self._closed.items():
