@@ -22,7 +22,7 @@ from fleet_core.errors import BadInput
 from fleet_server.audit.checkpoint import Checkpoint, append_line, key_id, sign
 from fleet_server.audit.log import canonical
 from fleet_server.audit.tree import leaf_hash, root_of, verify_inclusion
-from fleet_server.audit.verify import MAX_FAULTS, Verdict, prove, verify
+from fleet_server.audit.verify import MAX_FAULTS, AuditReport, prove, verify
 from fleet_server.store.sql import queries
 
 SQL = queries("audit")
@@ -97,7 +97,7 @@ class Log:
         for row in self.rows:
             yield row
 
-    async def verify(self, *, key: Ed25519PrivateKey | None = KEY, file: Path | None = None) -> Verdict:
+    async def verify(self, *, key: Ed25519PrivateKey | None = KEY, file: Path | None = None) -> AuditReport:
         return await verify(self, None if key is None else key.public_key(), file)  # type: ignore[arg-type]
 
     async def faults(self, **more: Any) -> list[str]:
@@ -124,7 +124,7 @@ async def test_an_empty_log_is_honest() -> None:
         "entries": 0, "pending": 0, "verified": True, "checkpoints": 0, "root_hash": root_of([]).hex(), "faults": [],
     }  # fmt: skip
     assert (await Log().verify(file=Path("/nowhere/at/all"))).verified
-    assert Verdict() == Verdict(0, 0, 0, "", [])
+    assert AuditReport() == AuditReport(0, 0, 0, "", [])
 
 
 async def test_everything_is_read_in_one_snapshot_without_a_time_limit(log: Log) -> None:
