@@ -16,7 +16,7 @@ from edge_agent.detection import fusion, restored
 from edge_agent.detection.alarm_limit import Threshold, alarm_limit
 from edge_agent.detection.detectors.api import Detector, DetectorDeps, Tables
 from edge_agent.detection.healthy.baseline import Baseline, load_baseline
-from edge_agent.detection.snapshot import pack
+from edge_agent.detection.packing import pack
 from edge_agent.detection.tuning import MOST_EVIDENCE
 from fleet_core.errors import BadConfig
 from fleet_core.plugins import load_plugin, parse_config
