@@ -295,10 +295,10 @@ def test_without_matplotlib_the_extra_is_named(
 ) -> None:
     real = builtins.__import__
 
-    def refuse(name: str, *rest: Any) -> Any:
+    def refuse(name: str, *rest: Any, **named: Any) -> Any:
         if name.partition(".")[0] == "matplotlib":
             raise ImportError(name)
-        return real(name, *rest)
+        return real(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     assert explain(drifting, "--out", tmp_path / "picture.png") == 2
