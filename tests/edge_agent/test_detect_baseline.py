@@ -111,7 +111,7 @@ def test_a_state_gives_the_same_baseline_back() -> None:
     load = rng.uniform(0, 1, (200, 2))
     baseline = fit(rng.normal(size=(200, 3)) + load[:, :1], load)
     rows = rng.normal(size=(50, 3))
-    again = load_baseline(baseline.state())
+    again = load_baseline(baseline.state(), channels=3, regimes=2)
     assert np.array_equal(deviation(baseline, rows, load[:50]), deviation(again, rows, load[:50]))
 
 

@@ -171,12 +171,6 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "it orders maps, of which the messages have none",
     ),
     Equivalent(
-        "fleet_server.resolution.case",
-        "Case.after",
-        ("next_control(case.control, event) -> case.control",),
-        "every event of Control is listed in every state; the call refuses one that a later table leaves out",
-    ),
-    Equivalent(
         "fleet_server.ingest.session",
         "ParkingLot.__init__",
         ("0 -> 1 in self._next = 0", "0 -> -1 in self._next = 0"),
