@@ -56,7 +56,7 @@ def traced(sizes: Iterator[int], restart_after: int = ROWS) -> tuple[TraceKeeper
             restarted.restore(detection.snapshot())
             detection = restarted
         start = stop
-    return detection._slots["asset"].trace, findings  # type: ignore[attr-defined]  # what it keeps is the subject
+    return detection._slots["asset"].trace, findings  # what it keeps is the subject
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_a_damaged_trace_costs_no_verdict_and_leaves_a_fresh_one(
     again = build_detection(ASSET, SETTINGS)
     again.restore(dump(tree))
     assert again.views() == standing.views()
-    tracer = again._slots["asset"].trace  # type: ignore[attr-defined]  # what it keeps is the subject
+    tracer = again._slots["asset"].trace  # what it keeps is the subject
     fresh, whole = getattr(tracer, plane), getattr(tracer, other)
     assert not len(fresh.recent()) and not len(fresh.whole()) and fresh.learnt is None and not fresh.markers
     assert len(whole.recent()) and whole.learnt is not None
@@ -178,7 +178,7 @@ def test_a_trace_that_is_no_trace_costs_no_verdict() -> None:
     again.restore(dump(tree))
     assert again.views() == detection.views()
     again.on_block(NAMES, TIMES_US[300:], TABLE[300:])
-    tracer = again._slots["asset"].trace  # type: ignore[attr-defined]  # what it keeps is the subject
+    tracer = again._slots["asset"].trace  # what it keeps is the subject
     assert isinstance(tracer.ticks, Trace) and len(tracer.ticks.recent()) == 256
 
 

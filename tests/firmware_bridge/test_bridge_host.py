@@ -171,7 +171,7 @@ def test_an_answer_to_another_command_does_not_start_the_device() -> None:
     (again,) = talk.asked(0.5)
     talk.say(Ack(start.id, AckStatus.OK, (0, 0, 0), 0))  # too late: another question stands
     assert talk.host.phase is Phase.STARTING
-    talk.say(Ack(again.id, AckStatus.OK, (5, 0, 0), 0))  # type: ignore[union-attr] # a command
+    talk.say(Ack(again.id, AckStatus.OK, (5, 0, 0), 0))  # a command
     assert talk.host.phase is Phase.LIVE
 
 
@@ -181,7 +181,7 @@ def test_a_start_answered_twice_changes_nothing() -> None:
         talk.say(message)
     (start,) = talk.asked(0.0)
     for upcoming in ((0, 0, 0), (9, 9, 9)):
-        talk.say(Ack(start.id, AckStatus.OK, upcoming, 0))  # type: ignore[union-attr] # a command
+        talk.say(Ack(start.id, AckStatus.OK, upcoming, 0))  # a command
     assert len(talk.events()) == 1
     talk.say(samples(5), Stream.SAMPLES, 0)
     assert [type(event) for event in talk.events()] == [Received] and counted(talk) == {}
@@ -221,7 +221,7 @@ def test_a_reboot_is_a_new_conversation_with_a_time_of_its_own(changes: dict[str
     assert talk.host.phase is Phase.SYNC
     talk.say(TimeReply(4, 7, (0, 0, 0)), boot=boot, received_us=US + 9)
     (start,) = talk.asked(0.0)
-    talk.say(Ack(start.id, AckStatus.OK, (3, 0, 0), 0), boot=boot)  # type: ignore[union-attr] # a command
+    talk.say(Ack(start.id, AckStatus.OK, (3, 0, 0), 0), boot=boot)  # a command
     (ready,) = talk.events()
     assert ready.hello == hello(**changes) and ready.time_map.to_us(7) == US + 9
 
@@ -231,7 +231,7 @@ def test_a_stray_frame_of_another_boot_makes_the_host_ask_who_is_there() -> None
     assert talk.asked(0.0)
     talk.say(samples(1), Stream.SAMPLES, 0, boot=BOOT + 1, now_s=0.2)
     assert counted(talk) == {"before_hello": 1} and talk.host.phase is Phase.HELLO
-    assert [message.kind for message in talk.asked(0.2)] == [CommandKind.HELLO]  # type: ignore[union-attr]
+    assert [message.kind for message in talk.asked(0.2)] == [CommandKind.HELLO]
     talk.say(samples(1), Stream.SAMPLES, 0, boot=BOOT + 1, now_s=0.3)
     assert talk.asked(0.3) == []  # asked already
     talk.say(hello("B"), now_s=0.4)
@@ -239,7 +239,7 @@ def test_a_stray_frame_of_another_boot_makes_the_host_ask_who_is_there() -> None
     talk.say(DESCRIBE, now_s=0.4)
     talk.say(TimeReply(1, 0, (0, 0, 0)), now_s=0.4)
     (start,) = talk.asked(0.4)
-    talk.say(Ack(start.id, AckStatus.OK, (0, 0, 0), 0))  # type: ignore[union-attr] # a command
+    talk.say(Ack(start.id, AckStatus.OK, (0, 0, 0), 0))  # a command
     (ready,) = talk.events()
     assert ready.hello == hello("B")
 

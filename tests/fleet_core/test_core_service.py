@@ -76,7 +76,7 @@ async def raising(error: Exception) -> None:
 
 
 def outage(**named: object) -> Outage:
-    return Outage(log, "no answer", "it answers again", **{"errors": (Retryable,), **named})  # type: ignore[arg-type]
+    return Outage(log, "no answer", "it answers again", **{"errors": (Retryable,), **named})
 
 
 # -- one place for each

@@ -247,7 +247,7 @@ def read(name: str) -> Payload:
 def changed(payload: Payload, name: str, **parts: object) -> Payload:
     """With other parts of the metric of a name, or without it where there are none."""
     metrics = [
-        metric._replace(**parts) if metric.name == name else metric  # type: ignore[arg-type] # parts of a metric
+        metric._replace(**parts) if metric.name == name else metric  # parts of a metric
         for metric in payload.metrics
         if parts or metric.name != name
     ]

@@ -118,7 +118,7 @@ def test_an_array_travels_as_little_endian_items_of_its_width(datatype: str, typ
     payload = encode_payload([one(datatype, values)], None, None)
     assert raw(payload).bytes_value == pack_array(values)
     assert decode_payload(payload).metrics[0].value == values
-    assert decode_payload(payload).metrics[0].value.typecode == typecode  # type: ignore[union-attr] # it is an array
+    assert decode_payload(payload).metrics[0].value.typecode == typecode  # it is an array
     other = "d" if typecode != "d" else "f"
     for value in (array(other, [1]), [1, 2], b"\x01"):
         assert refusal(encode_payload, [one(datatype, value)], None, None) == "payload_value"
@@ -315,7 +315,7 @@ def test_bytes_are_counted_on_both_sides() -> None:
     payload = encode_payload([fitting], None, None)
     assert len(payload) == 1 << 20
     assert decode_payload(payload).metrics == (fitting,)
-    too_large = one("BYTES", bytes(len(fitting.value) + 1))  # type: ignore[arg-type] # it is bytes
+    too_large = one("BYTES", bytes(len(fitting.value) + 1))  # it is bytes
     assert refusal(encode_payload, [too_large], None, None) == "payload_size"
     assert refusal(decode_payload, payload + b"\x18\x01") == "payload_size"
     small = encode_payload([one("BYTES", b"12")], None, None, len(encode_payload([one("BYTES", b"12")], None, None)))

@@ -31,7 +31,7 @@ async def test_a_look_that_fails_is_said_once_counted_and_followed_by_another(
         return len(looks)
 
     monkeypatch.setattr(live.LiveEvents, "_look", look)
-    events, before = live.LiveEvents(None), live.FAILURES._value.get()  # type: ignore[arg-type] # no look reaches it
+    events, before = live.LiveEvents(None), live.FAILURES._value.get()  # no look reaches it
     async with events.listen("acme"):
         await asyncio.wait_for(enough.wait(), 10)
     await events.close()

@@ -98,7 +98,7 @@ class Log:
             yield row
 
     async def verify(self, *, key: Ed25519PrivateKey | None = KEY, file: Path | None = None) -> AuditReport:
-        return await verify(self, None if key is None else key.public_key(), file)  # type: ignore[arg-type]
+        return await verify(self, None if key is None else key.public_key(), file)
 
     async def faults(self, **more: Any) -> list[str]:
         return (await self.verify(**more)).faults
@@ -307,7 +307,7 @@ async def test_a_proof_shows_an_entry_to_whoever_holds_the_root(log: Log) -> Non
     log.rows.append({**entry(5), "leaf_hash": leaf_hash(b"later")})  # sequenced, not signed yet
     signed = log.checkpoints[1]
     for row in log.rows[:5]:
-        proof = await prove(log, row["entry_id"])  # type: ignore[arg-type]
+        proof = await prove(log, row["entry_id"])
         assert (proof.entry_id, proof.seq, proof.tree_size) == (str(row["entry_id"]), row["seq"], 5)
         assert (proof.leaf_hash, proof.root_hash) == (row["leaf_hash"].hex(), signed.root_hash.hex())
         assert (proof.signed_at, proof.key_id) == (AT, key_id(KEY.public_key()))
@@ -318,17 +318,17 @@ async def test_a_proof_shows_an_entry_to_whoever_holds_the_root(log: Log) -> Non
 
 async def test_what_cannot_be_proven_is_refused_with_the_reason(log: Log) -> None:
     with pytest.raises(BadInput, match=f"audit_entry: there is no entry {uuid.UUID(int=77)}"):
-        await prove(log, uuid.UUID(int=77))  # type: ignore[arg-type]
+        await prove(log, uuid.UUID(int=77))
     waiting = entry(5)
     log.rows += [waiting, {**entry(6), "seq": None}]
     for row in log.rows[5:]:
         with pytest.raises(BadInput, match=f"audit_entry: entry {row['entry_id']} is pending"):
-            await prove(log, row["entry_id"])  # type: ignore[arg-type]
+            await prove(log, row["entry_id"])
     with pytest.raises(BadInput, match="pending"):
-        await prove(Log([entry(0)]), uuid.UUID(int=1))  # type: ignore[arg-type]
+        await prove(Log([entry(0)]), uuid.UUID(int=1))
     log.rows[2]["leaf_hash"] = bytes(32)
     with pytest.raises(BadInput, match=r"audit_entry: entry .* is not in the signed tree"):
-        await prove(log, log.rows[0]["entry_id"])  # type: ignore[arg-type]
+        await prove(log, log.rows[0]["entry_id"])
 
 
 def test_the_text_that_is_hashed_is_json() -> None:

@@ -44,7 +44,7 @@ def request(loads: list[float] | None = None, **changes: object) -> WindowReques
         taken=(),
         engineers=(ANNA, BEN),
     )
-    return replace(asked, **changes)  # type: ignore[arg-type] # fields of the request
+    return replace(asked, **changes)  # fields of the request
 
 
 def test_the_quietest_window_that_fits_comes_first() -> None:
@@ -149,7 +149,7 @@ def test_what_is_late_anyway_comes_soon() -> None:
     ],
 )  # fmt: skip
 def test_why_nothing_fits_is_said_in_words(changes: dict[str, object], why: str) -> None:
-    asked = request(**changes)  # type: ignore[arg-type] # fields of the request
+    asked = request(**changes)  # fields of the request
     plan = rank_windows(asked)
     assert plan.best is None
     assert why_none(plan, asked, "welding", "north").endswith(why)

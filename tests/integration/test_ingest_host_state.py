@@ -43,7 +43,7 @@ class Fleet:
     async def _elect(
         self, _dsn: str, _office: Office, serve: Callable[[Elected], Awaitable[None]], _outage: Outage
     ) -> None:
-        await serve(None)  # type: ignore[arg-type]  # its election is not asked
+        await serve(None)  # its election is not asked
 
     async def elected(self) -> asyncio.Task[None]:
         """One more process that holds itself elected, when it has said that the host is online."""

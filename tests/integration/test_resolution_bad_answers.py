@@ -83,7 +83,7 @@ async def test_an_answer_that_cannot_be_written_down_becomes_a_question(ready: S
     if system == "wms":
         straight = ready.rt.wms_of
         made: dict[int, Bent] = {}
-        ready.rt.wms_of = lambda site: made.setdefault(0, Bent(straight(site), call, bend))  # type: ignore[method-assign,assignment] # the stage's own runtime
+        ready.rt.wms_of = lambda site: made.setdefault(0, Bent(straight(site), call, bend))  # the stage's own runtime
     else:
         setattr(ready.rt, system, Bent(getattr(ready.rt, system), call, bend))
     case_id = await ready.finding()
@@ -112,7 +112,7 @@ async def test_a_load_that_is_no_number_makes_its_hour_impossible_and_no_more(re
         first = min(load.orders_by_hour)
         return replace(load, orders_by_hour={**load.orders_by_hour, first: float("nan")})
 
-    ready.rt.wms_of = lambda site: Bent(straight(site), "load", first_is_no_number)  # type: ignore[method-assign,assignment] # the stage's own runtime
+    ready.rt.wms_of = lambda site: Bent(straight(site), "load", first_is_no_number)  # the stage's own runtime
     case = await ready.case(await ready.finding())
     assert case["state"] == "committed", case["waits_for"]
 

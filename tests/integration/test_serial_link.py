@@ -283,7 +283,7 @@ async def test_connections_come_back_by_themselves(tmp_path: Path) -> None:
 
     task = asyncio.create_task(follow())
     for seed in (1, 2):
-        await wait_for(lambda before=seed: failures >= before)  # type: ignore[misc]  # bound in the loop
+        await wait_for(lambda before=seed: failures >= before)  # bound in the loop
         simulated = SimulatedDrive(DriveIdentity(), DriveSettings())
         device = PtyDevice(simulated, clock, FaultyLine(FaultRates(), random.Random(1)), random.Random(seed), link)
         device.start()

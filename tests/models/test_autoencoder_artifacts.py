@@ -136,5 +136,5 @@ def test_scores_use_the_weights() -> None:
 
     weights = np.zeros(_windows.WIDTH)
     weights[3] = 0.25
-    judge = Judge(Mute(), weights, np.ones(len(_windows.SHAPES)))  # type: ignore[arg-type]  # stands in for a network
+    judge = Judge(Mute(), weights, np.ones(len(_windows.SHAPES)))  # stands in for a network
     assert judge.scores(np.full((1, _windows.WIDTH), 4.0))[0] == pytest.approx(2.0)

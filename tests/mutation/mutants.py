@@ -246,7 +246,7 @@ def _in_its_place(node: ast.AST, parent: ast.AST, field: str) -> Iterator[Change
         case ast.Tuple(), "elts" if getattr(parent, "enumerates", False):
             yield None, f"element {_text(node)} -> removed"
     if isinstance(node, ast.Tuple) and _enumerates(parent, field):
-        node.enumerates = True  # type: ignore[attr-defined] # for the elements, which are visited next
+        node.enumerates = True  # for the elements, which are visited next
 
 
 def _enumerates(parent: ast.AST, field: str) -> bool:
@@ -341,7 +341,7 @@ def _is_left_alone(node: ast.AST, parent: ast.AST) -> bool:
 def _marks_error(node: ast.AST, parent: ast.AST) -> bool:
     """Mark what a ``raise`` makes, so that its prose is known for what it is. Never leaves it alone."""
     if isinstance(parent, ast.Raise) and isinstance(node, ast.Call):
-        node.is_error = True  # type: ignore[attr-defined] # read when its arguments are visited
+        node.is_error = True  # read when its arguments are visited
     return False
 
 

@@ -50,7 +50,7 @@ def shared_folder(config: pytest.Config) -> Path:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: pytest.Session) -> None:
     """Tell a new worker (pytest-xdist) where the shared folder is."""
-    node.workerinput[_SHARED] = str(shared_folder(node.config))  # type: ignore[attr-defined] # xdist's own node
+    node.workerinput[_SHARED] = str(shared_folder(node.config))  # xdist's own node
 
 
 @pytest.fixture(scope="session")

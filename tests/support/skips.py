@@ -25,7 +25,7 @@ def reason_of(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def] # a generator of pluggy's
+def pytest_runtest_makereport(item: pytest.Item):  # a generator of pluggy's
     report = yield
     if report.skipped and not skip_is_allowed(needs_data=item.get_closest_marker("data") is not None):
         report.outcome, report.longrepr = "failed", _NOT_IN_CI + reason_of(report)
@@ -33,7 +33,7 @@ def pytest_runtest_makereport(item: pytest.Item):  # type: ignore[no-untyped-def
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report():  # type: ignore[no-untyped-def] # a generator of pluggy's
+def pytest_make_collect_report():  # a generator of pluggy's
     """A file that skips itself when it is read has lost all its tests."""
     report = yield
     if report.skipped and not skip_is_allowed(needs_data=False):
