@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, time
 from functools import cache
 from types import MappingProxyType, UnionType
-from typing import TypeVar, get_args, get_origin, get_type_hints
+from typing import TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -97,7 +97,7 @@ def check_answer(answer: object, into: object, what: str, *, finite: bool = True
 
 def storable(text: str) -> str:
     """A text without what the database cannot hold; errors quote hostile input."""
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    return text.encode(errors="replace").decode().replace("\x00", "\ufffd")
 
 
 def _as_text(value: object) -> str:
@@ -121,10 +121,10 @@ def _without_nulls(value: object, wanted: object) -> object:
         left = ((name, item) for name, item in value.items() if item is not None or name not in absent)
         return {name: _without_nulls(item, hints.get(name)) for name, item in left}
     inner = get_args(wanted)
-    if get_origin(wanted) is tuple and isinstance(value, list | tuple) and inner[1:] == (...,):
+    if inner[1:] == (...,) and isinstance(value, list | tuple):
         return [_without_nulls(item, inner[0]) for item in value]
-    if isinstance(wanted, UnionType) and value is not None:
-        return _without_nulls(value, next(one for one in inner if one is not type(None)))
+    if isinstance(wanted, UnionType):
+        return _without_nulls(value, inner[0])  # of what may be absent None is the last type, the linter sees to it
     return value
 
 
@@ -135,14 +135,15 @@ def _hints(of: type) -> Mapping[str, object]:
 
 def _unknown(given: object, known: object, where: str = "") -> str:
     """The path of the first key of ``given`` that ``known`` has not; "" when there is none."""
-    if isinstance(given, Mapping) and isinstance(known, Mapping):
-        for name, item in given.items():
-            if name not in known:
-                return f"{where}{name}"
-            if found := _unknown(item, known[name], f"{where}{name}."):
-                return found
-    elif isinstance(given, Sequence) and not isinstance(given, str) and isinstance(known, Sequence):
-        for number, (left, right) in enumerate(zip(given, known, strict=True)):
-            if found := _unknown(left, right, f"{where}{number}."):
-                return found
+    match given, known:
+        case Mapping() as table, Mapping() as known_table:
+            for name, item in table.items():
+                if name not in known_table:
+                    return f"{where}{name}"
+                if found := _unknown(item, known_table[name], f"{where}{name}."):
+                    return found
+        case [*items], [*known_items]:
+            for number, (item, known_item) in enumerate(zip(items, known_items, strict=True)):
+                if found := _unknown(item, known_item, f"{where}{number}."):
+                    return found
     return ""

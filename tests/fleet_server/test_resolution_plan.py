@@ -17,7 +17,6 @@ from support.case_files import BOOKED, JONAS, NOW, PART, WINDOW
 from fleet_core.errors import BadInput
 from fleet_server.connectors.parts.api import Offer
 from fleet_server.resolution.plan import (
-    MAX_REFUSED,
     Alternative,
     Booking,
     Cover,
@@ -101,8 +100,9 @@ def test_what_is_written_is_read_again(plan: Plan) -> None:
     ],
 )
 def test_what_could_not_be_read_again_is_not_written(booking: Booking, where: str) -> None:
-    with pytest.raises(BadInput, match=where):
+    with pytest.raises(BadInput, match=where) as refused:
         write_plan(Plan(booking=booking))
+    assert refused.value.reason == "plan"
 
 
 def test_a_backslash_before_the_word_of_a_nul_is_no_nul() -> None:
@@ -174,8 +174,9 @@ def test_the_samples_hold_every_key_that_is_ever_stored() -> None:
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(stored: object, where: str) -> None:
-    with pytest.raises(BadInput, match=where):
+    with pytest.raises(BadInput, match=where) as refused:
         read_plan(stored)
+    assert refused.value.reason == "plan"
 
 
 _WINDOW: dict[str, Any] = json.loads(json.dumps(to_stored(WINDOW, whole=True)))
@@ -201,6 +202,17 @@ def test_what_earlier_versions_left_out_or_wrote_as_null_is_absent(stored: dict[
     assert read_plan(stored) == plan
 
 
+def test_what_a_stored_plan_leaves_out_is_empty() -> None:
+    window = {name: value for name, value in WINDOW_THEN.items() if name != "booking"}
+    stored = {"entitlement": {"kind": "w"}, "window": window, "engineer": {"id": "jonas"}, "work_order": {"id": "id-1"}}
+    plan = read_plan(stored)
+    assert plan.booking.entitlement == Cover("w", reference="", valid_to=None, terms={}, approved_by="")
+    assert plan.booking.window == replace(WINDOW, choice="quietest", booking="")
+    assert plan.booking.engineer == PlannedEngineer("jonas", name="")
+    assert plan.booking.work_order == PlannedOrder("id-1", number="")
+    assert plan.decisions == Decisions(*[""] * 9)
+
+
 def test_how_a_window_was_chosen_is_always_written() -> None:
     assert _table(WINDOW)["choice"] == "quietest"
 
@@ -218,6 +230,17 @@ def test_of_an_unreadable_plan_the_rest_is_read() -> None:
     assert (plan.retrying, plan.decisions) == (Retrying({}, NOW), FULL.decisions)
     assert plan.unread == stored and "odd" in plan.unread_because
     assert plan.fresh().unread == stored and not plan.fresh().unread_because
+
+
+@pytest.mark.parametrize("stored", [None, 7, "window", ["window"], [["manual", "user:nina"]]])
+def test_what_is_no_object_is_an_empty_plan_that_keeps_what_was_stored(stored: object) -> None:
+    because = f"plan: an object is expected, not {type(stored).__name__}"
+    assert plan_of(stored) == Plan(unread=stored, unread_because=because)
+
+
+def test_a_plan_that_was_read_already_is_taken_as_it_is() -> None:
+    assert read_plan(FULL) is FULL
+    assert plan_of(FULL) is FULL
 
 
 def test_a_plan_whose_window_was_being_dropped_when_all_was_given_up_is_undone_whole() -> None:
@@ -269,13 +292,13 @@ def test_what_was_released_is_forgotten_and_the_announcement_is_not() -> None:
     assert (stands.replanning.next_window, stands.replanning.next_engineer) == (None, None)
 
 
-def test_only_the_newest_refusals_are_remembered() -> None:
+def test_only_the_fifty_newest_refusals_are_remembered() -> None:
     plan = Plan()
-    starts = [NOW + timedelta(hours=n) for n in range(MAX_REFUSED + 5)]
+    starts = [NOW + timedelta(hours=n) for n in range(53)]
     for start in starts:
         plan = plan.refusing(start).refusing_pair(start, "jonas")
-    assert plan.replanning.refused_windows == tuple(starts[-MAX_REFUSED:])
-    assert plan.replanning.refused_pairs == tuple((start, "jonas") for start in starts[-MAX_REFUSED:])
+    assert plan.replanning.refused_windows == tuple(starts[3:])
+    assert plan.replanning.refused_pairs == tuple((start, "jonas") for start in starts[3:])
 
 
 @pytest.mark.parametrize("name", ["accept_late", "cost_approved_by", "approved_by", "without_cover", "acted_on_by"])

@@ -37,7 +37,7 @@ CORES: dict[str, tuple[str, ...]] = {
         "tests/fleet_server/test_resolution_states.py",
     ),
     "fleet_server.resolution.steps": ("tests/fleet_server/test_resolution_steps.py",),
-    "fleet_server.resolution.stored": ("tests/fleet_server/test_resolution_plan.py",),
+    "fleet_server.resolution.stored": ("tests/fleet_server/test_resolution_stored.py",),
 }
 """Module, or package (then all of its modules), and the tests that must kill its mutants."""
 
@@ -193,6 +193,39 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "Lane",
         ("0 -> -1 in URGENT = 0", "2 -> 3 in BACKFILL = 2"),
         "only the order of lanes counts",
+    ),
+    Equivalent(
+        "fleet_server.resolution.plan",
+        "_can_be_read",
+        ("return False -> return None",),
+        "either keeps an entry out",
+    ),
+    Equivalent(
+        "fleet_server.resolution.stored",
+        "",
+        ("'written' -> 'written~' in {'written': True}", "True -> False in {'written': True}"),
+        "a mark that is only compared with itself",
+    ),
+    Equivalent(
+        "fleet_server.resolution.stored",
+        "_without_nulls",
+        (
+            "dataclasses.is_dataclass(wanted) and isinstance(wanted, type) -> dataclasses.is_dataclass(wanted)",
+            "isinstance(wanted, type) -> wanted",
+        ),
+        "what is declared is a type, never an instance; it is asked for the type checker",
+    ),
+    Equivalent(
+        "fleet_server.resolution.stored",
+        "_unknown",
+        ("True -> False in strict=True",),
+        "what was read from a list is as long as the list",
+    ),
+    Equivalent(
+        "fleet_server.resolution.stored",
+        "_unknown",
+        ("return '' -> return None",),
+        "no path is no path",
     ),
 )
 

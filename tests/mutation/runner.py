@@ -49,7 +49,7 @@ _NOT_WARMED = frozenset(("conftest", "support", "tests"))
 
 
 class CannotMeasure(Exception):
-    """The tests fail without any mutant, or do not load the module: nothing can be said."""
+    """The tests fail without any mutant, or do not load the module, or it is loaded already: nothing can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ def prepare(modules: Sequence[str], tests: Sequence[str]) -> Clean:
                 with contextlib.suppress(Exception):  # what does not import by itself, the children import
                     importlib.import_module(name)
         sys.meta_path.remove(refusal)
+    if loaded_early := sorted(set(modules) & set(sys.modules)):
+        raise CannotMeasure(f"no mutant would stand in for what is imported already: {', '.join(loaded_early)}")
     gc.freeze()  # children need not look through all of this again
     return clean
 

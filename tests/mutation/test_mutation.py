@@ -106,10 +106,10 @@ print(json.dumps({{each.mutant.change: each.how for each in runner.outcomes(foun
 """
 
 
-def run(folder: Path) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, before: str = "") -> subprocess.CompletedProcess[str]:
     (folder / "subject.py").write_text(SUBJECT)
     path = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "PYTHONDONTWRITEBYTECODE": "1"}
-    script = [sys.executable, "-c", SCRIPT.format(folder=str(folder))]
+    script = [sys.executable, "-c", before + SCRIPT.format(folder=str(folder))]
     return subprocess.run(script, env=path, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -130,23 +130,29 @@ def test_tests_that_fail_by_themselves_measure_nothing(tmp_path: Path) -> None:
     assert done.returncode != 0 and "the tests fail without any mutant" in done.stderr
 
 
-def test_a_core_is_measured_with_its_own_tests_and_what_they_share() -> None:
-    """The suites' own configuration is read, and does not stand in the way of forked tests."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.mutation",
-        "--module",
-        "fleet_server.resolution.states",
-        "--sample",
-        "2",
-        "--json",
-    ]
+def test_a_module_that_is_loaded_already_measures_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_subject.py").write_text("import subject\ndef test():\n    assert subject.grown(1, 3) == 3\n")
+    done = run(tmp_path, "import subject\n")
+    assert done.returncode != 0 and "no mutant would stand in for what is imported already: subject" in done.stderr
+
+
+def test_cores_are_measured_with_their_own_tests_and_what_they_share() -> None:
+    """The suites' own configuration is read, and does not stand in the way of forked tests.
+
+    The first core's tests import the second core too: its mutants are killed all the same.
+    """
+    cores = ("fleet_server.resolution.states", "fleet_server.resolution.case")
+    options = [word for core in cores for word in ("--module", core)]
+    command = [sys.executable, "-m", "tests.mutation", *options, "--sample", "4", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode in (0, 1), done.stderr  # how many are killed, is not the tool's business
-    report = json.loads(done.stdout)
-    assert (report["mutants"], report["broken"]) == (2, 0)
-    assert report["share"] == report["killed"] / 2 and len(report["survived"]) == 2 - report["killed"]
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(report["module"], report["mutants"], report["broken"]) for report in reports] == [
+        (core, 4, 0) for core in cores
+    ]
+    for report in reports:
+        assert report["killed"] > 0 and report["share"] == report["killed"] / 4
+        assert len(report["survived"]) == 4 - report["killed"]
 
 
 def test_every_core_stands_where_the_table_says() -> None:
