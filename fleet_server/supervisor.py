@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 CHILDREN = ("ingest", "worker", "sequencer", "web")
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.2, 10.0
-"""A child that died once is back at once; one that dies at every start costs one start in ten seconds."""
+"""A child that died once is started again after 0.2 s; one that dies at every start costs one start in ten seconds."""
 STEADY_AFTER_S = 30.0
 """Three times the longest pause: a child that lived for so long does not die of its start."""
 STOP_TIMEOUT_S = 15.0

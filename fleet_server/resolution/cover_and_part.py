@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
@@ -16,6 +16,7 @@ from fleet_server.connectors.parts.api import Offer, PartsRequest, Reservation
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
+from fleet_server.resolution.latest_end import late_accepted, latest_end
 from fleet_server.resolution.plan import Cover, Part, Retrying
 from fleet_server.resolution.records import CaseFile, change_case, lock_case, note
 from fleet_server.resolution.requests import read_request
@@ -119,25 +120,6 @@ async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None
 
     doing = Doing(call, lookup, on_held, on_refused, Reservation)
     await perform(rt, conn, file, act, doing, fresh=fresh)
-
-
-def latest_end(file: CaseFile, now: datetime) -> datetime:
-    """The domain time after which no window may end.
-
-    That is the deadline, or the policy's planning horizon where that is nearer or there is no deadline. Where a person
-    accepted a late repair it is the horizon counted from the part's arrival.
-    """
-    horizon = timedelta(hours=file.policy.planning_horizon_h)
-    if late_accepted(file):
-        part = file.plan.booking.part
-        return max(now, part.arrives_at if part else now) + horizon
-    deadline_at = file.case.deadline_at
-    return now + horizon if deadline_at is None else min(deadline_at, now + horizon)
-
-
-def late_accepted(file: CaseFile) -> bool:
-    """Whether a person accepted a part or a window after the deadline for this plan."""
-    return bool(file.plan.decisions.accept_late)
 
 
 async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer | None:

@@ -49,7 +49,7 @@ class Pieces:
             _kind, "health_of_asset", "the health of asset {} cannot be told", "the health of asset {} is told again"
         )
     )
-    windows: PutOff = field(
+    maintenances: PutOff = field(
         default_factory=partial(
             _kind, "maintenance_window", "the maintenance of asset {} cannot be ended",
             "the maintenance of asset {} was ended",

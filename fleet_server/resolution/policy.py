@@ -1,4 +1,4 @@
-"""What may be decided automatically, and what a prognosis leads to. Pure: (policy, prognosis, finding) -> verdict.
+"""What may be decided automatically, and what a prognosis leads to. Pure: (policy, prognosis, finding) -> judgement.
 
 Defaults stand here; a tenant overrides single values in ``tenant.policy``. A tenant's policy that cannot be read
 never widens what the machine may do: the defaults apply and every case asks a person first.
@@ -72,8 +72,8 @@ class Verdict(StrEnum):
     ASK = "ask"
 
 
-class Judgement(BaseModel):
-    """What follows from a prognosis. ``reason`` is a stable code; ``text`` explains it to people."""
+class PolicyJudgement(BaseModel):
+    """What the policy makes of a prognosis. ``reason`` is a stable code; ``text`` explains it to people."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -108,26 +108,28 @@ def judge(
     *,
     watched_h: float = 0.0,
     related: str = "",
-) -> Judgement:
+) -> PolicyJudgement:
     """Act, watch or ask a person. ``device_mode`` is what the device believes, ``mode_confidence`` (0..1) how firmly.
 
     ``watched_h`` is how long the case has been open. ``related`` names another open case of the same asset: what has
     no forecast of its own beside it may be the same trouble and is looked at again, not handed to a person as well.
     """
     if prognosis.conflicting:
-        return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=prognosis.reason)
+        return PolicyJudgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=prognosis.reason)
     if prognosis.abstained and watched_h < policy.patience_h:
         if related:
             text = f"{prognosis.reason} It may be the trouble that {related} repairs; it is judged again meanwhile"
-            return Judgement(verdict=Verdict.WATCH, reason="related_case", text=text)
+            return PolicyJudgement(verdict=Verdict.WATCH, reason="related_case", text=text)
         if prognosis.abstain_code == "healthy_level":
             text = f"{prognosis.reason} The device saw it early; it is judged again as its vitals arrive"
-            return Judgement(verdict=Verdict.WATCH, reason="too_early", text=text)
+            return PolicyJudgement(verdict=Verdict.WATCH, reason="too_early", text=text)
     if prognosis.abstained and prognosis.abstain_code == "stale" and watched_h < policy.vitals_wait_h:
         text = f"{prognosis.reason} What the device has since stored is on its way; it is judged again as it arrives"
-        return Judgement(verdict=Verdict.WATCH, reason="vitals_awaited", text=text)
+        return PolicyJudgement(verdict=Verdict.WATCH, reason="vitals_awaited", text=text)
     if prognosis.abstained:
-        return Judgement(verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis.reason}")
+        return PolicyJudgement(
+            verdict=Verdict.ASK, reason="abstained", text=f"No prognosis was made: {prognosis.reason}"
+        )
     likely_mode, share = prognosis.failure_mode, _largest_share(prognosis.mode_share)
     both_sure = mode_confidence >= policy.mode_confidence and share >= policy.mode_confidence
     if both_sure and UNKNOWN_FAILURE_MODE not in (device_mode, likely_mode) and device_mode != likely_mode:
@@ -135,16 +137,16 @@ def judge(
             f"The device sees {device_mode} (confidence {mode_confidence:.0%}), "
             f"similar past cases were {likely_mode} (share {share:.0%})"
         )
-        return Judgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=text)
+        return PolicyJudgement(verdict=Verdict.ASK, reason="conflicting_evidence", text=text)
     probability = probability_within(prognosis.p_fail, prognosis.survival, policy.act_horizon_h)
     if probability is None:
         text = f"The prognosis says nothing about {policy.act_horizon_h:g} h"
-        return Judgement(verdict=Verdict.ASK, reason="abstained", text=text)
+        return PolicyJudgement(verdict=Verdict.ASK, reason="abstained", text=text)
     text = f"Probability of failure within {policy.act_horizon_h:g} h is {probability:.0%}{_interval(prognosis)}"
     if probability >= policy.act_probability:
-        return Judgement(verdict=Verdict.ACT, reason="likely_failure", text=text, probability=probability)
+        return PolicyJudgement(verdict=Verdict.ACT, reason="likely_failure", text=text, probability=probability)
     text += f", below {policy.act_probability:.0%}"
-    return Judgement(verdict=Verdict.WATCH, reason="below_policy", text=text, probability=probability)
+    return PolicyJudgement(verdict=Verdict.WATCH, reason="below_policy", text=text, probability=probability)
 
 
 def probability_within(

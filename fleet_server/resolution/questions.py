@@ -1,7 +1,7 @@
 """What a person can be asked, in which words, and what can be answered. Data only; pure.
 
 ``REASONS`` is the one table of why a case is handed to a person: the worker takes the choices from it, the pages the
-title. ``OPTIONS`` says what a choice is called and what it does; ``commands`` does it.
+title. ``OPTIONS`` says what a choice is called and what follows; ``decisions.CHOICES`` does it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OPTIONS: Mapping[str, Option] = {
     "approve": Option("Approve", "everything is arranged automatically from here"),
     "act_anyway": Option("Arrange the repair", "the repair is planned on your judgement"),
     "watch": Option("Keep watching", "nothing is arranged until the evidence changes"),
-    "keep_plan": Option("Keep the plan", "the booked window stays although it ends after the new deadline"),
+    "keep_plan": Option("Keep the plan", "what is booked stays, whatever the deadline does"),
     "plan_again": Option("Plan again", "what is booked is released and a new plan is made"),
     "close_anyway": Option("Close the case", "the repair counts as verified by you"),
     "verify_longer": Option("Verify longer", "the vitals are observed for another period"),

@@ -21,7 +21,7 @@ from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import CASES, FINDINGS
 from fleet_server.resolution.policy import (
-    Judgement,
+    PolicyJudgement,
     Verdict,
     deadline,
     judge,
@@ -166,7 +166,7 @@ async def _judge(
     file = await load_case(conn, case.case_id)
     where = {"asset_id": case.asset_id, "slot": case.slot}
     other = await fetch_one(conn, CaseNumber, _sql.other_open_case_of, where)
-    verdict = judge(
+    judgement = judge(
         file.policy,
         prognosis,
         finding.failure_mode,
@@ -174,19 +174,19 @@ async def _judge(
         watched_h=(rt.clock.now() - case.opened_at) / timedelta(hours=1),
         related=case_label(other.number) if other else "",
     )
-    FINDINGS.labels(verdict.verdict).inc()
+    FINDINGS.labels(judgement.verdict).inc()
     shown = {
-        "verdict": verdict.verdict,
-        "reason": verdict.reason,
-        "probability": verdict.probability,
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+        "probability": judgement.probability,
         "revision": row.revision,
         "deadline_at": moved_to,
         "prognosis_id": str(prognosis.prognosis_id),
     }
-    confirms = verdict.verdict is Verdict.ACT and case.state is CaseState.OPEN
+    confirms = judgement.verdict is Verdict.ACT and case.state is CaseState.OPEN
     if judged_before is None or confirms:  # looked at again with no news: nothing to tell
-        await note(conn, rt.clock, case, "judged", verdict.text, shown)
-    await _follow(rt, conn, file, case, verdict, before, moved_to)
+        await note(conn, rt.clock, case, "judged", judgement.text, shown)
+    await _follow(rt, conn, file, case, judgement, before, moved_to)
     await plan_refresh(conn, rt.clock, file.policy, case.case_id, prognosis)
 
 
@@ -205,13 +205,13 @@ async def _follow(
     conn: Connection,
     file: CaseFile,
     case: Case,
-    verdict: Judgement,
+    judgement: PolicyJudgement,
     before: datetime | None,
     moved_to: datetime | None,
 ) -> None:
-    """What the verdict means where the case stands."""
+    """What the judgement means where the case stands."""
     if case.state is CaseState.OPEN and case.control is not Control.BY_HAND:
-        await _follow_open(rt, conn, file, case, verdict)
+        await _follow_open(rt, conn, file, case, judgement)
     elif case.state is CaseState.COMMITTED:
         await _follow_committed(rt, conn, file, case, before, moved_to)
     elif case.state is CaseState.VERIFYING:
@@ -220,21 +220,21 @@ async def _follow(
         await wake(conn, rt.clock, case)
 
 
-async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Case, verdict: Judgement) -> None:
-    if verdict.verdict is Verdict.ACT:
+async def _follow_open(rt: Runtime, conn: Connection, file: CaseFile, case: Case, judgement: PolicyJudgement) -> None:
+    if judgement.verdict is Verdict.ACT:
         waits_for = "tenant is set to observe only" if file.tenant.observe_only else ""
-        values = {"case_id": case.case_id, "now": rt.clock.now(), "actor": SYSTEM, "note": verdict.text}
+        values = {"case_id": case.case_id, "now": rt.clock.now(), "actor": SYSTEM, "note": judgement.text}
         await conn.execute(_sql.close_escalations, {**values, "decision": "evidence_changed"})
         confirmed = case.after(CaseEvent.CONFIRM, ControlEvent.ANSWERED)
         case = await wake(conn, rt.clock, replace(confirmed, waits_for=waits_for))
         text = "Confirmed; a repair is being arranged" if not waits_for else f"Confirmed; no acts: {waits_for}"
-        await note(conn, rt.clock, case, "confirmed", text, {"probability": verdict.probability})
+        await note(conn, rt.clock, case, "confirmed", text, {"probability": judgement.probability})
         CASES.labels("confirmed").inc()
         return
-    if verdict.verdict is Verdict.ASK and not case.plan.decisions.watching:
-        await escalate(conn, rt.clock, rt.notifiers, file, case, verdict.reason, verdict.text, {"step": "triage"})
+    if judgement.verdict is Verdict.ASK and not case.plan.decisions.watching:
+        await escalate(conn, rt.clock, rt.notifiers, file, case, judgement.reason, judgement.text, {"step": "triage"})
     elif not case.escalated:
-        await change_case(conn, replace(case, waits_for=f"watching: {verdict.text}"[:300]))
+        await change_case(conn, replace(case, waits_for=f"watching: {judgement.text}"[:300]))
     now = rt.clock.now()
     after_h = look_again_after_h(file.policy, (now - case.opened_at) / timedelta(hours=1))
     await set_timer(conn, case, LOOK_AGAIN, now + timedelta(hours=after_h))

@@ -2,8 +2,9 @@
 
 All arithmetic is on UTC instants; local time only names things (which shift, what people read), so a day of 23 or
 25 hours changes nothing. A window starts on a full hour the WMS gave a load for, must lie wholly in hours with a
-known load, after the part's arrival and the notice period, before the deadline, clear of other bookings of the
-equipment, and within the free time of a qualified engineer. Feasible windows are ranked by load, then by start.
+known load, after the part's arrival and the notice period, be over by ``latest_end`` (the deadline; the planning
+horizon where that is nearer; later where lateness was accepted), clear of other bookings of the equipment, and within
+the free time of a qualified engineer. Feasible windows are ranked by load, then by start.
 Where lateness was accepted, soon counts first: the quietest that begins by ``soon_until``, else the first of all.
 """
 
@@ -103,7 +104,8 @@ class Candidate:
 class Ranking:
     """The possible windows, best first.
 
-    ``excluded``: why other starts are not possible -> how many; ``considered``: how many starts there were.
+    ``excluded``: why other starts are not possible -> how many; ``considered``: how many starts there were. The code
+    ``after_deadline``, which stored plans keep, says that a window would end after ``latest_end``.
     ``first_counts``: no window begins soon enough, so they stand in order of time instead of load.
     """
 

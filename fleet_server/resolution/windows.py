@@ -16,8 +16,9 @@ from fleet_server.connectors.field_service.api import EngineerAvailability, Engi
 from fleet_server.connectors.wms.api import Booking, LoadForecast
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
-from fleet_server.resolution.cover_and_part import MAX_REFUSALS, late_accepted, latest_end
+from fleet_server.resolution.cover_and_part import MAX_REFUSALS
 from fleet_server.resolution.escalations import escalate
+from fleet_server.resolution.latest_end import late_accepted, latest_end
 from fleet_server.resolution.plan import Alternative, PlannedEngineer, Retrying, Window, needed
 from fleet_server.resolution.records import CaseFile, change_case, lock_case, note
 from fleet_server.resolution.requests import BookingRequest, read_request

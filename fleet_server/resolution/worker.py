@@ -245,7 +245,7 @@ def _health_hook() -> Hook:
 
 async def _end_maintenance(rt: Runtime) -> None:
     async with rt.pool.connection() as conn:
-        await end_maintenance(conn, rt.clock, rt.pieces.windows)
+        await end_maintenance(conn, rt.clock, rt.pieces.maintenances)
 
 
 async def retry_stalled(app: procrastinate.App, pieces: PutOff) -> None:

@@ -12,8 +12,8 @@ from support.case_files import prognosis
 
 from fleet_core.errors import BadConfig
 from fleet_server.resolution.policy import (
-    Judgement,
     Policy,
+    PolicyJudgement,
     Verdict,
     deadline,
     judge,
@@ -228,7 +228,7 @@ def test_waiting_ends_at_its_hour_and_is_explained(
     silent = prognosis(abstained=True, abstain_code=code, reason=CASE_OF_ITS_OWN)
     judged = judge(POLICY, silent, "unknown", 0.0, watched_h=watched_h, related=related)
     verdict = Verdict.ASK if reason == "abstained" else Verdict.WATCH
-    assert judged == Judgement(verdict=verdict, reason=reason, text=text, probability=None)
+    assert judged == PolicyJudgement(verdict=verdict, reason=reason, text=text, probability=None)
 
 
 def test_waiting_is_for_those_without_a_forecast_only() -> None:
@@ -269,12 +269,12 @@ def test_modes_conflict_only_when_both_are_sure_of_known_and_different_ones(
 
 def test_an_act_is_explained_with_its_probability_and_its_time() -> None:
     likely = judge(POLICY, prognosis(rul_p50_h=52.0, rul_p90_h=133.4), "unknown", 0.0)
-    assert likely == Judgement(
+    assert likely == PolicyJudgement(
         verdict=Verdict.ACT, reason="likely_failure", probability=0.8,
         text="Probability of failure within 168 h is 80%; time to failure 52 h, in 80 of 100 such cases 40 to 133 h",
     )  # fmt: skip
     unlikely = judge(POLICY, prognosis(p_fail={"168": 0.2}), "unknown", 0.0)
-    assert unlikely == Judgement(
+    assert unlikely == PolicyJudgement(
         verdict=Verdict.WATCH, reason="below_policy", probability=0.2,
         text="Probability of failure within 168 h is 20%, below 50%",
     )  # fmt: skip

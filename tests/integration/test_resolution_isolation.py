@@ -227,24 +227,24 @@ async def test_a_maintenance_that_cannot_be_ended_stops_no_other(
         found = await ready.rows("SELECT asset_id FROM asset WHERE maintenance_until IS NOT NULL")
         return [row["asset_id"] for row in found]
 
-    async def end(windows: Any) -> int:
+    async def end(maintenances: Any) -> int:
         async with ready.rt.pool.connection() as conn:
-            return await end_maintenance(conn, ready.clock, windows)
+            return await end_maintenance(conn, ready.clock, maintenances)
 
-    windows, now_s = ready.rt.pieces.windows, 0.0
-    monkeypatch.setattr(windows, "_now_s", lambda: now_s)
+    maintenances, now_s = ready.rt.pieces.maintenances, 0.0
+    monkeypatch.setattr(maintenances, "_now_s", lambda: now_s)
     with monkeypatch.context() as broken:
         broken.setattr(maintenance, "judge_again", poisoned)
-        assert [await end(windows) for _ in range(5)] == [1, 0, 0, 0, 0]
+        assert [await end(maintenances) for _ in range(5)] == [1, 0, 0, 0, 0]
         assert _failures("maintenance_window") - before == 1  # its pause is not over
         now_s = 10.0
-        assert await end(windows) == 0
+        assert await end(maintenances) == 0
     assert _failures("maintenance_window") - before == 2
     assert await in_maintenance() == [ASSET]
     (begins,) = _said(caplog, ASSET)
     assert "KeyError: 'findings'" in begins
     now_s = 30.0
-    assert await end(windows) == 1
+    assert await end(maintenances) == 1
     assert await in_maintenance() == [] and len(_said(caplog, ASSET)) == 2
     audited = await ready.rows("SELECT count(*) AS n FROM audit_entry WHERE action = 'asset.maintenance_over'")
     assert audited == [{"n": 2}]

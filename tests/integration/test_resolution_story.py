@@ -204,10 +204,10 @@ async def test_what_was_found_during_maintenance_is_judged_when_it_ends(story: S
             " VALUES (%s, %s, %s, 'degrading', 'degrading', %s, %s)",
             (ASSET, finding.component, TENANT, story.clock.now(), story.clock.now()),
         )
-        assert await end_maintenance(conn, story.clock, story.rt.pieces.windows) == 0
+        assert await end_maintenance(conn, story.clock, story.rt.pieces.maintenances) == 0
     await story.later(6)
     async with story.rt.pool.connection() as conn:
-        assert [await end_maintenance(conn, story.clock, story.rt.pieces.windows) for _ in range(2)] == [1, 0]
+        assert [await end_maintenance(conn, story.clock, story.rt.pieces.maintenances) for _ in range(2)] == [1, 0]
     (job,) = await story.rows(waiting)
     assert job["args"] == {"finding_id": finding.finding_id, "revision": 1}
     audited = await story.rows("SELECT body FROM audit_entry WHERE action = 'asset.maintenance_over'")

@@ -118,7 +118,7 @@ class Learner:
         self.decide(DecisionKind.FIXED, now_us, "baseline fixed: suspicious rows are not learnt from")
         self.kept = KeptRows()
 
-    def convict(self, now_us: int) -> None:
+    def end_trials(self, now_us: int) -> None:
         """What rose soon after learning is a fault; what follows is no longer put on trial."""
         self.decide(DecisionKind.FAULT, now_us, "deviation soon after learning grows: a fault, not settling")
         self.relearns = MAX_RELEARNS

@@ -270,7 +270,7 @@ class Plane:
         critical = self.evidence >= self._settings.critical
         result = probation.trial.take(rows, regimes, times_us, judged.deviation[-1], critical, learner.period_rows)
         if result is TrialResult.FAULT:
-            learner.convict(int(times_us[-1]))
+            learner.end_trials(int(times_us[-1]))
             probation.trial = None
         elif result is TrialResult.SETTLED:
             settled = probation.trial.rows
