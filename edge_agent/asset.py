@@ -4,8 +4,9 @@
 with the recent waveform of their component; vitals are collected and committed when ``flush`` is called or a batch is
 full.
 
-Invariants: all data handed over are committed, or counted as rejected, or become a gap by time range. A loss that
-cannot be written down yet, because the disk is full, waits in the loss book: one range for every class and reason.
+Invariants: while the process lives, all data handed over are committed, or counted as rejected, or become a gap by time
+range. What is only collected when the process is killed is lost without a gap of the agent's own. A loss that cannot be
+written down yet, because the disk is full, waits in the loss book: one range for every class and reason.
 Failure: an error in detection is logged once and counted; the vitals go on without it.
 """
 

@@ -1,6 +1,7 @@
 """``edge-agent``: run, detect, explain, maintenance, doctor, enrol.
 
-An error is one line with its remedy, and exit code 2. A command imports only what it needs, so ``run`` stays small.
+An error that was foreseen is one line with its remedy, and exit code 2. Any other error has its traceback on standard
+error, and exit code 1; ``run`` writes it to its log. A command imports only what it needs, so ``run`` stays small.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ from fleet_core import __version__
 from fleet_core.clock import clock_from_environment
 from fleet_core.errors import BadConfig, ForestallError
 
+log = logging.getLogger(__name__)
+
 DETECT, EXPLAIN, MAINTENANCE = "detect", "explain", "maintenance"
 HEAVY = (DETECT, EXPLAIN, MAINTENANCE)
 """Commands whose arguments import numpy. The other commands start faster without them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit code: 0 done, 1 a check failed, 2 the command could not be carried out."""
+    """Entry point. Returns the exit code.
+
+    0: done; 1: a check failed, or an error nobody foresaw (its traceback is on standard error); 2: the command could
+    not be carried out.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         parsed = _parser(arguments[:1]).parse_args(arguments)
@@ -89,12 +96,19 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from edge_agent.agent import run_agent
     from edge_agent.config import load_config
+    from fleet_core.service import EXIT_FAILED, in_one_line
 
     config = load_config(arguments.config)
     logging.basicConfig(
         level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    run_agent(config, clock_from_environment())
+    try:
+        run_agent(config, clock_from_environment())
+    except ForestallError:
+        raise
+    except Exception as error:
+        log.critical("the agent ends by an error nobody foresaw: %s", in_one_line(error), exc_info=error)
+        return EXIT_FAILED
     return 0
 
 

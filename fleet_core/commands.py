@@ -42,7 +42,7 @@ def encode_stored(outbox_id: str, ranges: Ranges, timestamp_ms: int | None = Non
 
 
 def encode_refused(outbox_id: str, refused: Sequence[tuple[int, str]], timestamp_ms: int | None = None) -> bytes:
-    """The NCMD that says: these batches (number, reason) are in quarantine for good. Raises BadInput."""
+    """The NCMD that says: these batches (number, reason) are refused and quarantined. Raises BadInput."""
     if len(refused) > MAX_REFUSED:
         raise BadInput("refused", f"{len(refused)} batches, at most {MAX_REFUSED} in one command")
     text = json.dumps({"batches": [[number, reason[:MAX_REASON]] for number, reason in refused]}, separators=(",", ":"))

@@ -9,14 +9,16 @@ its own healthy life. There are two layers of limits. ``alarm_limit`` multiplies
 
 * ``tail``: where the tail of healthy rows, judged out of sample, is met at the stated rate of false alarms
   (``healthy/calibrate.py``, ``tail_threshold``); on a plane that sees days, never below ``PlaneTuning.beyond_seen``
-  times what healthy rows reached.
+  times what healthy rows reached. The rate comes from ``Learner._fit``; the outputs of a detector share it.
 * ``wander``: room for a channel that strays further in months than it did while learning (``healthy/calibrate.py``).
-  The ``pca`` detector also scales its own statistic by it.
 * ``scarcity``: room for a channel that showed few different values (``healthy/calibrate.py``).
+  A detector with one statistic over all channels (``aakr``, ``pca``) gets a wander of 1 and the median scarcity;
+  ``pca`` takes the wander into its covariance instead.
 * ``stretches``: room for a slow statistic that few stretches of the learning period could show (``Detector.room``);
   on a plane that sees days only.
 * ``experience``: room for what rose and subsided by itself since then (``EpisodeTracker.room_asked`` in
-  ``healthy/experience.py``); it may take the limit of the evidence beyond 1.
+  ``healthy/experience.py``); it may take the limit of the evidence beyond 1. A later fit makes the limit anew, without
+  it.
 
 ``healthy/fitting.py`` multiplies when a plane has learnt, ``HealthyModel.widen`` when experience asks for room. The
 statistics are divided by their limits, joined to one evidence (``fusion``) and accumulated; the evidence is divided by

@@ -1,13 +1,16 @@
-"""What makes evidence sustained, so that a finding is raised. All of it is decided here; other files only apply it.
+"""What makes evidence sustained, so that a finding is raised.
 
-Evidence must pass two waits before the component's state rises to *degrading*:
+Evidence must pass two waits before the component's state rises to *degrading*. How long each of them lasts is decided
+here; whether a plane is young, in an episode that was found to be a fault, or on trial is decided in
+``judging/plane.py``.
 
 1. **Believed** (``believed``, applied by ``judging/plane.py`` on each plane). Evidence above the alarm level counts for
    less than the level as long as
 
    * a step soon after learning is on trial (``healthy/probation.py``),
    * the plane is young and the evidence belongs to an episode: then only evidence ``PlaneTuning.far_beyond`` times the
-     alarm level counts, or an episode that was found to be a fault (``Plane``, after ``PATIENCE_US`` at the latest),
+     alarm level counts, or an episode that was found to be a fault (``Plane._weigh``; never before ``PATIENCE_US``,
+     and only while the learner still keeps rows),
    * it has not stood for ``PlaneTuning.stand_h`` hours: all of these hours at the alarm level, none from
      ``CLEARLY_BEYOND`` times the level on, in proportion between. Slow plane: 16 hours. Fast plane: none.
 
@@ -15,6 +18,10 @@ Evidence must pass two waits before the component's state rises to *degrading*:
    state's level for ``raise_ticks`` ticks: as many as healthy evidence stays correlated with itself, not fewer than
    ``settings.raise_ticks``, not more than ``MOST_PERSISTENCE`` times that; where the component learns days, at least
    ``LEAST_ALARM_US``. The fast plane's number holds for evidence of both planes, since states are counted in ticks.
+
+Known limit: the first episode of a young plane that is found to be a fault fixes the baseline, and the learner keeps no
+rows from then on (nor after its last fit). A later episode is not weighed any more: its evidence below ``far_beyond``
+times the alarm level is held until the plane is no longer young.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The outbox: every batch stands here, on disk, before it is published, and stays until the server has stored it.
+"""The outbox: every batch stands here, on disk, before it is published, and stays until the server has answered for it.
+
+A batch that the server stored is kept a day longer; one that it refused is deleted. One that leaves unanswered (evicted
+or undeliverable) leaves a gap.
 
 What survives a power cut
     Everything ``Outbox.append`` returned for. Each call is one transaction of SQLite in WAL mode with

@@ -244,7 +244,11 @@ class Outbox:
         return settled
 
     def settle_refused(self, outbox_id: str, numbers: Sequence[int]) -> int:
-        """Delete batches that the server keeps in quarantine for good. Returns how many were held."""
+        """Delete batches that the server refused. Returns how many were held.
+
+        The server's quarantine keeps number and reason of each; the content only up to ``ingest.quarantine_bytes``, for
+        the retention period, and none beyond 1,000 messages of a sender in an hour.
+        """
         with self._transaction():
             return sum(
                 self._room.drop("outbox_id = ? AND number = ? AND status = 0", (outbox_id, n), "") for n in numbers

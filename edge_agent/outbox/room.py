@@ -57,7 +57,7 @@ class Room:
         """Delete the batches that ``where`` (SQL, with its parameters) chooses; returns how many.
 
         With a ``reason`` the held ones among them become gaps of that reason; with "" they leave without a trace,
-        because the server has them, or keeps them in quarantine.
+        because the server has stored them, or refused them and keeps number and reason.
         """
         rows = self._db.execute(
             "SELECT id, outbox_id, number, class, status, start_us, end_us, size, device_id,"

@@ -1,8 +1,9 @@
 """The uplink over MQTT: connect, be born, publish what ``session.py`` decides, settle what the server answers.
 
 This is the agent's only file that imports an MQTT client. Batches go at QoS 0 on a clean session. The outbox keeps a
-batch until the server says that it is stored, so nothing here needs to be reliable. Failure: a lost connection is
-logged once, tried again with full jitter, and logged once more when it is back; unreadable commands are counted.
+batch until the server says that it is stored or refused, or evicts it into a gap, so nothing here needs to be reliable.
+Failure: a lost connection is logged once, tried again with full jitter, and logged once more when it is back;
+unreadable commands are counted.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ Tenant and site come from the directory, never from the payload. The result is o
 * ``Data``         a readable batch of a registered agent,
 * ``Control``      a birth, a death or a held report,
 * ``Unreadable``   a message that has to wait, because its schema or its identity is not known yet; ``key`` names it,
-* ``Rejected``     a message that breaks a rule: it is stored in quarantine with the reason. If it has a batch number,
-                   the agent is answered *Refused* and deletes the batch for good.
+* ``Quarantined``  a message that breaks a rule: it is stored in quarantine with the reason. If it has a batch number,
+                   the agent is answered *Refused* and deletes the batch. Without a number it is not answered: if it
+                   was a batch, the agent sends it again, and at last declares it undeliverable.
 
 Failure behaviour: :func:`decode` raises nothing, whatever topic and payload hold.
 """
@@ -123,7 +124,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Quarantined:
     message: Message
     reason: str
     detail: str
@@ -132,13 +133,13 @@ class Rejected:
     number: int | None = None
 
 
-Decoded = Data | Control | Unreadable | Rejected
+Decoded = Data | Control | Unreadable | Quarantined
 
 
 def decode(message: Message, directory: Directory, *, identities_are_fresh: bool = False) -> Decoded:
     """Decode one message; never raises.
 
-    With ``identities_are_fresh`` the directory was read just now, so an unknown identity is rejected instead of waiting
+    With ``identities_are_fresh`` the directory was read just now, so an unknown identity is refused instead of waiting
     for its registration.
     """
     agent: Agent | None = None
@@ -175,15 +176,17 @@ def decode(message: Message, directory: Directory, *, identities_are_fresh: bool
         _check_scope(batch)
         return Data(message, agent, batch, batch_digest(batch), schema)
     except BadInput as error:
-        return _rejected(message, error.reason, error, agent, header)
+        return _quarantined(message, error.reason, error, agent, header)
     except BUGS as error:
         log.exception("a message on %s could not be decoded", message.topic[:256])
-        return _rejected(message, "internal", error, agent, header)
+        return _quarantined(message, "internal", error, agent, header)
 
 
-def _rejected(message: Message, reason: str, error: Exception, agent: Agent | None, header: Header | None) -> Rejected:
+def _quarantined(
+    message: Message, reason: str, error: Exception, agent: Agent | None, header: Header | None
+) -> Quarantined:
     known = (header.outbox_id, header.number) if header is not None else (None, None)
-    return Rejected(message, reason, str(error)[:500], agent, *known)
+    return Quarantined(message, reason, str(error)[:500], agent, *known)
 
 
 def check_times(batch: Batch, now: datetime) -> None:

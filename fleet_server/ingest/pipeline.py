@@ -29,7 +29,7 @@ from fleet_core.commands import encode_rebirth
 from fleet_core.service import Backoff, Outage
 from fleet_server.ingest import metrics
 from fleet_server.ingest.births import apply_control
-from fleet_server.ingest.decoder import BUGS, Agent, Control, Data, Directory, Message, Rejected, Unreadable, decode
+from fleet_server.ingest.decoder import BUGS, Agent, Control, Data, Directory, Message, Quarantined, Unreadable, decode
 from fleet_server.ingest.directory import load_schemas, refresh_identities, remember
 from fleet_server.ingest.session import AckBook, ParkingLot, RateLimit, command_topic
 from fleet_server.ingest.writer import Stored, Writer
@@ -66,7 +66,7 @@ class Pipeline:
         self._clock = clock
         self._quarantine_bytes = quarantine_bytes
         self._rebirth_limit = RateLimit(REBIRTH_PERIOD_S)
-        self._junk_limit = RateLimit(3600.0, QUARANTINED_PER_HOUR)
+        self._whole_limit = RateLimit(3600.0, QUARANTINED_PER_HOUR)
         self._rebirths: list[tuple[str, bytes]] = []
         self._refreshed_s = float("-inf")
         self._database = Outage(
@@ -94,11 +94,11 @@ class Pipeline:
                 metrics.outcome("received")
         controls = [item for item in decoded if isinstance(item, Control)]
         batches = [item for item in decoded if isinstance(item, Data)]
-        rejected = [item for item in decoded if isinstance(item, Rejected)]
+        quarantined = [item for item in decoded if isinstance(item, Quarantined)]
         for unreadable in (item for item in decoded if isinstance(item, Unreadable)):
             self._park(unreadable)
         await self._controls(controls)
-        await self._settle(batches, rejected)
+        await self._settle(batches, quarantined)
         if batches:
             metrics.STORE_SECONDS.observe(time.perf_counter() - started_s)
 
@@ -147,8 +147,8 @@ class Pipeline:
             elif isinstance(item, Control):
                 metrics.outcome("control")
         await self._controls([item for item in again if isinstance(item, Control)])
-        rejected = [item for item in again if isinstance(item, Rejected)]
-        await self._settle([item for item in again if isinstance(item, Data)], rejected)
+        quarantined = [item for item in again if isinstance(item, Quarantined)]
+        await self._settle([item for item in again if isinstance(item, Data)], quarantined)
 
     # -- storing
 
@@ -158,7 +158,7 @@ class Pipeline:
             try:
                 await self._persist(partial(self._apply, control))
             except (*REFUSED, *BUGS, psycopg.errors.QueryCanceled) as error:
-                await self._settle([], [_refusal(control, error)])
+                await self._settle([], [_unstorable(control, error)])
                 continue
             if isinstance(control.content, DeviceBirth):
                 agent_id, device_id = control.agent.agent_id, control.content.device_id
@@ -170,8 +170,8 @@ class Pipeline:
         async with transaction(self._pool) as conn:
             await apply_control(conn, self._clock, control)
 
-    async def _settle(self, batches: Sequence[Data], rejected: Sequence[Rejected]) -> None:
-        refused = list(rejected)
+    async def _settle(self, batches: Sequence[Data], quarantined: Sequence[Quarantined]) -> None:
+        refused = list(quarantined)
         pending = [list(batches)] if batches else []
         while pending:
             group = pending.pop()
@@ -181,15 +181,15 @@ class Pipeline:
                 if len(group) == 1 and isinstance(error, psycopg.errors.QueryCanceled):
                     metrics.outcome("dropped")  # the statement was perhaps only slow: the agent sends the batch again
                 elif len(group) == 1:
-                    refused.append(_refusal(group[0], error))
+                    refused.append(_unstorable(group[0], error))
                 else:
                     pending += [group[: len(group) // 2], group[len(group) // 2 :]]
                 continue
             refused += self._answer(result)
-        for rejection in refused:
-            await self._reject(rejection)
+        for item in refused:
+            await self._refuse(item)
 
-    def _answer(self, result: Stored) -> list[Rejected]:
+    def _answer(self, result: Stored) -> list[Quarantined]:
         for data in (*result.new, *result.duplicates):
             self.acks.stored(data.agent.node, data.batch.outbox_id, data.batch.number)
         metrics.outcome("stored", len(result.new))
@@ -200,14 +200,14 @@ class Pipeline:
             log.error("batch %d of %s (outbox %s) came with another digest: a cloned agent or a corruption",
                       data.batch.number, data.agent.agent_id, data.batch.outbox_id)  # fmt: skip
         detail = "the same batch number is stored with other content: a cloned agent or a corruption"
-        return [_rejected(data, "digest_clash", detail) for data in result.clashes]
+        return [_quarantined_batch(data, "digest_clash", detail) for data in result.clashes]
 
-    async def _reject(self, item: Rejected) -> None:
+    async def _refuse(self, item: Quarantined) -> None:
         """Quarantine a message, and refuse its batch number to its agent once the quarantine is committed."""
         who = item.agent.agent_id if item.agent else "unknown"
         # The quarantine is bounded: beyond QUARANTINED_PER_HOUR a batch leaves only its number and the reason, and a
         # message without a batch number leaves only a count.
-        whole = self._junk_limit.allows(who, time.monotonic())
+        whole = self._whole_limit.allows(who, time.monotonic())
         if item.number is not None or whole:
             try:
                 await self._persist(partial(self._quarantine, item, self._quarantine_bytes if whole else 0))
@@ -220,7 +220,7 @@ class Pipeline:
         if item.agent is not None and item.outbox_id is not None and item.number is not None:
             self.acks.refused(item.agent.node, item.outbox_id, item.number, item.reason)
 
-    async def _quarantine(self, item: Rejected, most_bytes: int) -> None:
+    async def _quarantine(self, item: Quarantined, most_bytes: int) -> None:
         payload = item.message.payload
         row = {
             "tenant_id": item.agent.tenant_id if item.agent else None,
@@ -257,13 +257,13 @@ class Pipeline:
             await asyncio.sleep(backoff.pause_s())
 
 
-def _refusal(item: Data | Control, error: Exception) -> Rejected:
+def _unstorable(item: Data | Control, error: Exception) -> Quarantined:
     log.error("a message of %s could not be stored: %s", item.agent.agent_id, error, exc_info=isinstance(error, BUGS))
     reason = "storage" if isinstance(error, psycopg.Error) else "internal"
     if isinstance(item, Data):
-        return _rejected(item, reason, str(error)[:500])
-    return Rejected(item.message, reason, str(error)[:500], item.agent)
+        return _quarantined_batch(item, reason, str(error)[:500])
+    return Quarantined(item.message, reason, str(error)[:500], item.agent)
 
 
-def _rejected(data: Data, reason: str, detail: str) -> Rejected:
-    return Rejected(data.message, reason, detail, data.agent, data.batch.outbox_id, data.batch.number)
+def _quarantined_batch(data: Data, reason: str, detail: str) -> Quarantined:
+    return Quarantined(data.message, reason, detail, data.agent, data.batch.outbox_id, data.batch.number)

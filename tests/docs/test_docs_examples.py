@@ -1,6 +1,6 @@
 """The examples of the "add a ..." pages are whole and work: each is put into a copy of the packages and tested there.
 
-A block follows a line that names its file: alone, it is the file; with "before X" or "after X" it goes there.
+A block follows a line that names its file: alone, it is the file; with "as the first entry of X" it goes into table X.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from support.documents import DOCS, ROOT, Block, blocks, page
 
 COPIED = ("demo", "edge_agent", "firmware_bridge", "fleet_core", "fleet_server", "provisioning", "tests/contract",
           "tests/support")  # fmt: skip
-PLACED = re.compile(r"^`([\w/]+\.py)`(?:, (?:in `\w+`, )?(before|after) `([\w ]+)`)?:$")
+PLACED = re.compile(r"^`([\w/]+\.py)`(?:, as the first entry of `(\w+)`)?:$")
 
 
 @pytest.fixture
@@ -33,18 +33,17 @@ def place(checkout: Path, block: Block) -> str | None:
     placed = PLACED.match(block.before)
     if placed is None or block.language != "python":
         return None
-    name, side, anchor = placed.groups()
+    name, table = placed.groups()
     path = checkout / name
-    if side is None:
+    if table is None:
         assert not path.exists(), f"{name} exists in the checkout: the example needs another name"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
         return name
     text = path.read_text(encoding="utf-8")
-    lines = re.search(rf"^ *{re.escape(anchor)}\b.*\n", text, re.MULTILINE)
-    assert lines, f"{name} has no line that begins with {anchor}"
-    at = lines.start() if side == "before" else lines.end()
-    path.write_text(text[:at] + block.text + text[at:], encoding="utf-8")
+    opening = re.search(rf"^{table}\b[^(]*\(\n", text, re.MULTILINE)  # the entries stand in parentheses
+    assert opening, f"{name} has no table {table}"
+    path.write_text(text[: opening.end()] + block.text + text[opening.end() :], encoding="utf-8")
     return name
 
 

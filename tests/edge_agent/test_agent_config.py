@@ -9,6 +9,7 @@ import socket
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -247,6 +248,29 @@ async def test_a_part_that_fails_as_nobody_foresaw_ends_the_agent(
     with pytest.raises(type(error)) as raised:
         await asyncio.wait_for(agent.run(asyncio.Event()), 20)
     assert raised.value is error
+
+
+def test_an_error_nobody_foresaw_ends_the_program_with_its_traceback_in_the_log(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = AttributeError("no such lane")
+    monkeypatch.setattr(Uplink, "run", AsyncMock(side_effect=error))
+    assert main(["run", "--config", str(config_file)]) == 1
+    (said,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert said.exc_info is not None and said.exc_info[1] is error
+    assert said.getMessage() == "the agent ends by an error nobody foresaw: AttributeError: no such lane"
+
+
+def test_an_error_that_was_foreseen_ends_the_program_with_one_line(
+    config_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Agent, "_while_alive", AsyncMock(side_effect=BadConfig("no source is left")))
+    assert main(["run", "--config", str(config_file)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "edge-agent: no source is left"
+    assert [record for record in caplog.records if record.levelno == logging.CRITICAL] == []
 
 
 async def test_a_source_that_fails_is_said_once_counted_and_tried_again(

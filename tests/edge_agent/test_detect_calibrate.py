@@ -11,9 +11,9 @@ from edge_agent.detection.detectors.api import DetectorDeps
 from edge_agent.detection.detectors.ewma import Config, Ewma
 from edge_agent.detection.healthy.calibrate import (
     cluster_excesses,
+    folds_of,
     rehearse,
     scarcity,
-    stretches,
     tail_threshold,
     wander,
 )
@@ -21,8 +21,8 @@ from edge_agent.detection.sustained import persistence
 
 
 @given(st.integers(24, 2000), st.integers(2, 8))
-def test_stretches_cover_every_row_once_and_are_alike(count: int, folds: int) -> None:
-    parts = stretches(count, folds)
+def test_folds_cover_every_row_once_and_are_alike(count: int, folds: int) -> None:
+    parts = folds_of(count, folds)
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(count))
     lengths = [part.stop - part.start for part in parts]
     assert max(lengths) - min(lengths) <= 1

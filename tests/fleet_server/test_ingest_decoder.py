@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.wire import FakeAgent
 
 from fleet_core.sparkplug.topics import MessageType
-from fleet_server.ingest.decoder import Agent, Asset, Control, Data, Directory, Message, Rejected, Unreadable, decode
+from fleet_server.ingest.decoder import Agent, Asset, Control, Data, Directory, Message, Quarantined, Unreadable, decode
 
 NOW = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
@@ -58,9 +58,9 @@ def test_an_unknown_schema_is_waited_for() -> None:
         (FakeAgent(agent_id="foreign"), "third_party"),
     ],
 )
-def test_wrong_identities_are_rejected_once_the_directory_is_fresh(agent: FakeAgent, reason: str) -> None:
+def test_wrong_identities_are_refused_once_the_directory_is_fresh(agent: FakeAgent, reason: str) -> None:
     found = judge(agent, agent.samples(NOW), identities_are_fresh=True)
-    assert isinstance(found, Rejected)
+    assert isinstance(found, Quarantined)
     assert found.reason == reason
 
 
@@ -72,11 +72,11 @@ def test_an_unknown_identity_is_looked_for_first(agent: FakeAgent) -> None:
 
 
 @pytest.mark.parametrize("at", [NOW + timedelta(days=3), NOW - timedelta(days=401)])
-def test_unbelievable_times_are_rejected_with_their_number(at: datetime) -> None:
+def test_unbelievable_times_are_refused_with_their_number(at: datetime) -> None:
     agent = FakeAgent()
     for message in (agent.samples(at), agent.finding(at)):
         found = judge(agent, message)
-        assert isinstance(found, Rejected)
+        assert isinstance(found, Quarantined)
         assert (found.reason, found.outbox_id) == ("time", agent.outbox_id)
     assert found.number == 2
 
@@ -90,7 +90,7 @@ def test_births_are_control_messages() -> None:
 def test_commands_are_not_for_the_server() -> None:
     agent = FakeAgent()
     found = judge(agent, (agent.topic(MessageType.NCMD), agent.samples(NOW)[1]))
-    assert isinstance(found, Rejected)
+    assert isinstance(found, Quarantined)
     assert found.reason == "topic"
 
 

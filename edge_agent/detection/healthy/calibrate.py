@@ -32,7 +32,7 @@ class Rehearsal:
     wander: FloatArray
 
 
-def stretches(count: int, folds: int) -> list[slice]:
+def folds_of(count: int, folds: int) -> list[slice]:
     """``count`` rows cut into ``folds`` contiguous stretches of nearly equal length."""
     edges = np.linspace(0, count, folds + 1).astype(int)
     return [slice(int(low), int(high)) for low, high in itertools.pairwise(edges)]
@@ -51,7 +51,7 @@ def rehearse(
 ) -> Rehearsal:
     """Judge every learning row by models fitted without the row's stretch; leaves the memories where they ended."""
     parts: list[tuple[slice, FloatArray, FloatArray]] = []
-    for held_out in stretches(len(rows), folds):
+    for held_out in folds_of(len(rows), folds):
         kept = np.ones(len(rows), dtype=bool)
         kept[held_out] = False
         baseline = fit_baseline(rows[kept], regimes[kept], lagged[kept], times_us[kept], own, fall_share)

@@ -25,8 +25,9 @@ class EpisodeTracker:
     """The episode under way, if there is one.
 
     ``began_us``: since when it stands, 0 without one. ``rows``: its rows, kept while it may still be learnt from.
-    ``calm_rows``: rows since it was last suspicious. ``peak``: its highest evidence. ``convicted``: did it stand longer
-    than patience lasts? ``room``: how many times as wide as calibrated the limits are by now, for what came and went.
+    ``calm_rows``: rows since it was last suspicious. ``peak``: its highest evidence. ``convicted``: was it found to be
+    a fault while the plane was young? ``room``: how many times as wide all that came and went has made the limit of the
+    evidence; a later fit makes the limit anew, without it, and leaves ``room``.
     """
 
     rows: KeptRows = field(default_factory=KeptRows)
@@ -70,10 +71,10 @@ class EpisodeTracker:
         self.began_us = self.calm_rows = 0
 
     def room_asked(self, far_beyond: float) -> float:
-        """How many times wider the limits must become for what subsided to stay below them; 1 when they stay.
+        """How many times wider the evidence's limit must become for what subsided to stay below it; 1 when it stays.
 
         What came near the limit is given room to a quarter beyond its peak; what went ``far_beyond`` is not: that is
-        no experience. All episodes together make the limits at most ``MOST_ROOM`` times as wide.
+        no experience. All episodes together make the limit at most ``MOST_ROOM`` times as wide.
         """
         if not ROOM_FROM <= self.peak < far_beyond:
             return 1.0

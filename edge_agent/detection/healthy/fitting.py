@@ -1,6 +1,6 @@
 """Learning what healthy is: rows of the learning period in, a model with calibrated thresholds out.
 
-Three layers are calibrated on the same out-of-sample rehearsal of the learning period (``calibrate``): each
+Two layers are calibrated on the same out-of-sample rehearsal of the learning period (``calibrate``): each
 detector's statistics, given room for channels that wander; and the fused, accumulated evidence, whose own healthy
 tail may tighten its limit where the detectors' separate limits turned out needlessly wide. How a limit is multiplied:
 ``alarm_limit``.

@@ -50,7 +50,8 @@ TRANSITIONS: dict[tuple[DetectionState, Signal], DetectionState] = {
     (_STATE.DEGRADING, Signal.FORGOTTEN): _STATE.LEARNING,
     (_STATE.CRITICAL, Signal.FORGOTTEN): _STATE.LEARNING,
 }
-"""The detection state machine. ``FORGOTTEN``: the component was replaced and its baseline dropped."""
+"""The detection state machine. ``FORGOTTEN``: the baseline was dropped, because the component was replaced or declared
+maintenance asks for learning anew."""
 
 
 def advance(state: DetectionState, signal: Signal) -> DetectionState:
@@ -90,7 +91,7 @@ class StateTracker:
         return passed
 
     def steady(self, evidence: FloatArray) -> int:
-        """Take ticks (n,) as long as the state stays; how many were taken. None while an alarm stands."""
+        """Take ticks (n,) as long as the state stays; how many were taken. 0 while an alarm stands."""
         if not len(evidence) or self.state not in UNALARMED:
             return 0
         if self.quiet(float(evidence.max())):
