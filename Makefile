@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 SUITES ?=
 # Hundreds of processes are started by the tests: none compiles the sources again, also where the environment forbids
-# compiled files beside them.
-COMPILED := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/var/compiled
+# compiled files. They lie beside their sources, where pip has put those of the installed packages.
+COMPILED := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak mutate

@@ -58,7 +58,7 @@ from fleet_core.service import (
 log = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 5.0
-SCALED_SAVE_INTERVAL_S = 5.0
+SCALED_SAVE_INTERVAL_S = 2.0
 FAREWELL_S = 1.5
 
 MakeSource = Callable[[AssetConfig, SourceDeps], Source]

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,16 @@ SERVER_POINTS = {
 AGENT_POINTS = {"outbox.before_commit": 40, "outbox.after_commit": 40, "uplink.after_publish": 40}
 RANDOM_VICTIMS = ("agent-ams-1", "broker", "fleet-server", "ingest", "worker", "sequencer", "web", "postgres")
 AGENT = "agent-ams-1"
-DEVICE = "device-robot-17"
+WEARING = replace(ROBOT_17, seize_h=90.0)
+"""The story's drive. An agent that is killed loses the evidence it has not saved, so several kills may delay the finding
+by half a day; a part takes ``HANDLING_H`` to come. The drive wears slowly enough that a window is left even then:
+else asking a person would be the right end of the story, and the round could not tell it from a fault."""
+HANDLING_H = 0.5
+DEVICE = f"device-{WEARING.asset_id}"
 SETTLE_S = 120.0
 SCALE = 2400.0
 AHEAD_H = 1.0
-"""What an outage costs at most, beside ``BEHIND_H``, of the bearing's last three days. Were it much more, a dozen of
-them would leave no time for a part to come, and asking a person would be the right end of the story."""
+"""What an outage costs at most, beside ``BEHIND_H``, of the bearing's last days."""
 BEHIND_H = 1.0
 """How far vitals and due cases may lag while the processes count as being at work: 1.5 real seconds."""
 STRIKES_H = (2.0, 50.0)
@@ -106,9 +110,10 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
     with Keeper(directory / "log") as keeper, contextlib.ExitStack() as until_end:
         stack = Stack(keeper, directory, pace.clock, seed, server_env=_armed(rng, SERVER_POINTS, faults))
         cast = simulated_cast(stack)
-        stack.start(cast.registry, cast.histories)  # the story's time stands still meanwhile
+        registry = cast.registry.replace("handling_h = 3.0", f"handling_h = {HANDLING_H}")
+        stack.start(registry, cast.histories)  # the story's time stands still meanwhile
         story = next(one for one in cast.stories if isinstance(one, Repair))
-        table = ROBOT_17.plug_in(stack)
+        table = WEARING.plug_in(stack)
         followed = until_end.enter_context(contextlib.closing(Followed(stack)))
         until_end.enter_context(pace)
         pace.follow(followed.at_work)
@@ -264,6 +269,7 @@ def main(argv: list[str] | None = None) -> int:
         failed += bool(outcome.faults)
         line = {"seed": seed, "ok": not outcome.faults, "faults": outcome.faults, "killed": outcome.killed}
         counts = {name: value for name, value in outcome.ledger.items() if isinstance(value, int)}
+        line |= {"story": outcome.story, "held_s": outcome.held_s}
         print(json.dumps({**line, "ledger": counts, "seconds": round(time.monotonic() - began_s)}), flush=True)
     return 1 if failed else 0
 

@@ -122,8 +122,11 @@ def new_database(postgres_dsn: str) -> str:
     """One more migrated database on the worker's server; returns its dsn."""
     name = f"test_{next(_number)}"
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        # Copying files takes a fraction of what writing every page to the log takes.
         connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(_TEMPLATE))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(name), sql.Identifier(_TEMPLATE)
+            )
         )
     return make_conninfo(postgres_dsn, dbname=name)
 

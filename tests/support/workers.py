@@ -68,8 +68,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(trylast=True)  # after the order was made random, which stays so within a rank
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    files = list(dict.fromkeys(item.path for item in items))
-    items.sort(key=lambda item: (files.index(item.path), item.get_closest_marker("last") is not None))
+    places = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (places[item.path], item.get_closest_marker("last") is not None))
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
 
