@@ -28,8 +28,8 @@ HEAVY = (DETECT, EXPLAIN, MAINTENANCE)
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code.
 
-    0: done; 1: a check failed, or an error nobody foresaw (its traceback is on standard error); 2: the command could
-    not be carried out.
+    0: done; 1: a check failed, or a running agent ended by an error that may pass or that nobody foresaw (standard
+    error says which); 2: the command could not be carried out, a wrong setting among others.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -104,8 +104,11 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     try:
         run_agent(config, clock_from_environment())
-    except ForestallError:
+    except BadConfig:
         raise
+    except ForestallError as error:  # a full disk, say, passes: the service manager starts the agent again
+        log.error("%s", error)
+        return EXIT_FAILED
     except Exception as error:
         log.critical("the agent ends by an error nobody foresaw: %s", in_one_line(error), exc_info=error)
         return EXIT_FAILED

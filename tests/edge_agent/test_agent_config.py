@@ -273,6 +273,15 @@ def test_an_error_that_was_foreseen_ends_the_program_with_one_line(
     assert [record for record in caplog.records if record.levelno == logging.CRITICAL] == []
 
 
+def test_an_outbox_that_cannot_be_opened_is_tried_again_by_the_service_manager(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = Retryable("the outbox cannot be opened: the disk is full")
+    monkeypatch.setattr(Agent, "_while_alive", AsyncMock(side_effect=away))
+    assert main(["run", "--config", str(config_file)]) == 1  # 2 would tell systemd to leave it down
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [str(away)]
+
+
 async def test_a_source_that_fails_is_said_once_counted_and_tried_again(
     config_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -50,7 +50,7 @@ AGENT_POINTS = {"outbox.before_commit": 40, "outbox.after_commit": 40, "uplink.a
 RANDOM_VICTIMS = ("agent-ams-1", "broker", "fleet-server", "ingest", "worker", "sequencer", "web", "postgres")
 AGENT = "agent-ams-1"
 WEARING = replace(ROBOT_17, seize_h=90.0)
-"""The story's drive. An agent that is killed loses the evidence it has not saved, so several kills may delay the finding
+"""The story's drive. A killed agent loses the evidence it has not saved, so several kills may delay the finding
 by half a day; a part takes ``HANDLING_H`` to come. The drive wears slowly enough that a window is left even then:
 else asking a person would be the right end of the story, and the round could not tell it from a fault."""
 HANDLING_H = 0.5
