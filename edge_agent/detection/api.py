@@ -78,7 +78,8 @@ class AssetDetection(Protocol):
     def on_samples(self, samples: Sequence[Sample]) -> Outcome: ...
 
     def on_block(self, names: Sequence[str], times_us: IntArray, values: FloatArray) -> Block:
-        """Judge a table (n, names) of readings that are aligned already, at times (n,) that rise; NaN is missing.
+        """Judge a table (n, names) of readings that are aligned already, at times (n,) that rise; NaN is missing, as
+        is a number that is no reading (``input.readings``).
 
         One causal pass: a block gives what its rows one by one would, for a fraction of the effort. For recordings and
         whatever else comes as tables; not to be mixed with ``on_samples``, which does the aligning.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from edge_agent.detection.api import AssetDetection, Block, ComponentView, Event
 from edge_agent.detection.block_rows import BlockRows
 from edge_agent.detection.healthy.model import absent_detectors, build_detectors
 from edge_agent.detection.input.maintenance import Declared
+from edge_agent.detection.input.readings import only_reading, only_readings
 from edge_agent.detection.input.regimes import choose_regimes
 from edge_agent.detection.input.waves import Waves
 from edge_agent.detection.settings import DetectionSettings
@@ -105,6 +105,7 @@ class _AssetDetection:
         return Outcome(tuple(events))
 
     def on_block(self, names: Sequence[str], times_us: np.ndarray, values: np.ndarray) -> Block:
+        values = only_readings(values)
         events: list[Event] = []
         column = {name: index for index, name in enumerate(names)}
         self.counts["metric_unknown"] += len(times_us) * len(
@@ -122,7 +123,6 @@ class _AssetDetection:
             for name, place in slot.channel_of.items():
                 if name in column:
                     table[:, place] = values[:, column[name]]
-            table[np.isinf(table)] = np.nan
             shown = BlockRows(list(slot.channel_of), slot.view(), slot.top_channel(slot.judge.fast), len(times_us))
             events.extend(slot.run(times_us, table, regimes, shown))
             shown.fill(len(times_us))
@@ -185,7 +185,7 @@ class _AssetDetection:
     def restore(self, snapshot: bytes) -> None:
         tree = _load_snapshot(snapshot, self._identity)
         try:
-            regime = restored.table(tree["regime"], len(self._regime_of))
+            regime = restored.readings(tree["regime"], len(self._regime_of))
             counts = {name: restored.whole(count) for name, count in restored.record(tree["counts"]).items()}
             for name, slot in self._slots.items():
                 slot.load(tree["slots"][name])
@@ -214,7 +214,7 @@ class _AssetDetection:
     def _take(self, sample: Sample) -> list[Event]:
         regime = self._regime_of.get(sample.metric)
         if regime is not None:
-            self._regime[regime] = sample.value if math.isfinite(sample.value) else math.nan
+            self._regime[regime] = only_reading(sample.value)
             return []
         slot = self._slot_of.get(sample.metric)
         if slot is None:

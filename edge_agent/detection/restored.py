@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.arrays import FloatArray, IntArray
+from edge_agent.detection.input.readings import only_reading, only_readings
 from edge_agent.detection.tuning import MOST_EVIDENCE
 
 DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError)
@@ -19,7 +20,7 @@ DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, Arithmet
 MOST_WHOLE = 2**53
 """Beyond it a float64, which is what a snapshot keeps tables of times in, skips whole numbers."""
 MOST_SIZE = 1e100
-"""No statistic comes near it, and its square is finite still. Readings may be of any size."""
+"""No statistic comes near it, and its square is finite still."""
 
 
 def table(value: Any, *shape: int | None) -> FloatArray:
@@ -52,12 +53,9 @@ def positive(value: Any, *shape: int | None) -> FloatArray:
     return above_zero(sized(value, *shape), *shape)
 
 
-def without_infinity(value: Any, *shape: int | None) -> FloatArray:
-    """A ``table`` of readings: finite, or NaN where missing."""
-    found = table(value, *shape)
-    if np.isinf(found).any():
-        raise ValueError("a table with infinite readings")
-    return found
+def readings(value: Any, *shape: int | None) -> FloatArray:
+    """A ``table`` of readings, or of what was learnt in their unit; what is none is missing, as where samples enter."""
+    return only_readings(table(value, *shape))
 
 
 def times(value: Any, rows: int) -> IntArray:
@@ -95,8 +93,8 @@ def evidence(value: Any) -> float:
 
 
 def reading(value: Any) -> float:
-    """What was read, or a sum of it: a float of any size, or none where it is missing."""
-    return value if isinstance(value, float) else number(value)
+    """A reading, or a sum of readings, which is held to the same size; NaN where it is none."""
+    return only_reading(value if isinstance(value, float) else number(value))
 
 
 def flag(value: Any) -> bool:

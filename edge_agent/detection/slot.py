@@ -261,8 +261,8 @@ class Slot:
         life.state = self._overlaid(life.judge.tracker.state)
 
     def _load_waiting(self, state: Mapping[str, Any]) -> Waiting:
-        row = restored.without_infinity(state["row"], len(self.subject.channels))
-        return Waiting(restored.time_us(state["time_us"]), row, restored.table(state["regime"], self._regimes))
+        row = restored.readings(state["row"], len(self.subject.channels))
+        return Waiting(restored.time_us(state["time_us"]), row, restored.readings(state["regime"], self._regimes))
 
     def _begin(self, tracker: StateTracker | None = None) -> Life:
         """A life of which nothing is known yet; ``tracker``: the state it goes on with."""

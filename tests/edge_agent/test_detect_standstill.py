@@ -222,6 +222,16 @@ def test_what_a_name_says(name: str, activity: bool, witness: bool) -> None:
     assert (is_activity(name), is_witness(name)) == (activity, witness)
 
 
+def test_of_vitals_that_were_hardly_read_nothing_is_learnt() -> None:
+    """The speed was read 20 times, the current never: fewer readings than standstill is told by."""
+    values = rows(200)
+    values[20:, 0] = values[:, 1] = np.nan
+    detection = learnt(values)
+    assert detection.views()[0].state is DetectionState.HEALTHY
+    play(detection, rows(40, STANDING), 200)
+    assert detection.counts["standstill_rows"] == 0
+
+
 def test_a_load_alone_is_not_believed_without_a_witness() -> None:
     assert not Standstill(["load"], 0).possible
     assert Standstill(["load"], 1).possible and Standstill(["speed"], 0).possible

@@ -175,12 +175,12 @@ def load_baseline(state: Mapping[str, Any], channels: int, regimes: int) -> Base
         raise ValueError("a season of other terms")
     return Baseline(
         logged=restored.sized(state["logged"], channels),
-        centre=restored.without_infinity(state["centre"], channels),
+        centre=restored.readings(state["centre"], channels),
         scale=restored.above_zero(state["scale"], channels),
-        regime_centre=restored.without_infinity(state["regime_centre"], regimes),
-        regime_scale=restored.without_infinity(state["regime_scale"], regimes),
-        regime_low=restored.without_infinity(state["regime_low"], regimes),
-        regime_high=restored.without_infinity(state["regime_high"], regimes),
+        regime_centre=restored.readings(state["regime_centre"], regimes),
+        regime_scale=restored.readings(state["regime_scale"], regimes),
+        regime_low=restored.readings(state["regime_low"], regimes),
+        regime_high=restored.readings(state["regime_high"], regimes),
         weights=restored.table(state["weights"], REGIME_TERMS * regimes, channels),
         season_weights=season_weights,
         fall_share=restored.positive(state["fall_share"], channels),

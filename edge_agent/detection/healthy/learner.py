@@ -202,7 +202,7 @@ def load_learner(setup: PlaneSetup, state: Mapping[str, Any]) -> Learner:
         learnt_rows=restored.whole(state["learnt_rows"]),
         learnt_us=(restored.time_us(state["learnt_first_us"]), restored.time_us(state["learnt_last_us"])),
         kept=load_rows(state["kept"], channels, regimes),
-        lagged=restored.table(state["lagged"], regimes),
+        lagged=restored.readings(state["lagged"], regimes),
         first_us=restored.time_us(state["first_us"]),
         period_rows=restored.whole(state["period_rows"]),
         since_learnt_rows=restored.whole(state["since_learnt_rows"]),

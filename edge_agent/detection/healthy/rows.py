@@ -75,8 +75,8 @@ def load_rows(state: Mapping[str, Any], channels: int, regimes: int) -> KeptRows
     count = len(restored.table(state["rows"], None, None))
     if count:
         kept.extend(
-            restored.without_infinity(state["rows"], count, channels),
-            restored.table(state["regimes"], count, regimes),
+            restored.readings(state["rows"], count, channels),
+            restored.readings(state["regimes"], count, regimes),
             restored.times(state["times_us"], count),
         )
     return kept

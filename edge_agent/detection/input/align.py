@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.detection import restored
+from edge_agent.detection.input.readings import LARGEST_READING, only_reading
 
 HOLD_PERIODS = 3.0
 FAST_SHARE = 0.5
@@ -30,7 +31,7 @@ SKEW_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One tick: the time of its newest sample and one value per channel, NaN where missing."""
+    """One tick: the time of its newest sample and one reading per channel, NaN where missing."""
 
     time_us: int
     row: NDArray[np.float64]
@@ -82,7 +83,7 @@ class Aligner:
         if COUNT_DECAY * weight + 1 != weight or self._weights.count(weight) != self._channels:
             self._weights = [COUNT_DECAY * each + 1 for each in self._weights]
         self._times = [time_us] * self._channels
-        self._values = [value if math.isfinite(value) else math.nan for value in values]
+        self._values = [only_reading(value) for value in values]
         self._closed_us = self._newest_us = time_us
         self._frames += 1
         self._late_in_a_row = 0
@@ -122,7 +123,7 @@ class Aligner:
         self._times[channel] = time_us
         self._newest_us = max(self._newest_us, time_us)
         self._counts[channel] += 1
-        if math.isfinite(value):
+        if abs(value) <= LARGEST_READING:
             self._sums[channel] += value
             self._finite[channel] += 1
 

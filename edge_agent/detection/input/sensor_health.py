@@ -1,5 +1,6 @@
 """Health of the channels themselves: a sensor that is missing, stuck or spikes is left out, not read as a fault.
 
+Missing: nothing was read, or what is no reading (``input.readings``): NaN, infinite, a sentinel as large as its type.
 Stuck: the very same value far longer than it ever stood still while learning, by a channel that used to move, and
 within the range it was learnt in (a stand-still outside it may well be the machine, not the sensor). Spike: one reading
 far from the two before it, farther than healthy readings ever stepped; the next one decides whether it was the
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edge_agent.arrays import FloatArray
-from edge_agent.detection.restored import table, without_infinity
+from edge_agent.detection.restored import readings, table
 from edge_agent.detection.tuning import LEAST_STEPS, SPIKE_FACTOR, STILL_SHARE, STUCK_FACTOR, STUCK_LEAST_TICKS
 
 _NUMBERS = ("_last", "_run", "_limit", "_low", "_high", "_jump", "_raw", "spikes")
@@ -103,7 +104,7 @@ class ChannelHealth:
         """Continue from a ``state``. Raises ValueError, KeyError when it is of other channels."""
         channels = len(self._last)
         taken: dict[str, Any] = {name: table(state[name], channels) for name in _NUMBERS if name != "_raw"}
-        taken["_raw"] = without_infinity(state["_raw"], 2, channels)
+        taken["_raw"] = readings(state["_raw"], 2, channels)
         for name, value in taken.items():
             setattr(self, name, value)
         self.missing, self.stuck, self.spiking = (table(state[name], channels) > 0 for name in _FLAGS)

@@ -110,7 +110,8 @@ class Standstill:
         table = np.stack(self._kept)
         enough = (~np.isnan(table)).sum(axis=0) >= LEAST_ROWS
         low, middle = np.full((2, table.shape[1]), np.nan)
-        low[enough], middle[enough] = np.nanquantile(table[:, enough], (LOW, MIDDLE), axis=0)
+        if enough.any():
+            low[enough], middle[enough] = np.nanquantile(table[:, enough], (LOW, MIDDLE), axis=0)
         limit = STANDSTILL_SHARE * middle[: self._activities]
         tells = (low[: self._activities] > STANDSTILL_CLEAR * limit) & (limit > 0)
         self._limit = limit if tells.any() else np.full(self._activities, np.nan)
@@ -196,9 +197,9 @@ class Standstill:
         """Continue from a ``state``, before anything was taken. Raises ValueError, TypeError, KeyError when it is of
         other channels."""
         limit = state["limit"]
-        self._limit = None if limit is None else restored.table(limit, self._activities)
-        self._fallen = restored.table(state["fallen"], self._witnesses)
-        self._kept = list(restored.table(state["kept"], None, self._activities + self._witnesses))
+        self._limit = None if limit is None else restored.readings(limit, self._activities)
+        self._fallen = restored.readings(state["fallen"], self._witnesses)
+        self._kept = list(restored.readings(state["kept"], None, self._activities + self._witnesses))
         self._every, self._skipped = restored.whole(state["keeps_every"], 1), restored.whole(state["skipped"])
         self._since_us, self._running_us = restored.time_us(state["since_us"]), restored.time_us(state["running_us"])
         self._told_us, self._last_us = restored.time_us(state["told_us"]), restored.time_us(state["last_us"])

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edge_agent.detection.input.readings import only_reading
 from edge_agent.detection.restored import reading, record, time_us
 from edge_agent.detection.settings import DetectionSettings, WaveformSettings
 from edge_agent.features.waveform import OWN_UNIT, feature_specs, waveform_features
@@ -64,7 +65,7 @@ class Waves:
             return
         for sample in samples:
             if sample.metric in self._speeds:
-                self._turning[sample.metric] = (sample.time_us, sample.value)
+                self._turning[sample.metric] = (sample.time_us, only_reading(sample.value))
 
     def features(self, waveform: Waveform) -> dict[str, float]:
         """Features of a burst by their vitals' names."""

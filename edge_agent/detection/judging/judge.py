@@ -255,8 +255,8 @@ class ComponentJudge:
         pending = state["pending"]
         self._pending, self._pending_rows = [], 0
         if pending["rows"] is not None:
-            rows = restored.without_infinity(pending["rows"], None, setup.channels)
-            regimes = restored.table(pending["regimes"], len(rows), setup.regimes)
+            rows = restored.readings(pending["rows"], None, setup.channels)
+            regimes = restored.readings(pending["regimes"], len(rows), setup.regimes)
             if len(rows) >= self._settings.slow_ticks:
                 raise ValueError("rows for a whole mean that was not taken")
             self._pending = [(rows, regimes, restored.times(pending["times_us"], len(rows)))]

@@ -23,7 +23,7 @@ import numpy as np
 
 from edge_agent.arrays import FloatArray
 from edge_agent.detection.prior.class_prior import ChannelPrior, ClassPrior, ComponentPrior
-from edge_agent.detection.restored import evidence, flag, time_us, whole, without_infinity
+from edge_agent.detection.restored import evidence, flag, readings, time_us, whole
 from edge_agent.detection.tuning import (
     LEAST_LEVEL_ROWS,
     LEVEL_ROWS,
@@ -137,9 +137,9 @@ class PriorJudge:
         self.evidence, self.since_us = evidence(state["evidence"]), time_us(state["since_us"])
         self.alarm, self.unlike = flag(state["alarm"]), flag(state["unlike"])
         self._above, self._below = whole(state["above_rows"]), whole(state["below_rows"])
-        self.level = without_infinity(state["level"], channels)
-        self._last = without_infinity(state["last"], LEVEL_ROWS - 1, channels)
-        self._kept = list(without_infinity(state["kept"], None, channels))
+        self.level = readings(state["level"], channels)
+        self._last = readings(state["last"], LEVEL_ROWS - 1, channels)
+        self._kept = list(readings(state["kept"], None, channels))
         self._every, self._skipped = whole(state["keeps_every"], 1), whole(state["skipped"])
 
     def _keep(self, level: FloatArray) -> None:

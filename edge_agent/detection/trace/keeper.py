@@ -20,7 +20,7 @@ from edge_agent.detection.healthy.decisions import FITS
 from edge_agent.detection.healthy.model import HealthyModel, JudgedRows, channel_limits
 from edge_agent.detection.judging.plane import Plane
 from edge_agent.detection.judging.segment import JudgedMeans, Segment
-from edge_agent.detection.restored import DAMAGED, table
+from edge_agent.detection.restored import DAMAGED, readings
 from edge_agent.detection.trace.memory import Trace, load_trace
 from edge_agent.detection.trace.records import STATES, LearntFrom, MarkerKind
 from fleet_core.errors import BadInput
@@ -112,7 +112,7 @@ class _PlaneTrace:
         return {"trace": self.trace.state(), "lagged": self._lagged}
 
     def load(self, state: Mapping[str, Any], plane: Plane) -> None:
-        lagged = table(state["lagged"], *self._lagged.shape)
+        lagged = readings(state["lagged"], *self._lagged.shape)
         self.trace, self._lagged = load_trace(state["trace"], like=self.trace), lagged
         self.resume(plane)
 
