@@ -187,6 +187,7 @@ def test_a_state_that_there_is_not_is_bad_input() -> None:
         (None, None),
         ({"failed": True}, None),
         ({"completed_at": None}, None),
+        ({"completed_at": 20260105}, None),
         ({"completed_at": NOW.isoformat()}, NOW),
     ],
 )
@@ -318,6 +319,22 @@ def test_a_state_that_changes_without_an_event_is_noticed(changes: dict[str, Any
 def test_an_event_counts_for_the_next_before_what_it_brings_stands() -> None:
     kept = case("committed", BOOKED, replanning=True).after(MoveEvent.KEPT, MoveEvent.STOPPED)
     assert kept.answered is not None and kept.answered.move is Move.PINNED
+
+
+def test_events_one_by_one_lead_where_they_lead_together() -> None:
+    kept = case("committed", BOOKED, replanning=True).after(MoveEvent.KEPT).after(MoveEvent.STOPPED)
+    assert kept.answered is not None and kept.answered.move is Move.PINNED
+
+
+def test_what_the_tables_answered_is_no_part_of_the_row() -> None:
+    before = case("committed", BOOKED, replanning=True)
+    kept = before.after(MoveEvent.KEPT)
+    assert kept == replace(before, replanning=False)
+    assert "answered" not in repr(kept)
+
+
+def test_a_case_is_called_by_its_number() -> None:
+    assert case(number=123).name == "FS-000123"
 
 
 @pytest.mark.parametrize(("heading", "table"), [("Move", MOVE), ("Undoing", UNDOING), ("Control", CONTROL)])

@@ -122,6 +122,8 @@ def test_what_was_held_is_used_up_after_the_work() -> None:
     found = next_step(file("verifying", act("entitlement", "consumed"), act("reservation")), NOW)
     assert found.step is Step.CONSUME and found.act is not None and found.act.kind == "reservation"
     assert next_step(file("closed", act("reservation", "consumed")), NOW).step is Step.WAIT
+    assert next_step(file("closed", act("reservation")), NOW).step is Step.CONSUME
+    assert next_step(file("verifying", act("message")), NOW).step is Step.WAIT  # a sent message is not used up
 
 
 def test_messages_go_out_whatever_else_waits_but_not_to_customers_who_only_observe() -> None:
@@ -132,6 +134,18 @@ def test_messages_go_out_whatever_else_waits_but_not_to_customers_who_only_obser
     assert next_step(file("committed", asking, observe_only=True), NOW).step is Step.SEND
     put_off = act("message", "unknown", purpose="announcement", due_at=LATER)
     assert next_step(file("committed", put_off), NOW).until == LATER
+    assert next_step(file("committed", act("message")), NOW).step is Step.WAIT
+
+
+def test_of_several_waits_the_first_to_end_is_waited_for() -> None:
+    put_off = [act("message", "unknown", due_at=LATER + timedelta(hours=hours)) for hours in (2, 0, 1)]
+    found = next_step(file("committed", *put_off), NOW)
+    assert (found.step, found.until) == (Step.WAIT, LATER)
+
+
+def test_a_repair_that_a_person_has_done_without_cover_goes_on_to_its_part() -> None:
+    uncovered = Plan(decisions=Decisions(without_cover="user:nina"))
+    assert next_step(file("planning", plan=uncovered), NOW).step is Step.PART
 
 
 def test_replanning_books_the_new_before_it_releases_the_old() -> None:
@@ -149,6 +163,12 @@ def test_replanning_books_the_new_before_it_releases_the_old() -> None:
     assert step(moved, plan=moving)[0] is Step.DISPATCH
     undispatched = file("committed", window, moved, replanning=True, plan=moving)
     assert next_step(undispatched, NOW).step is Step.DISPATCH
+    begun_window, begun_dispatch = act("window", "intended"), dispatched(new)
+    assert step(begun_window, plan=moving) == (Step.WINDOW, begun_window)
+    begun_dispatch.state = ActState.INTENDED
+    assert step(moved, begun_dispatch, plan=moving) == (Step.DISPATCH, begun_dispatch)
+    begun_dispatch.state = ActState.REFUSED
+    assert step(moved, begun_dispatch, plan=moving) == (Step.DISPATCH, None)
     assert step(moved, redispatched, plan=moving) == (Step.RELEASE, window)
     window.state = ActState.RELEASED
     assert step(moved, redispatched, plan=moving) == (Step.RELEASE, dispatch)

@@ -195,6 +195,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "only the order of lanes counts",
     ),
     Equivalent(
+        "fleet_server.resolution.case",
+        "Case.after",
+        ("self.answered or self.states -> self.answered",),
+        "the states were set as the case was made; the other is there for the type checker",
+    ),
+    Equivalent(
         "fleet_server.resolution.plan",
         "_can_be_read",
         ("return False -> return None",),
