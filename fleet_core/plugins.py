@@ -15,6 +15,7 @@ import dataclasses
 import importlib
 import pkgutil
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -38,7 +39,11 @@ def plugin_names(package: str) -> list[str]:
 
 def load_plugin(package: str, name: str) -> ModuleType:
     """Import plugin ``name`` of ``package``. Raises BadConfig with the names that exist."""
-    if not _NAME.match(name) or name not in plugin_names(package):
+    is_name = bool(_NAME.match(name)) and name != "api"
+    loaded = sys.modules.get(f"{package}.{name}") if is_name else None
+    if loaded is not None:  # the folder need not be read again: every refit of a detection loads its detectors
+        return loaded
+    if not is_name or name not in plugin_names(package):
         known = ", ".join(plugin_names(package)) or "none"
         raise BadConfig(f"{package} has no plugin {name!r}; there are: {known}")
     try:

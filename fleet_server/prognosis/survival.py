@@ -120,6 +120,6 @@ def product_limit(values: Floats, failed: Flags, weights: Floats) -> tuple[Float
     at_risk = np.cumsum(shares[::-1])[::-1]
     left = np.where(events, 1.0 - shares / np.maximum(at_risk, 1e-12), 1.0)
     beyond = np.cumprod(np.clip(left, 0.0, 1.0))[events]
-    distinct, first = np.unique(ordered[events], return_index=True)
-    last_of_each = np.append(first[1:], beyond.size) - 1
-    return distinct, beyond[last_of_each]
+    failures = ordered[events]
+    last_of_each = np.append(failures[1:] != failures[:-1], True)  # they are in order: np.unique would sort again
+    return failures[last_of_each], beyond[last_of_each]

@@ -164,7 +164,7 @@ def fit_conformal(
     Raises:
         BadInput: ``shape``, ``not_finite`` or ``level``, by what is wrong with the arguments.
     """
-    unit = np.asarray(unit, dtype=np.int64)
+    unit = np.unique(np.asarray(unit, dtype=np.int64), return_inverse=True)[1]  # any numbers are given: 0, 1, ... here
     ended = np.ones(len(unit), dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
     excess = np.zeros(len(unit)) if excess is None else np.asarray(excess, dtype=float)
     given = (low, middle, high, remaining, excess)
@@ -183,17 +183,37 @@ def fit_conformal(
         return _few(rows, level)
     if len(lives) < LIVES_TO_CHOOSE:
         return _phases(rows, level, 0.5)
-    return _phases(rows, level, min(TRUSTS, key=lambda trust: _held_out_loss(rows, level, trust)))
+    folds = _held_out(rows)
+    return _phases(rows, level, min(TRUSTS, key=lambda trust: _held_out_loss(folds, level, trust)))
 
 
-def _phases(rows: ForecastRows, level: float, trust: float) -> Conformal:
+@dataclass(frozen=True, slots=True)
+class _Knots:
+    """The knots of some rows and what lies around them, which is the same whatever the trust: the knots (k,), for every
+    knot the indices of its rows, and the typical half-widths, early and late, (k,) each."""
+
+    at: Floats
+    near: list[npt.NDArray[np.intp]]
+    usual: tuple[Floats, Floats]
+
+    @classmethod
+    def of(cls, rows: ForecastRows) -> _Knots:
+        knots = _knots(rows)
+        weights = life_weights(rows.unit)
+        near = [_nearest(rows, weights, knot) for knot in knots]
+        local = [life_weights(rows.unit[place]) for place in near]
+
+        def typical(half: Floats) -> Floats:
+            pairs = zip(near, local, strict=True)
+            return _smooth(np.array([np.average(half[place], weights=weight) for place, weight in pairs]))
+
+        return cls(knots, near, (typical(rows.half_early), typical(rows.half_late)))
+
+
+def _phases(rows: ForecastRows, level: float, trust: float, around: _Knots | None = None) -> Conformal:
     """Calibration by phase of life (basis ``phases``); needs enough lives for two separate ends."""
-    knots = _knots(rows)
-    near = [_nearest(rows, knot) for knot in knots]
-    usual = [
-        _smooth(np.array([np.average(half[place], weights=life_weights(rows.unit[place])) for place in near]))
-        for half in (rows.half_early, rows.half_late)
-    ]
+    around = around or _Knots.of(rows)
+    knots, near, usual = around.at, around.near, around.usual
     scales = rows.scales(trust, *(np.interp(rows.middle, knots, half_widths) for half_widths in usual))
     off = rows.remaining - rows.middle
     lives = len(np.unique(rows.unit[rows.ended]))
@@ -238,23 +258,35 @@ def _few(rows: ForecastRows, level: float) -> Conformal:
     return Conformal(level, len(lives), basis, rows.floor, 0.0, knots, scale, scale, ends, ends)
 
 
-def _held_out_loss(rows: ForecastRows, level: float, trust: float) -> float:
+_Fold = tuple[ForecastRows, ForecastRows, _Knots]
+
+
+def _held_out(rows: ForecastRows) -> list[_Fold]:
+    """The lives in ``_FOLDS`` ways: the rows of ended lives held out, the rows kept, and the knots of the latter."""
+    _, number = np.unique(rows.unit, return_inverse=True)
+    splits = (
+        (rows.pick((number % _FOLDS == fold) & rows.ended), rows.pick(number % _FOLDS != fold))
+        for fold in range(_FOLDS)
+    )
+    return [
+        (held, kept, _Knots.of(kept))
+        for held, kept in splits
+        if len(held.middle) and len(np.unique(kept.unit[kept.ended])) >= 2
+    ]
+
+
+def _held_out_loss(folds: list[_Fold], level: float, trust: float) -> float:
     """Pinball loss of both ends on held-out lives, relative to the median so that all phases count alike.
 
     Every life weighs one.
     """
-    _, number = np.unique(rows.unit, return_inverse=True)
     losses = np.empty(0)
-    for fold in range(_FOLDS):
-        held = rows.pick((number % _FOLDS == fold) & rows.ended)
-        kept = rows.pick(number % _FOLDS != fold)
-        if not len(held.middle) or len(np.unique(kept.unit[kept.ended])) < 2:
-            continue
-        ends = _phases(kept, level, trust).apply(
+    for held, kept, around in folds:
+        ends = _phases(kept, level, trust, around).apply(
             held.middle - held.half_early, held.middle, held.middle + held.half_late
         )
         loss = sum(pinball(held.remaining - end, share) for end, share in zip(ends, _shares(level), strict=True))
-        losses = np.append(losses, loss * life_weights(held.unit) / np.maximum(held.middle, 10 * rows.floor))
+        losses = np.append(losses, loss * life_weights(held.unit) / np.maximum(held.middle, 10 * held.floor))
     return float(losses.sum())
 
 
@@ -267,10 +299,13 @@ def _knots(rows: ForecastRows) -> Floats:
     return np.unique(np.round(rows.middle[order][np.minimum(places, len(order) - 1)], 6))
 
 
-def _nearest(rows: ForecastRows, knot: float) -> npt.NDArray[np.intp]:
-    """Indices of the rows nearest to a knot: ``WINDOW_SHARE`` of all rows, and rows of ``LOCAL_LIVES`` ended lives."""
+def _nearest(rows: ForecastRows, weights: Floats, knot: float) -> npt.NDArray[np.intp]:
+    """Indices of the rows nearest to a knot: ``WINDOW_SHARE`` of all rows, and rows of ``LOCAL_LIVES`` ended lives.
+
+    ``weights`` (n,) give every life of ``rows`` the same weight.
+    """
     order = np.argsort(np.abs(rows.middle - knot), kind="stable")
-    weights = life_weights(rows.unit)[order]
+    weights = weights[order]
     below = float(weights[rows.middle[order] <= knot].sum() / weights.sum())
     share = min(WINDOW_SHARE, 2.0 * below, 2.0 * (1.0 - below))
     enough = int(np.searchsorted(np.cumsum(weights), weights.sum() * share)) + 1

@@ -16,9 +16,9 @@ Units = npt.NDArray[np.int64]
 
 
 def life_weights(unit: Units) -> Floats:
-    """Weights (n,) of rows: one divided by the number of rows of the row's life; ``unit`` (n,) numbers the lives."""
-    _, inverse, counts = np.unique(unit, return_inverse=True, return_counts=True)
-    return np.asarray(1.0 / counts[inverse])
+    """Weights (n,) of rows: one divided by the number of rows of the row's life; ``unit`` (n,) numbers the lives from
+    0 on (numbers may be left out)."""
+    return np.asarray(1.0 / np.bincount(unit)[unit])
 
 
 def quantile_of_lives(
