@@ -25,7 +25,7 @@ from fleet_server.resolution.plan import Retrying
 from fleet_server.resolution.records import CaseFile, change_case, intend, lock_case, note, settle
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import ActEvent, ActState, CaseState, UndoingEvent, next_act_state
+from fleet_server.resolution.states import ActEvent, ActState, UndoingEvent, next_act_state
 from fleet_server.resolution.stored import check_answer, storable
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -33,6 +33,8 @@ from fleet_server.store.sql import queries
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _sql = queries("resolution")
+MESSAGE = "message"
+"""The kind of acts that tell somebody something; all others arrange the repair."""
 RETRY_CAP_S = 600.0
 """Releases and messages that a person need not decide about are retried for ever, at most this far apart (real)."""
 
@@ -141,9 +143,14 @@ async def put_off(
 
 
 async def put_off_step(rt: Runtime, conn: Connection, file: CaseFile, step: str, error: Exception) -> None:
-    """Have a step tried again later that only reads another system: it has no act, so the plan counts its attempts."""
+    """Have a step tried again later that only reads another system: it has no act, so the plan counts its attempts.
+
+    A case that changed meanwhile is to be read again: perhaps the step is no longer needed.
+    """
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
+        if case.version != file.case.version:
+            return
         attempts = case.plan.retrying.tries.get(step, 0) + 1
         if isinstance(error, Permanent) or attempts >= file.policy.retry_attempts:
             await give_up(rt, conn, file, case, step, error, attempts)
@@ -158,14 +165,28 @@ async def put_off_step(rt: Runtime, conn: Connection, file: CaseFile, step: str,
 async def give_up(
     rt: Runtime, conn: Connection, file: CaseFile, case: Case, what: str, error: Exception, attempts: int
 ) -> None:
-    """Ask the owner, once. What an uncommitted plan holds is released; a committed plan stands until it is replaced."""
+    """Ask the owner, once, about a message or a step of the plan that was tried often enough (``when_given_up``)."""
     if case.escalated:
         return
+    asked_about = when_given_up(case, what)
+    if asked_about is None:
+        await change_case(conn, case)
+        return
     summary = f"{what.replace('_', ' ')}: {error} (tried {attempts} times)"[:400]
-    if case.state is not CaseState.COMMITTED:  # a committed plan stands until it is replaced
-        case = case.after(UndoingEvent.GIVE_UP)
-    case = await change_case(conn, replace(case, plan=replace(case.plan, retrying=Retrying())))
+    case = await change_case(conn, replace(asked_about, plan=replace(asked_about.plan, retrying=Retrying())))
     await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, {"step": what})
+
+
+def when_given_up(case: Case, what: str) -> Case | None:
+    """The case about which a person is asked since ``what`` cannot be done; None when nobody need be asked. Pure.
+
+    ``what`` is the kind of an act or the name of a step that only reads. A plan that is being made cannot be made: what
+    it holds is released. A committed plan stands until it is replaced. Once the work has begun, the case has ended or a
+    person took over, nothing depends on a step of the plan any more. A message is due in any state and undoes nothing.
+    """
+    if what == MESSAGE or case.being_moved:
+        return case
+    return case.after(UndoingEvent.GIVE_UP) if case.being_planned else None
 
 
 def later(rt: Runtime, real_s: float) -> datetime:

@@ -112,7 +112,8 @@ async def do_dispatch(rt: Runtime, conn: Connection, file: CaseFile, act: Act | 
 async def _free_engineer(
     rt: Runtime, conn: Connection, file: CaseFile, window: Window, moving: bool
 ) -> PlannedEngineer | None:
-    """Who does it: the engineer the plan found if still free, else another. None when the window was given up."""
+    """Who does it: the engineer the plan found if still free, else another. None when the window was
+    given up, or the case is to be read again since it changed."""
     span = Span(window.start, window.end)
     proposed = needed(file.plan.replanning.next_engineer if moving else file.plan.booking.engineer, "engineer").id
     refused = file.plan.replanning.refused_pairs
@@ -135,6 +136,8 @@ async def _free_engineer(
         return PlannedEngineer(free[0].person_id, free[0].name)
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
+        if case.version != file.case.version:
+            return None
         case = replace(case, plan=case.plan.refusing(window.start)).after(UndoingEvent.NO_ENGINEER)
         await change_case(conn, case)
         shown = {"window": table_of(window)}

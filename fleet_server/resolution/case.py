@@ -119,6 +119,16 @@ class Case:
         return Control.ASKED if self.escalated else Control.AUTOMATIC
 
     @property
+    def being_planned(self) -> bool:
+        """Whether a repair is being arranged, or waits for an answer to be: nothing stands yet, nobody took over."""
+        return self.state in (CaseState.CONFIRMED, CaseState.PLANNING) and self.control is not Control.BY_HAND
+
+    @property
+    def being_moved(self) -> bool:
+        """Whether the booked window is being moved, or waits for an answer to be. It stands until then."""
+        return self.state is CaseState.COMMITTED and self.move in (Move.LOOKING, Move.MOVING)
+
+    @property
     def states(self) -> States:
         """The states as the row tells them."""
         return States(self.state, self.move, self.plan.undoing, self.control)

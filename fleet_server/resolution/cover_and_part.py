@@ -55,6 +55,9 @@ async def do_entitlement(rt: Runtime, conn: Connection, file: CaseFile, act: Act
         return Held(asdict(answer), answer.reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
+        if not case.being_planned:
+            await change_case(conn, case)
+            return
         summary = f"No cover for the repair: {error}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "no_warranty", summary, {"step": "entitlement"})
 
@@ -69,6 +72,8 @@ async def do_approval(rt: Runtime, conn: Connection, file: CaseFile) -> None:
     why = file.policy_problem or f"the policy asks a person for every {file.asset.asset_class.replace('_', ' ')}"
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
+        if case.version != file.case.version:
+            return
         summary = f"Approval needed: {why}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "approval_required", summary)
 
@@ -77,7 +82,7 @@ async def do_unreadable(rt: Runtime, conn: Connection, file: CaseFile) -> None:
     """Ask what is to become of a plan of which not all can be read. What is held stands until it is answered."""
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
-        if not case.plan.unread_because:
+        if case.version != file.case.version:
             return
         summary = f"What was planned cannot be read, so nothing more is arranged: {case.plan.unread_because}"[:400]
         detail = {"step": "plan", "unread": case.plan.unread}
@@ -112,7 +117,7 @@ async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None
         return Held(asdict(held) | {"arrives_at": held.arrives_at.isoformat()}, held.reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
-        if file.next_sequence("reservation") >= MAX_REFUSALS:
+        if case.being_planned and file.next_sequence("reservation") >= MAX_REFUSALS:
             await escalate(conn, rt.clock, rt.notifiers, file, case, "no_part_in_time", f"No part: {error}")
 
     async def call(key: str) -> Reservation:
@@ -169,7 +174,10 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
 async def _ask(
     rt: Runtime, conn: Connection, file: CaseFile, reason: str, summary: str, detail: Mapping[str, object]
 ) -> None:
+    """Ask the owner; what the plan held is released. A case that changed meanwhile is to be read again."""
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
+        if case.version != file.case.version:
+            return
         case = await change_case(conn, case.after(UndoingEvent.GIVE_UP))
         await escalate(conn, rt.clock, rt.notifiers, file, case, reason, summary, detail)

@@ -17,7 +17,7 @@ from fleet_server.resolution import messages
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.metrics import ESCALATIONS
 from fleet_server.resolution.plan import write_plan
-from fleet_server.resolution.questions import options_for
+from fleet_server.resolution.questions import OPTIONS, options_for
 from fleet_server.resolution.records import (
     CaseFile,
     change_case,
@@ -29,7 +29,7 @@ from fleet_server.resolution.records import (
     wake,
 )
 from fleet_server.resolution.rows import Escalation, EscalationRef, Person
-from fleet_server.resolution.states import ControlEvent
+from fleet_server.resolution.states import FINAL_CASE_STATES, ControlEvent
 from fleet_server.resolution.stored import storable
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
@@ -41,7 +41,10 @@ DUE_H = 24.0
 
 
 def _pointless(case: Case, detail: Mapping[str, object]) -> set[str]:
-    """Options that would only lead to the same question: lateness accepted before, or no part at all to wait for."""
+    """Options that lead nowhere: all that goes on with a case that has ended, of which only a message can still be
+    asked about; lateness accepted before; a late part when there is no part at all to wait for."""
+    if case.state in FINAL_CASE_STATES:
+        return OPTIONS.keys() - {"retry", "take_over"}
     if case.plan.decisions.accept_late:
         return {"accept_late_part", "accept_late_window"}
     return {"accept_late_part"} if detail.get("offers") == [] else set()

@@ -22,7 +22,14 @@ from fleet_server.resolution.records import (
 )
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import ActEvent, CaseState, MoveEvent, Undoing, UndoingEvent
+from fleet_server.resolution.states import (
+    FINAL_CASE_STATES,
+    ActEvent,
+    CaseState,
+    MoveEvent,
+    Undoing,
+    UndoingEvent,
+)
 from fleet_server.store.pool import Connection
 
 
@@ -41,20 +48,22 @@ async def do_release(rt: Runtime, conn: Connection, file: CaseFile, act: Act) ->
 
 
 async def do_unwound(rt: Runtime, conn: Connection, file: CaseFile) -> None:
-    """What was to be released is: the plan forgets it, and the undoing is over."""
+    """What was to be released is: the undoing is over, and the plan forgets it unless the case has ended."""
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
         if case.version != file.case.version:
             return
         undoing = case.plan.undoing
         case = case.after(UndoingEvent.RELEASED)
-        if undoing is Undoing.EVERYTHING:
+        if case.state in FINAL_CASE_STATES:
+            plan = case.plan
+        elif undoing is Undoing.EVERYTHING:
             plan = case.plan.unbooked()
-        elif case.state is CaseState.COMMITTED:
+        elif case.state in (CaseState.CONFIRMED, CaseState.PLANNING):
+            plan = case.plan.without_window()
+        else:  # the window of a move; the booked one stands, also when the work has begun meanwhile
             case = case.after(MoveEvent.NEXT_DROPPED)
             plan = case.plan.unmoved()
-        else:
-            plan = case.plan.without_window()
         await change_case(conn, replace(case, plan=plan))
 
 

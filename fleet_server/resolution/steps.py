@@ -14,7 +14,7 @@ from enum import StrEnum
 from fleet_server.resolution.records import CaseFile
 from fleet_server.resolution.requests import DispatchRequest, read_request
 from fleet_server.resolution.rows import Act
-from fleet_server.resolution.states import ActState, CaseState, Control, Move, Undoing
+from fleet_server.resolution.states import ActState, CaseState, Control, Undoing
 
 PENDING = (ActState.INTENDED, ActState.UNKNOWN)
 UNDOABLE = ("reservation", "window", "work_order", "dispatch")
@@ -110,9 +110,9 @@ def _planning(file: CaseFile, now: datetime) -> Next:
     not_before = file.plan.retrying.not_before
     if not_before is not None and not_before > now:
         return Next(Step.WAIT, until=not_before)
-    if case.state in (CaseState.CONFIRMED, CaseState.PLANNING):
+    if case.being_planned:
         return _next_of_plan(file, now)
-    if case.state is CaseState.COMMITTED and case.move in (Move.LOOKING, Move.MOVING):
+    if case.being_moved:
         return _next_of_move(file, now)
     return Next(Step.WAIT)
 

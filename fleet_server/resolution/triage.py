@@ -246,7 +246,9 @@ async def _follow_committed(
     """The booked window may no longer end before the deadline. What counts is the deadline it was planned for."""
     reference = case.plan.booking.planned_for or before
     window = case.plan.booking.window
-    if window is None:  # the stored plan cannot be read: the worker asks, unless a person took over
+    if window is None or case.control is Control.BY_HAND:
+        # the worker asks about a plan that cannot be read; for a person who took over nothing is moved any more, and
+        # what a stopped move left on the plan stays there
         await wake(conn, rt.clock, case)
         return
     if case.escalated:  # a person is asked already; the next refresh after the decision looks again

@@ -107,9 +107,12 @@ async def verification_due(rt: Runtime, conn: Connection, file: CaseFile, case: 
 
 
 async def close(rt: Runtime, conn: Connection, file: CaseFile, case: Case, why: str, actor: str = "") -> Case:
-    """Verified: the case closes, its outcome joins the library, the director gets the closing line."""
+    """Verified: the case closes, with every question that is still open; its outcome joins the library, the director
+    gets the closing line."""
     case = case.after(CaseEvent.VERIFY, ControlEvent.ANSWERED)
-    await conn.execute(_sql.stop_timers, {"case_id": case.case_id, "now": rt.clock.now()})
+    values = {"case_id": case.case_id, "now": rt.clock.now(), "actor": actor or SYSTEM, "note": why}
+    await conn.execute(_sql.close_escalations, {**values, "decision": case.state})
+    await conn.execute(_sql.stop_timers, values)
     case = await change_case(conn, replace(case, closed_at=rt.clock.now(), waits_for=""))
     detail = {"outcome": case.outcome}
     actor = actor or SYSTEM

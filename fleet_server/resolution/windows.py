@@ -47,7 +47,7 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | No
     While a booked window is being moved this books an earlier one beside it; where a person accepted a late window, one
     that begins soon. ``act`` is a booking that was begun and is to be finished, None when a window is yet to be chosen.
     """
-    fresh = act is None
+    fresh, moves = act is None, file.case.state is CaseState.COMMITTED
     if act is None:
         request = await _choose_window(rt, conn, file)
         if request is None:
@@ -67,7 +67,7 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | No
 
     async def on_held(conn: Connection, case: Case, booking: Booking) -> Held:
         window = replace(chosen.window, booking=booking.reference)
-        moves, move = case.state is CaseState.COMMITTED, case.plan.replanning
+        move = case.plan.replanning
         booked = replace(case.plan.booking, alternatives=chosen.alternatives, excluded=chosen.excluded)
         if moves:
             case = case.after(MoveEvent.BOOKED)
@@ -113,13 +113,15 @@ async def engineers_for(rt: Runtime, file: CaseFile, start: datetime, end: datet
 
 
 async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> BookingRequest | None:
-    """The window to book, with its alternatives. None: a person was asked, or another system is to be tried later."""
+    """The window to book, with its alternatives. None: a person was asked, another system is to be tried later, or the
+    case is to be read again since it changed."""
     now = rt.clock.now()
     latest = latest_end(file, now)
     if latest <= now:
         async with conn.transaction():
             case = await lock_case(conn, file.case_id)
-            await _no_window(rt, conn, file, case, "the deadline has passed")
+            if case.version == file.case.version:
+                await _no_window(rt, conn, file, case, "the deadline has passed")
         return None
     arrives_at = needed(file.plan.booking.part, "part").arrives_at
     since = max(now, arrives_at - timedelta(days=1)) if late_accepted(file) else now  # a WMS answers a bounded span
@@ -142,7 +144,8 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Booki
         shown = {"excluded": ranking.excluded, "considered": ranking.considered, "latest_end": latest.isoformat()}
         async with conn.transaction():
             case = await lock_case(conn, file.case_id)
-            await _no_window(rt, conn, file, case, why, ranking.excluded, shown)
+            if case.version == file.case.version:
+                await _no_window(rt, conn, file, case, why, ranking.excluded, shown)
         return None
     return _booking_of(file, ranking, request)
 
@@ -213,14 +216,17 @@ async def _no_window(
     excluded: Mapping[str, int] = MappingProxyType({}),
     shown: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
-    """Ask the owner; what the plan held is released unless a committed plan stands."""
+    """Ask the owner; what the plan held is released unless a committed plan stands. Nothing when neither plan nor move
+    goes on: the work has begun, the case has ended, or a person took over or pinned the window."""
     detail = {"step": "window", **shown}
-    if case.state is CaseState.COMMITTED:
+    if case.being_moved:
         case = case.after(MoveEvent.STOPPED)
         move = replace(case.plan.replanning, next_window=None)
         case = await change_case(conn, replace(case, plan=replace(case.plan, replanning=move)))
         text = f"The deadline moved to {case.deadline_at:%Y-%m-%d %H:%M} UTC, before the booked window's end; {why}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "deadline_moved", text, detail)
+        return
+    if not case.being_planned:
         return
     forgiven = replace(case.plan.replanning, refused_windows=(), refused_pairs=())
     case = replace(case, plan=replace(case.plan, replanning=forgiven)).after(UndoingEvent.GIVE_UP)
