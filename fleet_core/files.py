@@ -50,9 +50,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def remove_left_behind(folder: Path) -> None:
-    """Remove the files that crashed writes left in ``folder``. A long-lived process calls it once at its start."""
-    for beside in folder.glob(f".*{_ENDING}"):
+def remove_left_behind(folder: Path, name: str = "*") -> None:
+    """Remove the files that crashed writes left in ``folder``, those of one file where its ``name`` is given.
+
+    Whoever writes there again and again calls it once at its start; in a folder that others use too, with the name.
+    """
+    for beside in folder.glob(f".{name}.*{_ENDING}"):
         with suppress(OSError):  # the file is gone already, or may not be removed: it only takes room
             if time.time() - beside.stat().st_mtime > _LEFT_BEHIND_S:
                 beside.unlink()

@@ -1,4 +1,8 @@
-"""The TLS context of a client: the one place that decides which authority is trusted and which versions are allowed."""
+"""The TLS context of a client: the one place that decides which authority is trusted and which versions are allowed.
+
+One connection has a context of its own: that by which a device that knows no authority yet fetches its certificate,
+which it compares with the fingerprint it was given (``provisioning/device.py``).
+"""
 
 from __future__ import annotations
 

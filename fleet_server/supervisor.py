@@ -16,7 +16,7 @@ Invariants
 * The loop and the signal handlers are blocking ones, not those of an event loop, which would fork from other threads.
   ``Outage`` and ``Backoff`` are those of ``fleet_core/service.py``.
 * The status file (JSON, replaced atomically) names every process: ``{"pid", "state", "postgres", "children": {NAME:
-  {"pid", "starts"}}}``.
+  {"pid", "starts"}}}``. One that cannot be written is said once and holds up nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -36,7 +37,7 @@ from typing import IO
 
 from fleet_core.clock import CLOCK_VARIABLE, Clock
 from fleet_core.errors import BadConfig, Retryable
-from fleet_core.files import write_atomic
+from fleet_core.files import remove_left_behind, write_atomic
 from fleet_core.service import EXIT_FAILED, Backoff, Outage
 from fleet_server.app import EXIT_BAD_CONFIG, SUPERVISOR_VARIABLE
 from fleet_server.settings import Settings
@@ -99,6 +100,9 @@ class Supervisor:
         self._embedded: EmbeddedPostgres | None = None
         self._stopping = False
         self._state = "starting"
+        self._writing_status = Outage(
+            log, "the status file is not written", "the status file is written again", errors=(OSError,)
+        )
 
     def run(self) -> int:
         """Supervise until SIGTERM or SIGINT and return the exit code.
@@ -108,6 +112,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         code = 0
+        if self._status_file is not None:
+            remove_left_behind(self._status_file.parent, self._status_file.name)
         try:
             self._write_status()
             self._start_database()
@@ -118,10 +124,10 @@ class Supervisor:
                 time.sleep(POLL_S)
         finally:
             self._state = "stopping"
-            self._write_status()
-            self._stop_children()
-            if self._embedded is not None:
-                self._embedded.stop()
+            with ExitStack() as stopping:  # each step is done whatever became of the one before; the last is first
+                stopping.callback(self._stop_database)
+                stopping.callback(self._stop_children)
+                self._write_status()
             self._state = "stopped"
             self._write_status()
         return code
@@ -164,6 +170,10 @@ class Supervisor:
         else:
             log.warning("the embedded PostgreSQL is back")
         self._write_status()
+
+    def _stop_database(self) -> None:
+        if self._embedded is not None:
+            self._embedded.stop()
 
     # -- the children
 
@@ -227,7 +237,12 @@ class Supervisor:
         }
         status = {"pid": os.getpid(), "state": self._state, "children": children}
         status["postgres"] = self._embedded.pid if self._embedded else None
-        write_atomic(self._status_file, (json.dumps(status) + "\n").encode(), durable=False)
+        try:
+            write_atomic(self._status_file, (json.dumps(status) + "\n").encode(), durable=False)
+        except OSError as error:
+            self._writing_status.failed(error)
+        else:
+            self._writing_status.succeeded()
 
 
 def _relay(name: str, source: IO[bytes]) -> None:

@@ -24,7 +24,7 @@ from cryptography import x509
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput
-from fleet_core.files import write_atomic
+from fleet_core.files import remove_left_behind, write_atomic
 from provisioning import certificates as x
 from provisioning.broker_acl import Node, Service, ServiceRole
 from provisioning.files import PRIVATE_MODE, PUBLIC_MODE
@@ -70,6 +70,7 @@ class Authority:
             raise BadConfig(f"no authority in {directory}: make one with 'fleet-provision init --dir {directory}'")
         if key_file.stat().st_mode & 0o077:
             raise BadConfig(f"{key_file} can be read by others: chmod 600 {key_file}")
+        remove_left_behind(self.directory)  # an init that was killed may have left a copy of the key
         self.ca_key = x.key_from_pem(key_file.read_bytes(), passphrase)
         self.ca = x509.load_pem_x509_certificate(self.ca_file.read_bytes())
         self.registry = Registry(self.directory / "authority.sqlite")
@@ -193,6 +194,7 @@ class Authority:
             # The earlier certificate is not revoked: the running program uses it until it restarts.
             self._record(db, name, certificate, supersede=False)
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            remove_left_behind(folder)
             write_atomic(issued.key_file, x.key_to_pem(key), mode=PRIVATE_MODE)
             write_atomic(issued.cert_file, x.to_pem(certificate), mode=PUBLIC_MODE)
         return issued

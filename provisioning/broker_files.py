@@ -18,6 +18,7 @@ from pathlib import Path
 from cryptography import x509
 
 from fleet_core.errors import BadConfig
+from fleet_core.files import remove_left_behind
 from provisioning.authority import Authority, Issued
 from provisioning.broker_acl import DEFAULT_HOST_ID, SecureFiles, render_acl
 from provisioning.certificates import CRL_LIFETIME
@@ -48,6 +49,7 @@ class BrokerFiles:
         self._reload = reload
         directory = directory.absolute()
         directory.mkdir(parents=True, exist_ok=True)
+        remove_left_behind(directory)
         # A folder with the set-group-ID bit hands its files to the broker's group: the broker is another user.
         self._private_mode = 0o640 if directory.stat().st_mode & stat.S_ISGID else PRIVATE_MODE
         self.files = SecureFiles(

@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 
 from fleet_core.errors import BadConfig, BadInput, Retryable
 from fleet_core.faults import fault_point
-from fleet_core.files import write_atomic
+from fleet_core.files import remove_left_behind, write_atomic
 from fleet_core.tls import client_context
 from provisioning import certificates as x
 from provisioning.files import PRIVATE_MODE, PUBLIC_MODE
@@ -68,6 +68,7 @@ def enrol(url: str, claim: str, bundle_dir: Path, ca_fingerprint: str, timeout_s
     pinned = ca_fingerprint.replace(":", "").strip().lower()
     digest = hashlib.sha256(claim.encode()).hexdigest()
     bundle_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    remove_left_behind(bundle_dir)
     if (bundle_dir / "bundle.toml").exists():
         if _read_toml(bundle_dir / "bundle.toml").get("claim_digest") == digest:
             return load_bundle(bundle_dir)

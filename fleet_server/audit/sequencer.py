@@ -25,8 +25,8 @@ from fleet_core.service import Outage, finish, run_until_stopped, stop_on_signal
 from fleet_server.audit.checkpoint import Checkpoint, append_line, load_key, read_lines, sign
 from fleet_server.audit.tree import Frontier, leaf_hash
 from fleet_server.settings import Settings
-from fleet_server.store.leader import EXPECTED, Elected, Office, when_elected
-from fleet_server.store.pool import Connection, Pool, open_pool, require_dsn
+from fleet_server.store.leader import Elected, Office, when_elected
+from fleet_server.store.pool import AWAY, MERELY_AWAY, Connection, Pool, open_pool, require_dsn
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
@@ -120,8 +120,8 @@ class Sequencer:
 async def run_sequencer(settings: Settings, clock: Clock) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises BadConfig or Retryable when the process cannot start, Tampered, and an error of a round that the election
-    does not expect.
+    Raises BadConfig or Retryable when the process cannot start, Tampered, and any other error of a round but the
+    database's: those are waited for, and the entries with them.
     """
     key = load_key(settings.audit.signing_key_file)
     pool = await open_pool(settings, "worker", size=1)
@@ -129,7 +129,8 @@ async def run_sequencer(settings: Settings, clock: Clock) -> None:
         log,
         "the audit log is not sequenced for now, entries wait in the database",
         "the audit log is sequenced again",
-        errors=EXPECTED,
+        errors=AWAY,
+        known=MERELY_AWAY,
     )
 
     async def serve(elected: Elected) -> None:

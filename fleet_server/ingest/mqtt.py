@@ -31,7 +31,8 @@ from fleet_core.tls import client_context
 from fleet_server.ingest import metrics
 from fleet_server.ingest.decoder import Message
 from fleet_server.settings import Broker, Settings
-from fleet_server.store.leader import EXPECTED, Elected, Office, when_elected
+from fleet_server.store.leader import Elected, Office, when_elected
+from fleet_server.store.pool import AWAY, MERELY_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,8 @@ class HostState:
             log,
             "nobody can be elected to publish the host's state",
             "the host's state is somebody's matter again",
-            errors=EXPECTED,
+            errors=AWAY,
+            known=MERELY_AWAY,
             begins_level=logging.WARNING,
         )
 

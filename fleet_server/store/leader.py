@@ -7,32 +7,36 @@ Invariants
 * The lock belongs to a connection of its own, not of a pool. It goes with that connection, however the process died,
   so the next candidate is elected within ``ASK_AGAIN_S`` of the database noticing.
 * ``serve`` runs only while the lock is held: it is watched every ``ASK_AGAIN_S`` and ``serve`` is ended when it is
-  gone. Between the loss and its discovery two may serve. A work that must not be done twice calls ``confirm`` before
-  each of its steps, and lets the database refuse the rest.
+  gone. Between the loss and its discovery two may serve, for ``ASK_AGAIN_S`` and what ``confirm`` may take: a link that
+  fell silent tells of no loss, so ``confirm`` takes it for lost after ``ASK_AGAIN_S + CONNECT_TIMEOUT_S``. A work that
+  must not be done twice calls ``confirm`` before each of its steps, and lets the database refuse the rest.
 
-Failure behaviour: a database that is away is an outage, logged once and once when it is over; the election then begins
-anew. Any other error of ``serve`` is raised and ends the process.
+Failure behaviour: an error that ``outage`` expects (of both works whatever the database answers, ``pool.AWAY``: a right
+that is missing, an entry that another one has written) ends ``serve``, is logged once and once when it is over; the
+election then begins anew. Any other error of ``serve`` is raised and ends the process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import socket
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
 import psycopg
 from psycopg import AsyncConnection
 
-from fleet_core.errors import Retryable
 from fleet_core.service import Backoff, Outage, Sleep, every, keep_running, run_together
+from fleet_server.store.pool import noticing_silence
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 2.0
 CONNECT_TIMEOUT_S = 5
-EXPECTED = (psycopg.OperationalError, psycopg.InterfaceError, Retryable)
 
 
 class Office(Enum):
@@ -49,8 +53,20 @@ class Elected:
         self._connection = connection
 
     async def confirm(self) -> None:
-        """Raises psycopg.OperationalError when the lock went with its connection."""
-        await self._connection.execute("SELECT 1")
+        """Raises psycopg.OperationalError when the lock went with its connection, or nobody answers."""
+        limit = asyncio.get_running_loop().call_later(ASK_AGAIN_S + CONNECT_TIMEOUT_S, self._hang_up)
+        try:
+            await self._connection.execute("SELECT 1")
+        finally:
+            limit.cancel()
+
+    def _hang_up(self) -> None:
+        """End the connection at this end: whoever waits for an answer is told. Cancelling would ask the other end."""
+        with (
+            contextlib.suppress(psycopg.OperationalError, OSError),  # it is closed already
+            socket.socket(fileno=os.dup(self._connection.fileno())) as end,
+        ):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 async def when_elected(
@@ -69,7 +85,10 @@ async def when_elected(
 
     async def stand() -> None:
         async with await AsyncConnection.connect(
-            dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name=f"forestall-{office.name.lower()}"
+            noticing_silence(dsn),
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            application_name=f"forestall-{office.name.lower()}",
         ) as connection:
             while not await _take(connection, office):
                 outage.succeeded()  # another process does the work

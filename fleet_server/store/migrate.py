@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 
 from fleet_core.errors import BadConfig, Retryable
-from fleet_server.store.pool import unreachable
+from fleet_server.store.pool import noticing_silence, unreachable
 from fleet_server.store.sql import queries
 
 _SQL = queries("migrate")
@@ -73,7 +73,9 @@ def status(dsn: str, migrations: Path = MIGRATIONS) -> list[Step]:
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
     try:
-        return psycopg.connect(dsn, autocommit=True, application_name="forestall-migrate", connect_timeout=5)
+        return psycopg.connect(
+            noticing_silence(dsn), autocommit=True, application_name="forestall-migrate", connect_timeout=5
+        )
     except psycopg.ProgrammingError as error:
         raise BadConfig(unreachable(dsn, error)) from None
     except psycopg.OperationalError as error:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from fleet_core.errors import BadConfig, Retryable
 from fleet_server.settings import Settings
@@ -31,25 +31,46 @@ AWAY = (psycopg.Error, Retryable)
 """What the database may answer with instead of doing its work: it is away, read-only, full, or lacks a right or a table
 (a restore that is not finished). A loop that can do its work later expects these errors, retries, counts, and logs the
 first with its traceback unless the database is merely away. Any other error ends the process."""
+MERELY_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, Retryable)
+"""Those of AWAY that say nothing but that the database is away."""
 REFUSED = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
 """Database errors that are the fault of the row to be stored. Any other error of AWAY is not: a missing right or a full
 disk of the server must never be taken for a bad row."""
 DSN_VARIABLE = "FORESTALL_DSN"
 OPEN_TIMEOUT_S = 20.0
+NO_SUCH_ROLE = (psycopg.errors.InvalidParameterValue, psycopg.errors.InsufficientPrivilege)
+"""What SET ROLE answers where the role is not there, or the user of the connection is none of its members."""
+NOTICE_SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": 20_000}
+"""A link that fell silent (a cable, a firewall that forgot it) is a lost connection after 20 s; by default after a
+quarter of an hour, or never while nothing is sent. The last one is in milliseconds."""
 
 
 async def open_pool(settings: Settings, role: Role, *, size: int | None = None) -> Pool:
-    """Open a pool acting as ``role``. Raises BadConfig for an unusable dsn, Retryable when the server is not there."""
+    """Open a pool acting as ``role``.
+
+    Raises BadConfig for an unusable dsn and for a role that the database lacks, Retryable when the server is not there.
+    """
     dsn = require_dsn(settings)
     timeout_ms = int(settings.database.statement_timeout_s * 1000)
 
-    async def configure(connection: Connection) -> None:
+    async def configure(connection: AsyncConnection[Any]) -> None:
         if role != "owner":
             await connection.execute(f"SET ROLE forestall_{role}")
         await connection.commit()
 
+    try:
+        # A single connection is tried first, because a pool hides why a connection fails and only times out.
+        async with await AsyncConnection.connect(noticing_silence(dsn), connect_timeout=5) as connection:
+            await configure(connection)
+    except NO_SUCH_ROLE:
+        why = f"the database lacks the role forestall_{role}, or its user may not act as it"
+        raise BadConfig(f"{why}; run `fleet-server db migrate`") from None
+    except psycopg.ProgrammingError as error:
+        raise BadConfig(unreachable(dsn, error)) from None
+    except psycopg.OperationalError as error:
+        raise Retryable(unreachable(dsn, error)) from None
     pool: Pool = AsyncConnectionPool(
-        dsn,
+        noticing_silence(dsn),
         kwargs={
             "row_factory": dict_row,
             "application_name": f"forestall-{role}",
@@ -64,14 +85,8 @@ async def open_pool(settings: Settings, role: Role, *, size: int | None = None) 
         name=role,
     )
     try:
-        # A single connection is tried first, because a pool hides why a connection fails and only times out.
-        async with await AsyncConnection.connect(dsn, connect_timeout=5):
-            pass
         await pool.open(wait=True, timeout=OPEN_TIMEOUT_S)
-    except PoolTimeout:
-        await pool.close()
-        raise BadConfig(f"the database lacks the role forestall_{role}; run `fleet-server db migrate`") from None
-    except psycopg.OperationalError as error:
+    except psycopg.OperationalError as error:  # it went away after it was tried
         await pool.close()
         raise Retryable(unreachable(dsn, error)) from None
     return pool
@@ -106,6 +121,12 @@ def require_dsn(settings: Settings) -> str:
             " or set database.dsn"
         )
     return dsn
+
+
+def noticing_silence(dsn: str) -> str:
+    """The connection string with ``NOTICE_SILENCE``; what it says itself counts for more. Raises
+    psycopg.ProgrammingError when it is none."""
+    return make_conninfo("", **{**NOTICE_SILENCE, **conninfo_to_dict(dsn)})
 
 
 def unreachable(dsn: str, error: Exception) -> str:

@@ -82,3 +82,12 @@ def test_what_a_crash_left_is_removed_and_work_in_progress_is_not(tmp_path: Path
     remove_left_behind(tmp_path)
     assert (old.exists(), fresh.exists(), other.exists()) == (False, True, True)
     remove_left_behind(tmp_path / "missing")
+
+
+def test_of_a_folder_that_others_use_too_only_one_file_s_leftovers_are_removed(tmp_path: Path) -> None:
+    own, theirs = tmp_path / ".status.json.1-ab.new", tmp_path / ".notes.new"
+    for path in (own, theirs):
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    remove_left_behind(tmp_path, "status.json")
+    assert (own.exists(), theirs.exists()) == (False, True)

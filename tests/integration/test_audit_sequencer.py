@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +19,13 @@ from support.database import drop_database, new_database, settings_for
 
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadInput
+from fleet_core.service import end_tasks
 from fleet_server.audit.checkpoint import Checkpoint, load_key, new_key, read_lines
 from fleet_server.audit.log import record
-from fleet_server.audit.sequencer import Sequencer, Tampered
+from fleet_server.audit.sequencer import Sequencer, Tampered, run_sequencer
 from fleet_server.audit.tree import verify_inclusion
 from fleet_server.audit.verify import AuditReport, prove, verify
+from fleet_server.settings import Audit
 from fleet_server.store.pool import Pool, open_pool, transaction
 
 pytestmark = pytest.mark.integration
@@ -207,3 +209,27 @@ async def test_killed_between_signing_and_the_file(log: Log, tmp_path: Path) -> 
     assert [checkpoint.tree_size for checkpoint in read_lines(log.file)] == [4, 6]
     verdict = await log.verify()
     assert verdict.verified, verdict.faults
+
+
+async def test_a_right_that_is_missing_for_a_while_is_an_outage(log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    """As a database that is read-only for now: entries wait, and the process goes on."""
+    with psycopg.connect(log.dsn, autocommit=True, options="-c search_path=fleet,public") as conn:
+        conn.execute("REVOKE INSERT ON audit_checkpoint FROM forestall_worker")
+        await log.write(2)
+        audit = Audit(signing_key_file=log.key_file, checkpoint_file=log.file, interval_ms=50)
+        running = asyncio.create_task(run_sequencer(settings_for(log.dsn, audit=audit), log.clock))
+        await _until(lambda: "is not sequenced for now" in caplog.text)
+        assert (await log.verify()).pending == 2
+        conn.execute("GRANT INSERT ON audit_checkpoint TO forestall_worker")
+    await _until(lambda: "is sequenced again" in caplog.text)
+    await end_tasks([running])
+    verdict = await log.verify()
+    assert verdict.verified and not verdict.pending
+    assert caplog.text.count("is not sequenced for now") == 1
+
+
+async def _until(check: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 20
+    while not check():
+        assert time.monotonic() < until_s
+        await asyncio.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -214,6 +215,24 @@ def test_an_interrupted_init_can_be_repeated(tmp_path: Path, clock: SimulatedClo
     (tmp_path / "a").mkdir()
     Registry.create(tmp_path / "a" / "authority.sqlite")
     assert Authority.create(tmp_path / "a", clock).identities() == []
+
+
+def test_what_a_killed_command_left_beside_its_files_is_removed(tmp_path: Path, clock: SimulatedClock) -> None:
+    """A half-written key among them, which nobody would miss and anybody might find."""
+    directory, broker = tmp_path / "authority", tmp_path / "broker"
+    folders = (directory, directory / "issued" / "broker", broker)
+    left = [
+        folder / f".{name}.17-ab12cd34.new" for folder, name in zip(folders, ("ca.key", "tls.key", "acl"), strict=True)
+    ]
+    Authority.create(directory, clock)
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("key")
+        os.utime(path, (0, 0))
+    authority = Authority(directory, clock)
+    BrokerFiles(authority, broker, authority.issue_server("broker", ["localhost"])).publish()
+    assert not [path for path in left if path.exists()]
+    assert (directory / "ca.key").exists() and (broker / "acl").exists()
 
 
 def test_a_busy_book_is_retryable(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
