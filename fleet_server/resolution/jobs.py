@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 import procrastinate
-from procrastinate.exceptions import AlreadyEnqueued
+import psycopg
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from psycopg import AsyncConnection
 
 TRIAGE_FINDING = "triage_finding"
@@ -32,7 +33,8 @@ _deferring_app = make_app()  # never opened: it only writes jobs on connections 
 async def defer_on(conn: AsyncConnection[Any], task_name: str, args: Mapping[str, Any], *, key: str) -> bool:
     """Defer a job on the caller's connection, so that it commits, or not, with the caller's transaction.
 
-    ``args`` are JSON values. Returns False when a job with this ``key`` is waiting already.
+    ``args`` are JSON values. Returns False when a job with this ``key`` is waiting already. Raises psycopg.Error as any
+    statement on the connection does, not the job library's word for it.
     """
     deferrer = _deferring_app.configure_task(task_name, queueing_lock=key, connection=conn)
     try:
@@ -40,6 +42,10 @@ async def defer_on(conn: AsyncConnection[Any], task_name: str, args: Mapping[str
             await deferrer.defer_async(**args)
     except AlreadyEnqueued:
         return False
+    except ConnectorException as error:
+        if isinstance(error.__cause__, psycopg.Error):
+            raise error.__cause__ from None
+        raise
     return True
 
 

@@ -3,6 +3,7 @@
 Several workers may run; what one does, and what a killed one left, is settled by the rows and locks alone.
 
 While the database is away or refuses, the worker waits: each of its loops says so once, and once when it works again.
+That holds for the loop of the job library too (``job_loop.py``).
 Any other error of a loop is a fault of ours and ends the process with its reason, for the supervisor to start it anew.
 A single piece of work that fails stays alone with its fault (``pieces.py``), and so does a library that cannot be
 warmed.
@@ -38,6 +39,7 @@ from fleet_core.service import (
 from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
 from fleet_server.prognosis.warming import warm_shelf
+from fleet_server.resolution.job_loop import run_jobs
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
 from fleet_server.resolution.maintenance import end_maintenance
 from fleet_server.resolution.metrics import FAILURES
@@ -48,7 +50,7 @@ from fleet_server.resolution.timers import run_due
 from fleet_server.resolution.triage import triage_finding
 from fleet_server.settings import Settings, clock_of
 from fleet_server.store.fetch import fetch_all
-from fleet_server.store.pool import AWAY, open_pool
+from fleet_server.store.pool import AWAY, OPEN_TIMEOUT_S, open_pool
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ STALLED_S = 5.0
 """Five heartbeats that did not come: the worker is taken for dead, and another one does its jobs again."""
 GRACE_S = 8.0
 """Bounds how long a job or a case may go on after the stop; then it is cut short and found again in its rows."""
+JOBS_END_WITHIN_S = GRACE_S + OPEN_TIMEOUT_S + 2.0
+"""The grace period, and what the job loop may wait for a database that is away; then it is cut short."""
 TRIAGE_RETRIES = procrastinate.RetryStrategy(max_attempts=16, exponential_wait=2)
 """2, 4, 8 ... seconds: a finding that cannot be judged (nobody to own a case) is tried again for a day and more."""
 
@@ -170,18 +174,17 @@ async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: a
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
     await app.open_async(rt.pool)
     sweep = Sweep(rt, runner)
-    jobs = asyncio.create_task(
-        app.run_worker_async(
-            concurrency=at_once,
-            fetch_job_polling_interval=1.0,
-            shutdown_graceful_timeout=GRACE_S,
-            delete_jobs="successful",
-            install_signal_handlers=False,
-            update_heartbeat_interval=HEARTBEAT_S,
-            stalled_worker_timeout=STALLED_S,
-        ),
-        name="jobs",
+    run = partial(
+        app.run_worker_async,
+        concurrency=at_once,
+        fetch_job_polling_interval=1.0,
+        shutdown_graceful_timeout=GRACE_S,
+        delete_jobs="successful",
+        install_signal_handlers=False,
+        update_heartbeat_interval=HEARTBEAT_S,
+        stalled_worker_timeout=STALLED_S,
     )
+    jobs = asyncio.create_task(run_jobs(app, _outage("jobs"), run), name="jobs")
     loops: dict[str, tuple[Callable[[], Awaitable[object]], float]] = {
         "sweep": (sweep.once, SCALED_SWEEP_S if rt.clock.scale > 1 else SWEEP_S),
         "stalled_jobs": (partial(retry_stalled, app, rt.pieces.jobs), STALLED_S / 2),
@@ -203,7 +206,7 @@ async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: a
     finally:
         raised = sys.exception()
         jobs.cancel()  # once: a second time would cut short the jobs that are finishing
-        await asyncio.wait([jobs])
+        await asyncio.wait([jobs], timeout=JOBS_END_WITHIN_S)
         await end_tasks([jobs], raised=raised)
         await sweep.stop(raised)
         await app.close_async()
