@@ -99,11 +99,6 @@ def found_direction(component_type: str, finding: Finding) -> IndicatorDirection
     return IndicatorDirection(typical and follows_type is None, DirectionBy.DEFAULT)
 
 
-def found_falling(component_type: str, finding: Finding) -> bool:
-    """Does the indicator of this finding fall as the component degrades, as far as this revision alone says?"""
-    return found_direction(component_type, finding).falls
-
-
 def indicator_ratio(values: Floats, baseline: float, *, falls: bool) -> Floats:
     """The indicator ``values`` (n,) as ratios (n,) to the healthy ``baseline``, which is in the unit of the values.
 

@@ -30,7 +30,7 @@ from fleet_core.telemetry import ComponentSpec, Finding, MetricSpec, Sample
 from fleet_server.prognosis.calibration import Calibration, calibrate
 from fleet_server.prognosis.judgement import Evidence, Prognosis, judge
 from fleet_server.prognosis.library import Library, Trajectory
-from fleet_server.prognosis.signatures import canonical_course, found_falling, indicator_ratio
+from fleet_server.prognosis.signatures import canonical_course, found_direction, indicator_ratio
 from fleet_server.resolution.playbooks import playbook
 
 CODES = list(COMPONENT_TYPES)
@@ -91,7 +91,7 @@ def forecast(kind: ComponentType, share: float) -> Prognosis:
     """The server's forecast when a share of the life is lived, from what the device found and measured."""
     found = findings(kind)[-1]
     values = course(kind)[: HEALTHY_TICKS + round(share * LIFE_H * 6)]
-    ratio = indicator_ratio(values, found.indicator_baseline, falls=found_falling(kind.code, found))
+    ratio = indicator_ratio(values, found.indicator_baseline, falls=found_direction(kind.code, found).falls)
     hours_before, ratio = canonical_course(np.arange(values.size)[::-1] / 6, ratio)
     noise = found.indicator_sigma / found.indicator_baseline
     evidence = Evidence(kind.code, "Q", hours_before, ratio, noise, found.failure_mode, found.mode_confidence)

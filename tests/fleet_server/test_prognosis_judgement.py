@@ -18,7 +18,6 @@ from fleet_server.prognosis.signatures import (
     DirectionBy,
     canonical_course,
     found_direction,
-    found_falling,
     indicator_ratio,
 )
 
@@ -189,7 +188,7 @@ def found(unit: str, observed: float, metric: str = "vital") -> Finding:
 def test_the_direction_is_the_types_for_its_own_indicator_and_the_findings_for_another(
     kind: str, seen: Finding, falls: bool
 ) -> None:
-    assert found_falling(kind, seen) is falls
+    assert found_direction(kind, seen).falls is falls
 
 
 def seen_at(metric: str, unit: str, observed: float, baseline: float, sigma: float) -> Finding:
@@ -236,7 +235,7 @@ def seen_at(metric: str, unit: str, observed: float, baseline: float, sigma: flo
 def test_a_vital_of_the_indicators_quantity_goes_the_types_way_however_it_stands(
     kind: str, metric: str, unit: str, observed: float, baseline: float, sigma: float, falls: bool
 ) -> None:
-    assert found_falling(kind, seen_at(metric, unit, observed, baseline, sigma)) is falls
+    assert found_direction(kind, seen_at(metric, unit, observed, baseline, sigma)).falls is falls
 
 
 @pytest.mark.parametrize("code", sorted(COMPONENT_TYPES))
