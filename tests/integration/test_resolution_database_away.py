@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from procrastinate.exceptions import ConnectorException
+from support.world import new_folder
 
 from fleet_server.resolution import worker
 from fleet_server.resolution.jobs import defer_advance
@@ -30,8 +30,7 @@ LIMIT_S = 40.0
 @pytest.fixture
 def server(cluster_at: Callable[[Path], None]) -> Iterator[EmbeddedPostgres]:
     """A server of this test alone, that it may stop and start."""
-    directory = Path(tempfile.mkdtemp(prefix="forestall-away-"))
-    directory.chmod(0o755)
+    directory = new_folder("away")
     cluster_at(directory / "pg")
     made = EmbeddedPostgres(directory / "pg", extra_configuration="fsync = off\n")
     try:

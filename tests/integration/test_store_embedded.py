@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from support.database import new_database
+from support.world import new_folder
 
 from fleet_core.errors import BadConfig, Retryable
 from fleet_server.store.embedded import EmbeddedPostgres, running_dsn
@@ -27,8 +27,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """Somewhere the server's account may go, also when the tests run as root with a private temporary folder."""
-    made = Path(tempfile.mkdtemp(prefix="forestall-embedded-"))
-    made.chmod(0o755)
+    made = new_folder("embedded")
     yield made / "pg"
     shutil.rmtree(made, ignore_errors=True)
 

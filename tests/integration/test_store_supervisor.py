@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from support.world import new_folder
 
 from fleet_server.first import write_first_files
 from fleet_server.store.embedded import running_dsn
@@ -70,8 +70,7 @@ class Server:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="forestall-run-"))
-    made.chmod(0o755)
+    made = new_folder("run")
     yield made
     shutil.rmtree(made, ignore_errors=True)
 

@@ -15,7 +15,6 @@ import fcntl
 import itertools
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from support.world import new_folder
 
 from fleet_server.settings import Database, Settings
 from fleet_server.store.embedded import EmbeddedPostgres
@@ -40,8 +40,7 @@ def shared_folder(config: pytest.Config) -> Path:
     if hasattr(config, "workerinput"):
         return Path(config.workerinput[_SHARED])
     if not hasattr(config, _SHARED):
-        made = Path(tempfile.mkdtemp(prefix="forestall-test-"))
-        made.chmod(0o755)
+        made = new_folder("test")
         setattr(config, _SHARED, made)
         config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
     return Path(getattr(config, _SHARED))
@@ -91,8 +90,7 @@ def _make_cluster(directory: Path) -> None:
 @pytest.fixture(scope="session")
 def postgres_dsn(cluster_at: Callable[[Path], None]) -> Iterator[str]:
     """The owner's dsn of this worker's server."""
-    directory = Path(tempfile.mkdtemp(prefix="forestall-test-pg-"))
-    directory.chmod(0o755)
+    directory = new_folder("test-pg")
     cluster_at(directory / "pg")
     server = EmbeddedPostgres(directory / "pg", extra_configuration=_QUICK)
     try:
