@@ -10,7 +10,8 @@ its own healthy life. There are two layers of limits. ``alarm_limit`` multiplies
 * ``tail``: where the tail of healthy rows, judged out of sample, is met at the stated rate of false alarms
   (``healthy/calibrate.py``, ``tail_threshold``); on a plane that sees days, never below ``PlaneTuning.beyond_seen``
   times what healthy rows reached. The rate comes from ``Learner._fit``; the outputs of a detector share it.
-* ``wander``: room for a channel that strays further in months than it did while learning (``healthy/calibrate.py``).
+* ``wander``: room for a channel that will stray further than it did while learning, over ``settings.horizon`` times the
+  learning period and at most ``FARTHEST_US`` (``healthy/fitting.py``, ``healthy/calibrate.py``).
 * ``scarcity``: room for a channel that showed few different values (``healthy/calibrate.py``).
   A detector with one statistic over all channels (``aakr``, ``pca``) gets a wander of 1 and the median scarcity;
   ``pca`` takes the wander into its covariance instead.

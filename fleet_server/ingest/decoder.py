@@ -5,9 +5,10 @@ Tenant and site come from the directory, never from the payload. The result is o
 * ``Data``         a readable batch of a registered agent,
 * ``Control``      a birth, a death or a held report,
 * ``Unreadable``   a message that has to wait, because its schema or its identity is not known yet; ``key`` names it,
-* ``Quarantined``  a message that breaks a rule: it is stored in quarantine with the reason. If it has a batch number,
-                   the agent is answered *Refused* and deletes the batch. Without a number it is not answered: if it
-                   was a batch, the agent sends it again, and at last declares it undeliverable.
+* ``Quarantined``  a message that breaks a rule: it is stored in quarantine with the reason. If its batch number was
+                   read, the agent is answered *Refused* and deletes the batch. The number is read last, once agent,
+                   site and asset are known. Without it nothing is answered: if the message was a batch, the agent
+                   sends it again, and at last declares it undeliverable.
 
 Failure behaviour: :func:`decode` raises nothing, whatever topic and payload hold.
 """

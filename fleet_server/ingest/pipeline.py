@@ -8,7 +8,7 @@ Invariants
 * A batch is acknowledged only after its transaction is committed.
 * One bad message never stops or delays its neighbours: a message that the database refuses is found by halving the
   micro-batch, and is quarantined alone.
-* A database error that is not the message's fault (``REFUSED``) never turns into a refused batch.
+* Only a database error that is the message's fault (``REFUSED``) turns into a refused batch.
 * While the database is away no message is answered or judged; the micro-batch is kept and tried again.
 """
 

@@ -128,7 +128,8 @@ async def set_maintenance(
 
 
 async def set_observe_only(conn: Connection, clock: Clock, actor: str, tenant_id: str, on: bool) -> None:
-    """Stop, or allow again, every automatic act for a tenant. What waited continues when it is lifted."""
+    """Stop, or allow again, all planning and every announcement for a tenant. What is held can still be released or
+    used up, and questions are still sent. What waited continues when it is lifted."""
     if await fetch_one(conn, Owned, _sql.set_observe_only, {"tenant_id": tenant_id, "on": on}) is None:
         raise NotFound(f"there is no tenant {tenant_id}")
     await _record(conn, clock, tenant_id, actor, "tenant.observe_only", f"tenant:{tenant_id}", {"on": on})

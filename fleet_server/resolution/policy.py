@@ -41,7 +41,8 @@ class Policy(BaseModel):
     """No window begins sooner than this after it is planned."""
     work_h: float = Field(default=2.0, gt=0, le=72)
     planning_horizon_h: float = Field(default=336.0, gt=0, le=2160)
-    """How far ahead a window is looked for when the deadline is unknown or was waived."""
+    """How far ahead a window is looked for at most, whatever the deadline; from the part's arrival on when a person
+    accepted a late repair."""
     late_window_h: float = Field(default=72.0, gt=0, le=2160)
     """A late window is the quietest that begins within this after the earliest possible start, else the first."""
     verify_h: float = Field(default=6.0, gt=0, le=720)

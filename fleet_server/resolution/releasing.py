@@ -3,7 +3,7 @@
 A held window, part, order or engineer is an act that is ``held``. When a case ends or its plan is given up, ``steps``
 hands these acts here one by one, last done first: the other system is told until it agrees, and the act becomes
 ``released``. In a case that goes on ``do_unwound`` then lets the plan forget the window; an ended case keeps it as a
-record, unless an undoing was under way when it ended: that one is finished, and the plan forgets what it released.
+record, also when an undoing was under way as it ended: that one is finished.
 """
 
 from __future__ import annotations

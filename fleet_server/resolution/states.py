@@ -9,8 +9,8 @@ A case is in one state of each of four machines at once:
 
 ``ActState`` is where one outward act stands. A held window when a case is given up: the end of the case makes ``steps``
 release the acts that are held, last done first; each becomes ``released``, and the plan keeps the window as a record,
-unless an undoing was under way when the case ended: it is finished, and the plan forgets what it released. When only
-the plan is given up (event ``give_up``), the same is released, and then the plan forgets what was booked.
+also when an undoing was under way as the case ended: that one is finished. When only the plan is given up (event
+``give_up``), the same is released, and then the plan forgets what was booked.
 
 ``python -m fleet_server.resolution.states`` prints every machine as a Mermaid diagram for the docs.
 """

@@ -70,8 +70,7 @@ def _undoing(file: CaseFile, now: datetime) -> Next | None:
 
     None when there is nothing to undo. A held window is an act like the others: RELEASE cancels it in the WMS and
     makes the act ``released``. When nothing is held any more, UNWOUND lets the plan of a living case forget the window;
-    the plan of an ended case keeps it as a record, unless an undoing was under way when the case ended: then UNWOUND
-    finishes that one here too.
+    the plan of an ended case keeps it as a record. An undoing that was under way when the case ended is finished here.
     """
     undoing = file.plan.undoing
     if undoing is Undoing.WINDOW:

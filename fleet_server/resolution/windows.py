@@ -232,7 +232,8 @@ async def _no_window(
     case = replace(case, plan=replace(case.plan, replanning=forgiven)).after(UndoingEvent.GIVE_UP)
     case = await change_case(conn, case)
     reason = "no_engineer" if "no_qualified_engineer" in excluded else "no_window_in_time"
-    in_time = "" if case.deadline_at is None or late_accepted(file) else " before the deadline"
+    by_deadline = latest_end(file, rt.clock.now()) == case.deadline_at and not late_accepted(file)
+    in_time = " before the deadline" if by_deadline else ""
     text = f"No repair window{in_time}: {why}"
     await escalate(conn, rt.clock, rt.notifiers, file, case, reason, text, detail)
 

@@ -170,6 +170,11 @@ def test_every_skill_of_a_component() -> None:
     assert [kind.code for kind in COMPONENT_TYPES.values() if kind.code not in said or kind.skill not in said] == []
 
 
+def test_every_type_of_a_component_of_the_agent() -> None:
+    (row,) = [line for line in section(AGENT, "### `[[asset.component]]`").splitlines() if line.startswith("| `type`")]
+    assert sorted(re.findall(r"`(\w+)`", row)) == sorted(["type", *COMPONENT_TYPES])
+
+
 def test_the_defaults_of_server_toml() -> None:
     for name, field in Settings.model_fields.items():
         part = field.get_default()

@@ -6,6 +6,8 @@ obtained are what this asset's healthy life produces under a model that has not 
 included. Above their upper quantile an exponential tail (extreme-value theory's middle case; the statistics grow
 linearly in the deviation) is fitted to the peaks of clusters, one excess per cluster, because neighbouring
 exceedances are one event; few clusters widen the tail. The threshold is where the fitted tail meets the stated rate.
+On a plane that sees days, where slow drifts are judged, the tail is Gaussian instead (exponential in the square), and
+no threshold lies below ``PlaneTuning.beyond_seen`` times what healthy rows reached.
 """
 
 from __future__ import annotations
