@@ -63,6 +63,11 @@ class Follower:
         self._tell = tell
         self._told = 0
         self.first_seen: dict[str, Any] = {}
+        self.decided_on: datetime | None = None
+        """The deadline on which the window was decided: the later of those shown just before and just after it was
+        chosen. The deadline goes on being refreshed; a window that it leaves behind by little stands."""
+        self._chosen: list[str] = []
+        self._deadline_at: datetime | None = None
 
     def wait(self, what: str, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The case, once ``done`` holds for it. Raises StoryFailed when the story's time is up."""
@@ -77,6 +82,7 @@ class Follower:
             if case:
                 self.first_seen = self.first_seen or case
                 self._tell_new(case["timeline"])
+                self._note_decision(case)
                 state = f"{case['summary']['state']}; {case['summary']['waits_for']}"
                 if done(case):
                     return case
@@ -101,6 +107,14 @@ class Follower:
         while self._stack.clock.now() < min(moment, self._until):
             time.sleep(POLL_S)
 
+    def _note_decision(self, case: dict[str, Any]) -> None:
+        shown = case["summary"]["deadline_at"]
+        before, self._deadline_at = self._deadline_at, datetime.fromisoformat(shown) if shown else None
+        chosen = [window["start"] for window in case["plan"]["windows"] if window["chosen"]]
+        if chosen != self._chosen:
+            self._chosen = chosen
+            self.decided_on = max(filter(None, (before, self._deadline_at)), default=None)
+
     def _tell_new(self, timeline: Iterable[dict[str, Any]]) -> None:
         for event in timeline:
             if event["event_id"] > self._told:
@@ -113,13 +127,13 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
     with stack.console("engineer") as console:
         follower = Follower(stack, console, story, tell)
         planned = follower.wait("the repair to be arranged", lambda case: _act(case, "message", "announcement") != {})
+        deadline_at = follower.decided_on
         case = _perform(stack, console, follower, story, planned)
         mails = _mails_of(stack, case)
     announcements = [mail for mail in distinct(mails) if _purpose(mail) == "announcement"]
     # The prognosis that the plan was decided on: it goes on being refreshed until the repair.
     summary, plan, prognosis = case["summary"], case["plan"], planned["prognosis"]
     window = next(window for window in planned["plan"]["windows"] if window["chosen"])
-    deadline_at = datetime.fromisoformat(planned["summary"]["deadline_at"])
     # The time of the finding that opened the case: later revisions carry the time they were made.
     finding_at = min(follower.first_seen["finding"]["detected_at"], follower.first_seen["summary"]["opened_at"])
     result = {
@@ -139,7 +153,7 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
             "end": _local(window["end"], summary["time_zone"]),
             "load_rank": window["load_rank"],
             "time_zone": summary["time_zone"],
-            "before_deadline": datetime.fromisoformat(window["end"]) <= deadline_at,
+            "before_deadline": deadline_at is not None and datetime.fromisoformat(window["end"]) <= deadline_at,
         },
         "work_order": case["work_orders"][0]["label"] if case["work_orders"] else None,
         "engineer": plan["engineer_name"],

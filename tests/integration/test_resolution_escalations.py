@@ -188,9 +188,9 @@ async def test_errors_that_pass_are_retried(dsn: str, servers: Servers) -> None:
 
 
 async def test_a_booking_whose_answer_was_lost_is_looked_up_not_doubled(dsn: str, servers: Servers) -> None:
-    async with stage(dsn, servers) as ready:
+    async with stage(dsn, servers, timeout_s=2.0) as ready:
         before = servers.wms("GET", "/_stats")
-        servers.fault(kind="timeout_after_booking", count=1, delay_s=3.0)
+        servers.fault(kind="timeout_after_booking", count=1, delay_s=6.0)
         case_id = await ready.finding()
         assert (await ready.case(case_id))["state"] == "committed"
         (window,) = await ready.acts(case_id, "window")

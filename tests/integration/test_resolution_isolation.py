@@ -309,8 +309,8 @@ async def test_a_finding_that_cannot_be_judged_is_counted_and_stops_no_other(
     assert [str(row["finding_id"]) for row in cases] == [sound.finding_id]
     waiting = "SELECT args, attempts FROM public.procrastinate_jobs WHERE status = 'todo'"
     (job,) = await ready.rows(waiting)
-    assert (job["args"]["finding_id"], job["attempts"]) == (poisoned.finding_id, 1)
-    assert _failures("triage_finding") - before == 1
+    assert job["args"]["finding_id"] == poisoned.finding_id
+    assert _failures("triage_finding") - before == job["attempts"] >= 1  # a busy machine comes to the next try, too
 
 
 async def test_the_worker_lives_with_poison_of_every_kind(

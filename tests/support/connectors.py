@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.resolution import Servers, seed, settings_of
+from support.resolution import PATIENT_S, Servers, seed, settings_of
 from support.rigs import TESTS, offered
 
 from fleet_core.clock import Clock, SimulatedClock
@@ -57,7 +57,7 @@ async def deps_on(dsn: str, servers: Servers, clock: Clock | None = None) -> Asy
     await owner.close()
     pool = await open_pool(settings, "worker", size=8)
     try:
-        yield ConnectorDeps(pool, clock, 1.0)
+        yield ConnectorDeps(pool, clock, PATIENT_S)
     finally:
         await pool.close()
 

@@ -38,12 +38,17 @@ READY = r'"ready": true'
 Prognosis = Mapping[str, Any]
 
 
-def settings_of(dsn: str, mail_port: int, *, clock: str = "") -> Settings:
-    mail = {"port": mail_port, "sender": "forestall@forestall.example", "security": "none", "timeout_s": 2.0}
+PATIENT_S = 20.0
+"""How long an answer of the test's own servers is waited for: on a busy machine it may take seconds, and giving up
+changes how a story goes."""
+
+
+def settings_of(dsn: str, mail_port: int, *, clock: str = "", timeout_s: float = PATIENT_S) -> Settings:
+    mail = {"port": mail_port, "sender": "forestall@forestall.example", "security": "none", "timeout_s": timeout_s}
     return Settings(
         clock=clock,
         database=Database(dsn=dsn),
-        connectors=Connectors(timeout_s=1.0),
+        connectors=Connectors(timeout_s=timeout_s),
         notifiers={"email": mail},
     )
 
@@ -314,11 +319,17 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    dsn: str, servers: Servers, prognose: Any = None, clock: Clock | None = None, **overrides: Any
+    dsn: str,
+    servers: Servers,
+    prognose: Any = None,
+    clock: Clock | None = None,
+    *,
+    timeout_s: float = PATIENT_S,
+    **overrides: Any,
 ) -> AsyncIterator[Stage]:
-    """A seeded database and a worker on it."""
+    """A seeded database and a worker on it; ``overrides`` are those of :func:`seed`."""
     clock = clock or SimulatedClock()
-    settings = settings_of(dsn, servers.mail_port)
+    settings = settings_of(dsn, servers.mail_port, timeout_s=timeout_s)
     owner = await open_pool(settings, "owner", size=1)
     try:
         async with owner.connection() as conn:
