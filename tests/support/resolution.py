@@ -112,6 +112,9 @@ class Servers:
 async def seed(conn: Connection, servers: Servers, clock: Clock, **overrides: Any) -> None:
     """Fill an empty database; ``overrides`` are ``asset_class``, ``policy``, ``warranty`` (bool), ``stock``."""
     now = clock.now()
+    equipment_ref = (
+        f"EQ-{uuid.uuid4().hex[:8]}"  # the WMS is shared: what other tests booked there takes no window here
+    )
     wms_config = {"url": servers.wms_url, "warehouse": SITE, "token_file": str(servers.token_file)}
     rows: list[tuple[str, tuple[Any, ...]]] = [
         (
@@ -151,8 +154,8 @@ async def seed(conn: Connection, servers: Servers, clock: Clock, **overrides: An
     rows += [
         (
             "INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial,"
-            " equipment_ref) VALUES (%s, %s, %s, 'agent-1', 'AMR 17', %s, 'Transit 500', 'SN-17', 'EQ-17')",
-            (ASSET, TENANT, SITE, overrides.get("asset_class", "robot")),
+            " equipment_ref) VALUES (%s, %s, %s, 'agent-1', 'AMR 17', %s, 'Transit 500', 'SN-17', %s)",
+            (ASSET, TENANT, SITE, overrides.get("asset_class", "robot"), equipment_ref),
         ),
         (
             "INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from)"
