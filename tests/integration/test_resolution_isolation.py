@@ -206,8 +206,8 @@ async def test_a_fault_whose_words_the_database_does_not_take_is_put_off_all_the
 async def _other_asset(ready: Stage) -> None:
     await ready.rows(
         "INSERT INTO asset (asset_id, tenant_id, site_id, agent_id, name, asset_class, model, serial, equipment_ref)"
-        " VALUES (%s, %s, %s, 'agent-1', 'AMR 18', 'robot', 'Transit 500', 'SN-18', 'EQ-18') RETURNING 1",
-        OTHER, TENANT, SITE,
+        " VALUES (%s, %s, %s, 'agent-1', 'AMR 18', 'robot', 'Transit 500', 'SN-18', %s) RETURNING 1",
+        OTHER, TENANT, SITE, f"EQ-{uuid.uuid4().hex[:8]}",
     )  # fmt: skip
 
 
