@@ -10,12 +10,12 @@ import json
 import zlib
 from typing import Any
 
-from edge_agent.detection import snapshot_v2
 from edge_agent.detection.packing import pack, unpack
 from edge_agent.detection.restored import DAMAGED
 from fleet_core.errors import BadInput
 
 VERSION = 3
+FORMER_VERSION = 2
 MAX_BYTES = 32 * 1024 * 1024
 
 
@@ -42,7 +42,9 @@ def read(data: bytes) -> dict[str, Any]:
     tree = load(data)
     if tree.get("version") == VERSION:
         return tree
-    if tree.get("version") == snapshot_v2.VERSION:
+    if tree.get("version") == FORMER_VERSION:
+        from edge_agent.detection import snapshot_v2  # loaded once after an update, if ever
+
         try:
             return snapshot_v2.translated(tree, VERSION)
         except DAMAGED:
@@ -54,8 +56,10 @@ def trace_of(tree: dict[str, Any], slot: Any) -> Any:
     """What the component of a snapshot's slot went through, of either version. Raises BadInput when it is not kept."""
     if not isinstance(slot, dict) or "trace" not in slot:
         raise BadInput("snapshot", "it was written by a version that keeps no trace; update the agent")
-    if tree.get("version") != snapshot_v2.VERSION:
+    if tree.get("version") != FORMER_VERSION:
         return slot["trace"]
+    from edge_agent.detection import snapshot_v2
+
     try:
         return snapshot_v2.translated_trace(slot["trace"])
     except DAMAGED:

@@ -15,7 +15,6 @@ import numpy as np
 
 from edge_agent.detection.restored import DAMAGED
 
-VERSION = 2
 LEVELS = ("watch", "alarm", "critical")
 _SENTENCES = (
     ("learnt from", "learnt"),

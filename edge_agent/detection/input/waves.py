@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike
 from edge_agent.detection.input.readings import only_reading
 from edge_agent.detection.restored import reading, record, time_us
 from edge_agent.detection.settings import DetectionSettings, WaveformSettings
-from edge_agent.features.waveform import OWN_UNIT, feature_specs, waveform_features
 from fleet_core.errors import BadConfig
 from fleet_core.telemetry import MetricSpec, Sample, Waveform
 
@@ -50,7 +49,7 @@ class Waves:
         self._speeds = {own.speed: floats[own.speed] for own in self._settings.values() if own.speed}
         self._turning: dict[str, tuple[int, float]] = {}
         self.derived = tuple(
-            MetricSpec(f"{wave.name}.{name}", unit if unit != OWN_UNIT else wave.unit, wave.component, wave.period_s)
+            MetricSpec(f"{wave.name}.{name}", unit, wave.component, wave.period_s)
             for wave in self._waveforms.values()
             for name, unit in self._specs(wave.name)
             if f"{wave.name}.{name}" not in floats
@@ -80,6 +79,8 @@ class Waves:
         if shaft_hz is None and own.turns:
             shaft_hz = own.shaft_hz or math.nan
         unit = self._waveforms[name].unit
+        from edge_agent.features.waveform import waveform_features  # an agent without waveforms never loads it
+
         found = waveform_features(
             np.asarray(values), sample_rate_hz, own.bearing, shaft_hz, unit, velocity=own.velocity
         )
@@ -98,9 +99,13 @@ class Waves:
     def _own(self, name: str) -> WaveformSettings:
         return self._settings.get(name, DEFAULT)
 
-    def _specs(self, name: str) -> tuple[tuple[str, str], ...]:
-        own = self._own(name)
-        return feature_specs(own.bearing is not None, own.turns, own.velocity)
+    def _specs(self, name: str) -> list[tuple[str, str]]:
+        """(name, UCUM unit) of every feature of a waveform."""
+        from edge_agent.features.waveform import OWN_UNIT, feature_specs
+
+        own, unit_of_wave = self._own(name), self._waveforms[name].unit
+        specs = feature_specs(own.bearing is not None, own.turns, own.velocity)
+        return [(feature, unit_of_wave if unit == OWN_UNIT else unit) for feature, unit in specs]
 
     def _shaft_hz(self, name: str, time_us: int) -> float | None:
         own = self._own(name)
