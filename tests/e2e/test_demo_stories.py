@@ -103,6 +103,8 @@ class RunningDemo:
     directory: Path
     family: set[psutil.Process] = field(default_factory=set)
     ports: set[int] = field(default_factory=set)
+    devices: dict[Path, int] = field(default_factory=dict)
+    """The links to the devices' pseudo-terminals, and when each terminal was made (ns)."""
 
     def said(self) -> str:
         return " ".join(self.output.read_text(encoding="utf-8").split())
@@ -110,6 +112,9 @@ class RunningDemo:
     def note_family(self) -> None:
         """Remember every process and every port that it listens on."""
         self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
+        for link in (self.directory / "devices").glob("*.tty"):
+            with suppress(FileNotFoundError):
+                self.devices[link] = link.stat().st_ctime_ns
         for process in self.family:
             with suppress(psutil.NoSuchProcess):
                 self.ports |= {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
@@ -129,7 +134,15 @@ class RunningDemo:
         assert not alive, [process.name() for process in alive]
         for port in self.ports:
             socket.create_server(("127.0.0.1", port)).close()  # raises when somebody still listens
-        assert not [link for link in (self.directory / "devices").glob("*.tty") if link.exists()]
+        assert not [link for link, made_ns in self.devices.items() if self._is_still(link, made_ns)]
+
+    @staticmethod
+    def _is_still(link: Path, made_ns: int) -> bool:
+        """Whether the terminal is that of then: the system gives its number to the next program that asks for one."""
+        try:
+            return link.stat().st_ctime_ns == made_ns
+        except FileNotFoundError:
+            return False
 
 
 @contextmanager
