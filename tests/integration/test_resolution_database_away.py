@@ -49,7 +49,7 @@ async def _until(true: Callable[[], bool], what: str) -> None:
 
 def _count(dsn: str, statement: str, *values: Any) -> int:
     with psycopg.connect(dsn) as conn:
-        row = conn.execute(statement, values).fetchone()  # type: ignore[call-overload] # literal statements of this file
+        row = conn.execute(statement, values).fetchone()
         return int(row[0])
 
 

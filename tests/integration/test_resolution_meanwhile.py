@@ -200,7 +200,7 @@ async def test_work_that_begins_while_no_earlier_window_is_found_goes_on(ready: 
         await _do(ready, start_work_order, order)
         return []
 
-    ready.rt.field_service = _Instead(planned, "engineers", nobody)  # type: ignore[assignment]
+    ready.rt.field_service = _Instead(planned, "engineers", nobody)
     await _nearer(ready, finding, case_id, 1.5, 2)
     case = await ready.case(case_id)
     assert (case["state"], case["escalated"], case["plan"].get("unwind")) == ("in_progress", False, None)
@@ -223,7 +223,7 @@ async def test_work_that_begins_while_the_engineer_of_an_earlier_window_is_asked
         await _do(ready, start_work_order, order)
         return []
 
-    ready.rt.field_service = _Instead(planned, "engineers", soon_nobody)  # type: ignore[assignment]
+    ready.rt.field_service = _Instead(planned, "engineers", soon_nobody)
     await _nearer(ready, finding, case_id, 1.5, 2)
     case = await ready.case(case_id)
     assert (asked, case["state"]) == (2, "in_progress")
@@ -370,7 +370,7 @@ class _Walk:
             request = next(act for act in file.acts if act.kind == "window").request
             act = await intend(conn, clock, case, "window", file.next_sequence("window"), request)
             looked_for = replace(file, case=replace(file.case, state=CaseState.COMMITTED))  # it was, when it was begun
-            rt.wms_of = lambda _site: cast("Any", _Books())  # type: ignore[method-assign]
+            rt.wms_of = lambda _site: cast("Any", _Books())
             await do_window(rt, conn, looked_for, act)
 
 
@@ -429,7 +429,7 @@ async def test_a_nearer_deadline_moves_nothing_for_a_person_who_took_over_while_
 ) -> None:
     finding = finding_at(ready.clock)
     case_id = await ready.finding(finding)
-    ready.rt.field_service = _Instead(ready.rt.field_service, "dispatch", _refuses)  # type: ignore[assignment]
+    ready.rt.field_service = _Instead(ready.rt.field_service, "dispatch", _refuses)
     await _nearer(ready, finding, case_id, 1.5, 2)
     (asked,) = await ready.escalations(case_id)
     assert asked["reason"] == "connector_down"
