@@ -123,7 +123,7 @@ def test_a_damaged_outbox_is_set_aside(tmp_path: Path, clock: SimulatedClock) ->
     outbox.close()
     assert (tmp_path / "outbox.sqlite.damaged").exists()
     assert check_outbox(path) == "ok"
-    assert check_outbox(tmp_path / "outbox.sqlite.damaged") != "ok"
+    assert check_outbox(tmp_path / "outbox.sqlite.damaged") == "file is not a database"
 
 
 def test_stored_batches_are_kept_a_day_and_can_be_asked_for_again(outbox: Outbox, clock: SimulatedClock) -> None:
