@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TESTS))
 sys.path.insert(0, str(TESTS.parent))  # the demo package is run from the checkout, not installed
 
-pytest_plugins = ["support.database", "support.skips", "support.workers"]
+pytest_plugins = ["support.database", "support.servers", "support.skips", "support.workers"]
 
 # how long an example takes says how busy the machine is, not whether the code is right
 settings.register_profile("forestall", deadline=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,18 +10,10 @@ import pytest
 from psycopg.types.json import Jsonb
 from support.resolution import Servers, Stage, settings_of, stage
 
-from demo.processes import Keeper
 from fleet_server.resolution.decisions import decide_escalation
 from fleet_server.store.pool import open_pool
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from psycopg.types.json import Jsonb
 from support.resolution import Servers, Stage, certain, finding_at, instant, stage
 
-from demo.processes import Keeper
 from fleet_core.telemetry import DetectionState
 from fleet_server.resolution import commands
 from fleet_server.resolution.decisions import decide_escalation
@@ -19,13 +17,6 @@ from fleet_server.resolution.triage import triage_finding
 
 pytestmark = pytest.mark.integration
 QUICK: dict[str, Any] = {"retry_attempts": 2, "retry_first_s": 0.01}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
 
 
 @pytest.fixture(autouse=True)

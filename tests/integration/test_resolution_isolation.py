@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 from unittest.mock import AsyncMock
@@ -19,7 +19,6 @@ from psycopg.types.json import Jsonb
 from support.database import settings_for
 from support.resolution import ASSET, SITE, TENANT, Servers, Stage, finding_at, stage, store_finding
 
-from demo.processes import Keeper
 from fleet_core.clock import SimulatedClock
 from fleet_server.resolution import cover_and_part, maintenance, timers, worker
 from fleet_server.resolution.maintenance import end_maintenance
@@ -30,13 +29,6 @@ from fleet_server.store.pool import Connection
 
 pytestmark = pytest.mark.integration
 OTHER = "amr-18"
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
 
 
 @pytest.fixture

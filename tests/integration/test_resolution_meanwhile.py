@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +18,6 @@ import pytest
 from psycopg.types.json import Jsonb
 from support.resolution import Servers, Stage, certain, finding_at, instant, stage, store_finding
 
-from demo.processes import Keeper
 from fleet_core.clock import Clock
 from fleet_core.errors import Permanent, Retryable
 from fleet_core.telemetry import Finding
@@ -41,13 +40,6 @@ pytestmark = pytest.mark.integration
 QUICK: dict[str, Any] = {"retry_attempts": 2, "retry_first_s": 0.01}
 HELD = {"reservation": "held", "window": "held", "work_order": "held", "dispatch": "held"}
 REPORT = WorkReport(failure_mode="bearing_spalling", new_serial="BRG-2")
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,18 +10,10 @@ import pytest
 import pytest_asyncio
 from support.resolution import Servers, Stage, certain, instant, stage
 
-from demo.processes import Keeper
 from fleet_server.resolution import commands
 from fleet_server.resolution.triage import triage_finding
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
 
 
 @pytest_asyncio.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from unittest.mock import AsyncMock
@@ -23,7 +23,6 @@ from support.resolution import (
     stage,
 )
 
-from demo.processes import Keeper
 from fleet_core.assets import COMPONENT_TYPES
 from fleet_server.resolution import commands, cover_and_part
 from fleet_server.resolution.commands import WorkReport
@@ -32,13 +31,6 @@ from fleet_server.resolution.maintenance import end_maintenance
 from fleet_server.resolution.records import StaleCase, change_case, lock_case
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
 
 
 @pytest_asyncio.fixture

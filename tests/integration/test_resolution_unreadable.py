@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from psycopg.types.json import Jsonb
 from support.resolution import Servers, Stage, finding_at, stage
 
-from demo.processes import Keeper
 from fleet_server.resolution import commands
 from fleet_server.resolution.decisions import decide_escalation
 
@@ -22,13 +21,6 @@ UNREADABLE: dict[str, Any] = {
     "decisions": {"manual": 1, "tries": "many"},
     "no_object": ["nothing", "of", "it"],
 }
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
 
 
 @pytest.fixture

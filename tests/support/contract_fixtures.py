@@ -1,25 +1,16 @@
-"""Fixtures of the connectors' conformance suites: the real servers, and a database of its own for each test."""
+"""Fixtures of the connectors' conformance suites: what connectors are built from, with a database for each test."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
-import pytest
 import pytest_asyncio
 from support.connectors import deps_on
 from support.resolution import Servers
 
-from demo.processes import Keeper
 from fleet_server.connectors.common import ConnectorDeps
 
-__all__ = ["deps", "servers"]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    directory = tmp_path_factory.mktemp("servers")
-    with Keeper(directory / "log") as keeper:
-        yield Servers(keeper, directory).start()
+__all__ = ["deps"]
 
 
 @pytest_asyncio.fixture
