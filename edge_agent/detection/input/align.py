@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.detection import restored
-from edge_agent.detection.input.readings import LARGEST_READING, only_reading
+from edge_agent.detection.input.readings import LARGEST_READING
 
 HOLD_PERIODS = 3.0
 FAST_SHARE = 0.5
@@ -83,7 +83,7 @@ class Aligner:
         if COUNT_DECAY * weight + 1 != weight or self._weights.count(weight) != self._channels:
             self._weights = [COUNT_DECAY * each + 1 for each in self._weights]
         self._times = [time_us] * self._channels
-        self._values = [only_reading(value) for value in values]
+        self._values = [value if abs(value) <= LARGEST_READING else math.nan for value in values]  # no call: a hot path
         self._closed_us = self._newest_us = time_us
         self._frames += 1
         self._late_in_a_row = 0
