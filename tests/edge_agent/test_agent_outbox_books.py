@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from edge_agent.drafts import Draft, gap_draft
 from edge_agent.outbox import Outbox, OutboxStats, OutboxUnavailable, check_outbox, room
 from edge_agent.outbox import outbox as outbox_module
-from edge_agent.outbox.file import fill_reserve
+from edge_agent.outbox.file import _set_aside, fill_reserve
 from fleet_core.batches import EMPTY_SCHEMA, Batch, GapRecord, SampleColumn, Schema, WaveformFragment, decode_batch
 from fleet_core.clock import SimulatedClock
 from fleet_core.telemetry import BatchClass, DetectionState, MetricSpec, StateChange, to_us
@@ -326,6 +327,14 @@ def test_room_is_used_to_the_last_byte_and_no_further(outbox: Outbox) -> None:
     assert held(outbox) == [] and outbox.stats().evicted == 1
 
 
+def test_what_fits_to_the_byte_after_an_eviction_evicts_no_more(outbox: Outbox) -> None:
+    outbox.append([routine() for _ in range(40)])
+    (sixteen,) = outbox._db.execute("SELECT SUM(size) FROM batches WHERE id <= 16").fetchone()
+    with outbox._transaction():
+        assert outbox._room.make(QUOTA - 256 * 1024 - outbox.stats().used_bytes + sixteen, 1)
+    assert held(outbox) == list(range(17, 41))
+
+
 def test_stored_batches_leave_without_a_trace(outbox: Outbox) -> None:
     outbox.append([routine()])
     outbox.settle_stored(outbox.outbox_id, [(1, 1)])
@@ -429,6 +438,44 @@ def test_the_points_where_power_may_fail_come_in_order(outbox: Outbox, monkeypat
     monkeypatch.setattr(outbox_module, "fault_point", lambda point: seen.append((point, outbox._db.in_transaction)))
     outbox.append([routine()])
     assert seen == [("outbox.before_append", False), ("outbox.before_commit", True), ("outbox.after_commit", False)]
+
+
+def test_losses_that_become_one_span_all_their_time_and_a_loss_of_number_1_extends_none(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MAX_GAP_ROWS", 3)
+    with outbox._transaction():
+        for number, start_us, end_us in ((1, T0 + 5, T0 + 90), (3, T0, T0 + 20), (5, T0, T0 + 1), (7, T0, T0 + 1)):
+            outbox._room.add_gap(lost(number, number, start_us=start_us, end_us=end_us))
+    assert declared(outbox) == (
+        lost(1, 3, reason="coalesced", start_us=T0, end_us=T0 + 90), lost(5, 5), lost(7, 7)
+    )  # fmt: skip
+    with outbox._transaction():
+        outbox._room.add_gap(GapRecord(0, 0, BatchClass.ROUTINE, "undeliverable", T0, T0 + 1))
+        outbox._room.add_gap(lost(1, 1))
+        outbox._room.add_gap(lost(1, 1))
+    assert outbox.stats().undeclared_gaps == 3
+
+
+def test_what_is_set_aside_leaves_no_index_of_its_journal_behind(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).write_bytes(b"x")
+    _set_aside(path, ValueError("of another time"))
+    assert {each.name for each in tmp_path.iterdir()} == {"outbox.sqlite.damaged", "outbox.sqlite.damaged-wal"}
+
+
+def test_an_outbox_that_cannot_be_read_now_says_so_and_lets_go_of_its_file(
+    tmp_path: Path, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with monkeypatch.context() as broken:
+        broken.setattr(Outbox, "_adopt", Mock(side_effect=sqlite3.OperationalError("disk I/O error")))
+        with pytest.raises(OutboxUnavailable, match=r"cannot use .*: disk I/O error"):
+            Outbox(path, QUOTA, clock, BOOT)
+    again = Outbox(path, QUOTA, clock, BOOT)
+    assert again.append([routine()])[0].number == 1
+    again.close()
 
 
 def test_a_file_of_another_format_is_set_aside_with_its_journal(outbox: Outbox, clock: SimulatedClock) -> None:
