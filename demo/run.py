@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import logging
+import os
 import shutil
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,15 +29,19 @@ from rich.console import Console as Terminal
 from rich.table import Table
 
 from demo.cast import Cast, recorded_cast, simulated_cast
+from demo.pace import Followed, Pace
 from demo.processes import Keeper
 from demo.stack import Stack
-from demo.stories import HandOver, Repair, StoryFailed, play_hand_over, play_repair
-from fleet_core.clock import ScaledClock
-from fleet_core.errors import ForestallError
+from demo.stories import HandOver, Repair, Stage, StoryFailed, play_hand_over, play_repair
+from fleet_core.errors import BadConfig, ForestallError
 
 DEFAULT_SCALE = 3600.0
 STOPPED = "\nStopped; every process of the demo has ended."
 STORY_START_HOUR_UTC = 19
+AHEAD_H = 2.0
+BEHIND_H = 3.0
+"""Story time stands still while its processes are further behind than these two together: 5 real seconds at the
+default scale. A slow or busy machine takes longer to play a story, but the story ends the same."""
 
 terminal = Terminal(stderr=True, highlight=False)
 
@@ -46,16 +53,14 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # also when a shell started us with SIGINT ignored
         signal.signal(number, _interrupt)
     directory = arguments.dir.absolute()
-    if directory.exists():
-        shutil.rmtree(directory)
-    clock = ScaledClock.starting_now(arguments.scale, story_start())
     started_s = time.monotonic()
     try:
-        with Keeper(directory / "log") as keeper:
+        with _taken(directory), Keeper(directory / "log") as keeper:
+            pace = Pace(directory / "story-time", story_start(), arguments.scale, AHEAD_H)
             stack = Stack(
-                keeper, directory, clock, arguments.seed, web_port=arguments.port, prefer_broker=arguments.broker
+                keeper, directory, pace.clock, arguments.seed, web_port=arguments.port, prefer_broker=arguments.broker
             )
-            code = _play(stack, arguments, started_s)
+            code = _play(stack, pace, arguments, started_s)
         if not arguments.once:
             terminal.print(STOPPED)
         return code
@@ -67,7 +72,24 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
-def _play(stack: Stack, arguments: argparse.Namespace, started_s: float) -> int:
+@contextlib.contextmanager
+def _taken(directory: Path) -> Iterator[None]:
+    """The folder, emptied, for this process alone until it ends. Raises BadConfig while another demo runs in it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadConfig(f"another demo runs in {directory}: stop it, or choose another folder with --dir") from None
+        for entry in directory.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        yield
+    finally:
+        os.close(handle)
+
+
+def _play(stack: Stack, pace: Pace, arguments: argparse.Namespace, started_s: float) -> int:
     cast = recorded_cast(stack, arguments.data) if arguments.data else simulated_cast(stack)
     terminal.print(
         f"[bold]Forestall demo[/bold]  story time: 1 real second = {arguments.scale / 3600:g} h"
@@ -89,38 +111,45 @@ def _play(stack: Stack, arguments: argparse.Namespace, started_s: float) -> int:
             f" [bold]{password}[/bold]\n",
             soft_wrap=True,
         )
-    cast.start()
-    results = _play_stories(stack, cast)
-    document = _document(stack, cast, results, arguments)
-    _summarise(document, time.monotonic() - started_s)
-    if arguments.json:
-        print(json.dumps(document, indent=1), flush=True)
-    if not arguments.once:
-        cast.after_stories()
-    well = all(story["ok"] for story in document["stories"]) and _proofs_hold(document)
-    if not arguments.once:
-        terminal.print(
-            f"\nThe vitals keep coming ({arguments.scale / 3600:g} h a second). Dashboard: [bold]{stack.url}[/bold]"
-            f"   user [bold]admin[/bold], password [bold]{password}[/bold] (one session)\n"
-            "Press Ctrl-C to stop everything.",
-            soft_wrap=True,
-        )
-        with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
-            threading.Event().wait()
+    played = [story.asset_id for story in cast.stories]
+    with pace:
+        with Followed(stack, played, BEHIND_H) as followed:
+            pace.follow(followed.at_work)
+            cast.start()
+            results = _play_stories(stack, cast, pace)
+            pace.follow(None)
+        document = _document(stack, cast, results, arguments)
+        _summarise(document, time.monotonic() - started_s, pace.held_s)
+        if arguments.json:
+            print(json.dumps(document, indent=1), flush=True)
+        well = all(story["ok"] for story in document["stories"]) and _proofs_hold(document)
+        if not arguments.once:
+            cast.after_stories()
+            terminal.print(
+                f"\nThe vitals keep coming ({arguments.scale / 3600:g} h a second). Dashboard: [bold]{stack.url}[/bold]"
+                f"   user [bold]admin[/bold], password [bold]{password}[/bold] (one session)\n"
+                "Press Ctrl-C to stop everything.",
+                soft_wrap=True,
+            )
+            with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
+                threading.Event().wait()
     return 0 if well else 1
 
 
-def _play_stories(stack: Stack, cast: Cast) -> list[dict[str, Any]]:
+def _play_stories(stack: Stack, cast: Cast, pace: Pace) -> list[dict[str, Any]]:
     lock = threading.Lock()
 
     def tell(story: str, moment: datetime, text: str) -> None:
         with lock:
             terminal.print(f"[dim]{moment:%a %H:%M} UTC[/dim]  [bold]{story:<18}[/bold] {text}", soft_wrap=True)
 
-    def play(story: Repair | HandOver) -> dict[str, Any]:
-        return play_repair(stack, story, tell) if isinstance(story, Repair) else play_hand_over(stack, story, tell)
+    stage = Stage(stack, pace.real_at, tell)
 
-    with ThreadPoolExecutor(len(cast.stories)) as pool:
+    def play(story: Repair | HandOver) -> dict[str, Any]:
+        return play_repair(stage, story) if isinstance(story, Repair) else play_hand_over(stage, story)
+
+    with ThreadPoolExecutor(len(cast.stories)) as pool, contextlib.ExitStack() as until_end:
+        until_end.callback(stage.over.set)  # Ctrl-C: the pool waits for its stories
         running: list[tuple[str, Future[dict[str, Any]]]] = [
             (story.name, pool.submit(play, story)) for story in cast.stories
         ]
@@ -166,7 +195,7 @@ def _proofs_hold(document: dict[str, Any]) -> bool:
     return document["ledger"]["unexplained"] == 0 and bool(document["audit"]["verified"])
 
 
-def _summarise(document: dict[str, Any], elapsed_s: float) -> None:
+def _summarise(document: dict[str, Any], elapsed_s: float, held_s: float) -> None:
     table = Table("story", "outcome", "", box=None, pad_edge=False)
     for story in document["stories"]:
         outcome = "[green]as it should[/green]" if story["ok"] else "[red]failed[/red]"
@@ -185,7 +214,8 @@ def _summarise(document: dict[str, Any], elapsed_s: float) -> None:
     counts = ", ".join(f"{name} {ledger[name]}" for name in ledger)
     terminal.print(f"ledger: {counts}")
     state = "verified" if audit["verified"] else "NOT VERIFIED"
-    terminal.print(f"audit log: {audit['entries']} entries, {state}   ({elapsed_s:.0f} s in all)")
+    waited = f"; the story waited {held_s:.0f} s for this machine" if held_s >= 1 else ""
+    terminal.print(f"audit log: {audit['entries']} entries, {state}   ({elapsed_s:.0f} s in all{waited})")
 
 
 def story_start() -> datetime:

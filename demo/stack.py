@@ -4,7 +4,7 @@ Broker (mosquitto with TLS and client certificates when installed), enrolment se
 two customers' warehouse systems, an SMTP server that keeps what it gets, devices and agents. One keeper owns them
 all: whatever happens to this process, no child and no port is left behind.
 
-All share one scaled clock, handed over in ``FORESTALL_CLOCK``. Time-outs here are real seconds.
+All share one clock of story time, handed over in ``FORESTALL_CLOCK``. Time-outs here are real seconds.
 """
 
 from __future__ import annotations

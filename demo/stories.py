@@ -7,9 +7,9 @@ hand-over). It fails with the reason when its limit, in story time, passes.
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,15 +19,24 @@ import httpx
 from demo.console import Console
 from demo.mail_sink import distinct
 from demo.stack import Stack
-from fleet_core.clock import Clock
 
 POLL_S = 0.25
-Tell = Callable[[str, datetime, str], None]
-"""Called with (story, story time, text) for every line that a person watching should read."""
 
 
 class StoryFailed(Exception):
     """The story did not end as it should; the message says what it was waiting for."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where stories are played, and who watches. Setting ``over`` ends every story at once with StoryFailed."""
+
+    stack: Stack
+    real_at: Callable[[datetime], datetime]
+    """The real time at which the story reached a story time."""
+    tell: Callable[[str, datetime, str], None] = lambda story, moment, text: None
+    """Called with (story, story time, text) for every line that a person watching should read."""
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -57,10 +66,9 @@ class HandOver:
 class Follower:
     """Follows the newest case of one asset and tells every new line of its timeline."""
 
-    def __init__(self, stack: Stack, console: Console, story: Repair | HandOver, tell: Tell) -> None:
-        self._stack, self._console, self._story = stack, console, story
-        self._until = stack.clock.now() + timedelta(hours=story.limit_h)
-        self._tell = tell
+    def __init__(self, stage: Stage, console: Console, story: Repair | HandOver) -> None:
+        self._stage, self._clock, self._console, self._story = stage, stage.stack.clock, console, story
+        self._until = self._clock.now() + timedelta(hours=story.limit_h)
         self._told = 0
         self.first_seen: dict[str, Any] = {}
         self.decided_on: datetime | None = None
@@ -72,7 +80,7 @@ class Follower:
     def wait(self, what: str, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The case, once ``done`` holds for it. Raises StoryFailed when the story's time is up."""
         state = "no case yet"
-        while self._stack.clock.now() < self._until:
+        while self._clock.now() < self._until:
             try:
                 case = self._console.case_of(self._story.asset_id, self._story.slot)
             except httpx.HTTPError as error:
@@ -86,7 +94,7 @@ class Follower:
                 state = f"{case['summary']['state']}; {case['summary']['waits_for']}"
                 if done(case):
                     return case
-            time.sleep(POLL_S)
+            self.pause(POLL_S)
         raise StoryFailed(f"waited for {what}; the case: {state}")
 
     def insist(self, what: str, act: Callable[[], None], done: Callable[[dict[str, Any]], bool]) -> None:
@@ -104,8 +112,13 @@ class Follower:
 
     def wait_until(self, moment: datetime) -> None:
         """Let story time pass."""
-        while self._stack.clock.now() < min(moment, self._until):
-            time.sleep(POLL_S)
+        while self._clock.now() < min(moment, self._until):
+            self.pause(POLL_S)
+
+    def pause(self, duration_s: float) -> None:
+        """Real seconds. Raises StoryFailed when the stage is closed meanwhile."""
+        if self._stage.over.wait(duration_s):
+            raise StoryFailed("the play was stopped")
 
     def _note_decision(self, case: dict[str, Any]) -> None:
         shown = case["summary"]["deadline_at"]
@@ -119,17 +132,17 @@ class Follower:
         for event in timeline:
             if event["event_id"] > self._told:
                 self._told = event["event_id"]
-                self._tell(self._story.name, datetime.fromisoformat(event["at"]), event["summary"])
+                self._stage.tell(self._story.name, datetime.fromisoformat(event["at"]), event["summary"])
 
 
-def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
+def play_repair(stage: Stage, story: Repair) -> dict[str, Any]:
     """Play a repair to its closed case; returns its part of the JSON document. Raises StoryFailed."""
-    with stack.console("engineer") as console:
-        follower = Follower(stack, console, story, tell)
+    with stage.stack.console("engineer") as console:
+        follower = Follower(stage, console, story)
         planned = follower.wait("the repair to be arranged", lambda case: _act(case, "message", "announcement") != {})
         deadline_at = follower.decided_on
-        case = _perform(stack, console, follower, story, planned)
-        mails = _mails_of(stack, case)
+        case = _perform(console, follower, story, planned)
+        mails = _mails_of(stage.stack, case)
     announcements = [mail for mail in distinct(mails) if _purpose(mail) == "announcement"]
     # The prognosis that the plan was decided on: it goes on being refreshed until the repair.
     summary, plan, prognosis = case["summary"], case["plan"], planned["prognosis"]
@@ -158,7 +171,7 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
         "work_order": case["work_orders"][0]["label"] if case["work_orders"] else None,
         "engineer": plan["engineer_name"],
         "notifications": len(announcements),
-        "finding_to_notification_s": _latency_s(stack.clock, finding_at, announcements),
+        "finding_to_notification_s": _latency_s(stage, finding_at, announcements),
         "verified": any(event["kind"] == "verified" for event in case["timeline"]),
         "closed": summary["state"] == "closed",
     }
@@ -173,15 +186,15 @@ def play_repair(stack: Stack, story: Repair, tell: Tell) -> dict[str, Any]:
     return result
 
 
-def play_hand_over(stack: Stack, story: HandOver, tell: Tell) -> dict[str, Any]:
+def play_hand_over(stage: Stage, story: HandOver) -> dict[str, Any]:
     """Play a hand-over to the named person's escalation; returns its part of the document. Raises StoryFailed."""
-    with stack.console("engineer") as console:
-        follower = Follower(stack, console, story, tell)
+    with stage.stack.console("engineer") as console:
+        follower = Follower(stage, console, story)
         case = follower.wait(f"an escalation ({story.reason})", lambda case: bool(_open_escalations(case)))
         escalation = _open_escalations(case)[0]
-        time.sleep(4 * POLL_S)  # an announcement that should not be sent gets the time to be sent
+        follower.pause(4 * POLL_S)  # an announcement that should not be sent gets the time to be sent
         case = follower.wait("the case", lambda case: True)
-    announcements = [mail for mail in distinct(_mails_of(stack, case)) if _purpose(mail) == "announcement"]
+    announcements = [mail for mail in distinct(_mails_of(stage.stack, case)) if _purpose(mail) == "announcement"]
     return {
         "name": story.name,
         "ok": escalation["reason"] == story.reason and bool(escalation["to_name"]) and not announcements,
@@ -195,7 +208,7 @@ def play_hand_over(stack: Stack, story: HandOver, tell: Tell) -> dict[str, Any]:
     }
 
 
-def _perform(stack: Stack, console: Console, follower: Follower, story: Repair, case: dict[str, Any]) -> dict[str, Any]:
+def _perform(console: Console, follower: Follower, story: Repair, case: dict[str, Any]) -> dict[str, Any]:
     """Play the engineer: come when the window begins, swap the part, report."""
     while True:
         order = next(order for order in case["work_orders"] if order["state"] in ("open", "dispatched", "started"))
@@ -259,14 +272,12 @@ def _own_unit_among(case: dict[str, Any]) -> bool:
     return case["component_serial"] in units
 
 
-def _latency_s(clock: Clock, detected_at: str, announcements: list[dict[str, Any]]) -> float | None:
+def _latency_s(stage: Stage, detected_at: str, announcements: list[dict[str, Any]]) -> float | None:
     """Real seconds from the reading that raised the finding to the accepted mail."""
     if not announcements:
         return None
     accepted = datetime.fromisoformat(announcements[0]["received_at"])
-    real_now, story_now = datetime.now(accepted.tzinfo), clock.now()
-    detected = real_now - (story_now - datetime.fromisoformat(detected_at)) / clock.scale
-    return round((accepted - detected).total_seconds(), 3)
+    return round((accepted - stage.real_at(datetime.fromisoformat(detected_at))).total_seconds(), 3)
 
 
 def _local(moment: str, time_zone: str) -> str:

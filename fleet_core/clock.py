@@ -3,11 +3,11 @@
 Four clocks, one protocol:
 
 * ``SystemClock``     production: domain time is UTC now.
-* ``ScaledClock``     demonstrations: domain ("story") time runs ``scale`` times faster than real time from
+* ``ScaledClock``     tests of a few processes: domain ("story") time runs ``scale`` times faster than real time from
                       a common epoch, so that separate processes agree on it without talking to each other.
-* ``PacedClock``      fault campaigns: as the scaled clock, but one process writes the story time into a file, and
-                      lets it stand while the others cannot follow. How fast the machine is then decides how long a
-                      story takes, not how it ends.
+* ``PacedClock``      the demo and fault campaigns: as the scaled clock, but one process writes the story time into a
+                      file, and lets it stand while the others cannot follow. How fast the machine is then
+                      decides how long a story takes, not how it ends.
 * ``SimulatedClock``  tests: time stands still until it is advanced.
 
 A clock is named by a text so that it can be handed to another process (``FORESTALL_CLOCK``)::

@@ -75,8 +75,8 @@ def run_pytest(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[s
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(checkout), str(checkout / "tests"))),
     }  # fmt: skip
-    argv = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "support.database"]
-    argv += ["--rootdir", str(checkout)]
+    argv = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--rootdir", str(checkout)]
+    argv += [option for plugin in ("support.database", "support.servers") for option in ("-p", plugin)]
     return subprocess.run(
         [*argv, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=120
     )

@@ -32,12 +32,12 @@ from support.wire import FakeAgent
 from support.world import open_folder
 
 from demo.cast import ROBOT_17, SHIPPED_HISTORY, simulated_cast
+from demo.pace import Followed, Pace
 from demo.processes import Keeper, free_port
-from demo.run import story_start
+from demo.run import AHEAD_H, BEHIND_H, story_start
 from demo.stack import Stack, scenario_text
-from demo.stories import play_repair
+from demo.stories import Stage, play_repair
 from fleet_core.batches import FINDING
-from fleet_core.clock import ScaledClock
 from fleet_core.sparkplug.payload import MAX_PAYLOAD_BYTES, decode_payload, encode_payload
 from fleet_core.sparkplug.topics import MessageType, Topic
 from fleet_server.settings import load_settings
@@ -88,17 +88,25 @@ class World:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with open_folder("bad-input") as folder, Keeper(folder / "log") as keeper, ThreadPoolExecutor(1) as pool:
-        stack = Stack(keeper, folder, ScaledClock.starting_now(SCALE, story_start()), seed=5)
+        pace = Pace(folder / "story-time", story_start(), SCALE, AHEAD_H)
+        stack = Stack(keeper, folder, pace.clock, seed=5)
         stack.start(scenario_text("world", "simulated"), [SHIPPED_HISTORY])
         stack.wms("wms", "POST", "/_faults", {"kind": "timeout_after_booking", "target": "book", "delay_s": 20})
         story = simulated_cast(stack).stories[0]
-        stack.start_agent("agent-ams-1", "nw-amsterdam", ROBOT_17.plug_in(stack))
-        told = pool.submit(play_repair, stack, story, lambda name, moment, text: None)
-        with Intruder(NODE, SITE, stack.broker.host, stack.broker.port_v5, enrolled(stack, NODE, SITE)) as intruder:
+        stage = Stage(stack, pace.real_at)
+        asset = ROBOT_17.plug_in(stack)
+        intruding = Intruder(NODE, SITE, stack.broker.host, stack.broker.port_v5, enrolled(stack, NODE, SITE))
+        with pace, Followed(stack, [ROBOT_17.asset_id], BEHIND_H) as followed, intruding as intruder:
+            pace.follow(followed.at_work)
+            stack.start_agent("agent-ams-1", "nw-amsterdam", asset)
+            told = pool.submit(play_repair, stage, story)
             agent = FakeAgent(agent_id=NODE, site_id=SITE, asset_id=ASSET)
             for message in (agent.node_birth(), agent.device_birth()):
                 intruder.send(*message)
-            yield World(stack, intruder, agent, told)
+            try:
+                yield World(stack, intruder, agent, told)
+            finally:
+                stage.over.set()
 
 
 def enrolled(stack: Stack, node_id: str, site_id: str) -> Path | None:

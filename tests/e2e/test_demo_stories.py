@@ -243,3 +243,14 @@ def test_without_mosquitto_the_demo_says_that_nothing_is_checked_and_killing_it_
         assert demo.end(signal.SIGKILL) == -signal.SIGKILL
         assert "checks no certificates" in demo.said()
         demo.assert_nothing_left()
+
+
+def test_stopped_in_the_middle_of_its_stories_it_ends_at_once_and_a_second_one_in_its_folder_is_refused() -> None:
+    with running_demo("--broker", "iotcore", "--once") as demo:
+        agents = demo.directory / "agents"
+        wait_until(lambda: len(list(agents.glob("*/state/outbox.sqlite"))) == 4, "the agents", 40)
+        refused = subprocess.run(demo_command(demo.directory), cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 2 and "another demo runs in" in refused.stderr
+        assert demo.end(signal.SIGTERM) == 130
+        assert "every process of the demo has ended" in demo.said()
+        demo.assert_nothing_left()

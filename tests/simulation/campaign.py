@@ -6,7 +6,7 @@ A round plays one wearing drive on the real processes, from a printed seed that 
 ingest, worker, sequencer, web, the whole server, the database. Whatever ends is started again, as systemd would.
 Afterwards nothing may be lost, doubled or unproven: every batch the agent's outbox ever numbered is accounted for.
 
-The story's time waits for the processes (:mod:`support.pace`): how a round ends does not depend on how fast or how
+The story's time waits for the processes (:mod:`demo.pace`): how a round ends does not depend on how fast or how
 busy the machine is, only how long it takes. All real limits here are bounds after which a round says what is wrong.
 """
 
@@ -24,21 +24,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 
 from demo.cast import ROBOT_17, simulated_cast
+from demo.pace import Followed, Pace
 from demo.processes import Keeper, StartFailed, http_ready
 from demo.run import _settle, story_start
 from demo.stack import Stack
-from demo.stories import Repair, StoryFailed, play_repair
+from demo.stories import Repair, Stage, StoryFailed, play_repair
 from fleet_core.errors import BadConfig
-from fleet_server.store.embedded import running_dsn
-from tests.support.pace import Pace
 from tests.support.world import open_folder
 
 SERVER_POINTS = {
@@ -114,7 +112,7 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
         stack.start(registry, cast.histories)  # the story's time stands still meanwhile
         story = next(one for one in cast.stories if isinstance(one, Repair))
         table = WEARING.plug_in(stack)
-        followed = until_end.enter_context(contextlib.closing(Followed(stack)))
+        followed = until_end.enter_context(Followed(stack, [WEARING.asset_id], BEHIND_H))
         until_end.enter_context(pace)
         pace.follow(followed.at_work)
         # Only what was saved outlives a kill. An agent killed before it has saved what the device's past taught it
@@ -129,7 +127,7 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
         chaos.start()
         revive.start()
         try:
-            result.story = play_repair(stack, story, lambda name, moment, text: None)
+            result.story = play_repair(Stage(stack, pace.real_at), story)
         except (StoryFailed, httpx.HTTPError) as failure:
             result.story = {"ok": False, "why": str(failure)}
         finally:
@@ -149,44 +147,6 @@ def play_round(directory: Path, seed: int, *, kills: int = 5) -> Round:
         result.ledger = json.loads(stack.fleet_server("ledger", "--deep", "--json"))
         result.audit = json.loads(stack.fleet_server("audit", "verify", "--json"))
     return result
-
-
-class Followed:
-    """Whether the processes keep up with the story: the server answers, vitals arrive, no finding or due case waits.
-
-    A finding may wait long: the job of a killed worker is taken up by the next one only when its heartbeat is old.
-    """
-
-    QUERY = """SELECT (SELECT max(t1) FROM fleet.samples),
-                      (SELECT min(next_at) FROM fleet.repair_case WHERE next_at <= %(now)s),
-                      (SELECT count(*) FROM public.procrastinate_jobs
-                        WHERE task_name = 'triage_finding' AND status IN ('todo', 'doing'))"""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._ready = http_ready(f"{stack.url}/ready")
-        self._conn: psycopg.Connection | None = None
-
-    def at_work(self, now: datetime) -> bool:
-        """Whether everything done up to about ``now`` has been followed; False while anything is down."""
-        if self._stack.keeper.crashed() or not self._ready():
-            return False
-        try:
-            if self._conn is None or self._conn.closed:
-                dsn = running_dsn(self._stack.server_config.parent / "postgres")
-                if dsn is None:
-                    return False
-                self._conn = psycopg.connect(dsn, autocommit=True)
-            vitals_at, due_at, findings = self._conn.execute(self.QUERY, {"now": now}).fetchone() or (None, None, 0)
-        except psycopg.Error:
-            return False
-        oldest = now - timedelta(hours=BEHIND_H)
-        return not findings and vitals_at is not None and vitals_at >= oldest and (due_at is None or due_at >= oldest)
-
-    def close(self) -> None:
-        """Give the connection back."""
-        if self._conn is not None:
-            self._conn.close()
 
 
 def _outbox(directory: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 
 const body = document.body;
 const REFRESH_MS = 2000;
-const started = { real: Date.now(), story: Number(body.dataset.now) * 1000, serverReal: Number(body.dataset.realNow) * 1000 };
+const timesOf = (page) => ({ real: Date.now(), story: Number(page.dataset.now) * 1000, serverReal: Number(page.dataset.realNow) * 1000 });
+let started = timesOf(body); // set again by every refresh: story time may stand still, and a laptop sleeps
 const scale = Number(body.dataset.scale);
 const seen = new Map(); // id of a live section -> its HTML as last received
 
@@ -46,6 +47,7 @@ function matchLists(page) {
 }
 
 function merge(page) {
+  started = timesOf(page.body);
   matchLists(page);
   for (const section of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(section.id);
