@@ -8,10 +8,11 @@ and in physics: the library's histories come from ``models/simulation.py``, the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from demo.stack import Stack, scenario_text
@@ -43,6 +44,8 @@ class Cast:
     start: Callable[[], None]
     stop: Callable[[], None]
     after_stories: Callable[[], None]
+    swaps: Mapping[str, Callable[[str], None]]
+    """By asset: fits a new part of that serial number into the device."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def simulated_cast(stack: Stack) -> Cast:
         "robot-drive", ROBOT_17.asset_id, SLOT, "bearing_seizure", new_bearing,
         lambda: ROBOT_17.swap(stack, new_bearing), STORY_LIMIT_H,
     )  # fmt: skip
-    return _cast(stack, "simulated", [SHIPPED_HISTORY], story, lambda: ROBOT_17.plug_in(stack))
+    swaps = {ROBOT_17.asset_id: partial(ROBOT_17.swap, stack)}
+    return _cast(stack, "simulated", [SHIPPED_HISTORY], story, lambda: ROBOT_17.plug_in(stack), swaps)
 
 
 def recorded_cast(stack: Stack, data: Path) -> Cast:
@@ -132,10 +136,22 @@ def recorded_cast(stack: Stack, data: Path) -> Cast:
         lambda: _swap_recorded(stack, data, new_bearing), STORY_LIMIT_H,
     )  # fmt: skip
     histories = [SHIPPED_HISTORY, data / "ims" / "1st_test.csv", *sorted((data / "femto" / "features").glob("*.csv"))]
-    return _cast(stack, "recorded", histories, story, lambda: _recorded(stack, data, "IMS2-B1", _cut_row(stack.clock)))
+    swaps = {"rig-2": partial(_swap_recorded, stack, data)}
+
+    def played() -> str:
+        return _recorded(stack, data, "IMS2-B1", _cut_row(stack.clock))
+
+    return _cast(stack, "recorded", histories, story, played, swaps)
 
 
-def _cast(stack: Stack, scenario: str, histories: Sequence[Path], story: Repair, played: Callable[[], str]) -> Cast:
+def _cast(
+    stack: Stack,
+    scenario: str,
+    histories: Sequence[Path],
+    story: Repair,
+    played: Callable[[], str],
+    swaps: Mapping[str, Callable[[str], None]],
+) -> Cast:
     """The story's asset and robot 18 share an agent; the other robots and this machine have their own."""
 
     def start() -> None:
@@ -164,7 +180,11 @@ def _cast(stack: Stack, scenario: str, histories: Sequence[Path], story: Repair,
     def after_stories() -> None:
         stack.wms("wms-leipzig", "DELETE", "/_faults")  # repaired: choosing "try again" now succeeds
 
-    return Cast(scenario_text("world", scenario), histories, [story, *HAND_OVERS], start, stop, after_stories)
+    others = {robot.asset_id: partial(robot.swap, stack) for robot in (ROBOT_18, ROBOT_31, ROBOT_44)}
+    return Cast(
+        scenario_text("world", scenario), histories, [story, *HAND_OVERS], start, stop, after_stories,
+        {**others, **swaps},
+    )  # fmt: skip
 
 
 def _start_agent(stack: Stack, node_id: str, site_id: str, assets: Callable[[], str]) -> None:

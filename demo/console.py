@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,15 @@ class Console:
         if not cases:
             return None
         newest = max(cases, key=lambda case: case["opened_at"])
-        return self._get(f"/api/cases/{newest['case_id']}")
+        return self.case(newest["case_id"])
+
+    def case(self, case_id: str) -> dict[str, Any]:
+        return self._get(f"/api/cases/{case_id}")
+
+    def work_orders(self) -> list[dict[str, Any]]:
+        """Those that are not completed, with ``starts_at`` as a time."""
+        orders = self._get("/api/work-orders", limit=100)["items"]
+        return [{**order, "starts_at": datetime.fromisoformat(order["starts_at"])} for order in orders]
 
     def asset(self, asset_id: str) -> dict[str, Any]:
         return self._get(f"/api/assets/{asset_id}")

@@ -22,12 +22,13 @@ import psycopg
 from demo.processes import http_ready
 from demo.stack import Stack
 from fleet_core.clock import PacedClock
+from fleet_core.errors import BadConfig
 from fleet_server.store.embedded import running_dsn
 
 STEP_S = 0.005
 MOST_S = 0.05
 """Of one step, in real seconds: after a longer pause of this process the time does not jump."""
-NOTED_S = 0.25
+NOTED_S = 0.05
 """Real seconds between two notes of which real time a story time was."""
 LOOK_S = 0.2
 STUCK_S = 120.0
@@ -42,11 +43,13 @@ class Pace:
     """
 
     def __init__(self, file: Path, start: datetime, scale: float, ahead_h: float) -> None:
-        self._time = struct.Struct("=d")
-        file.write_bytes(self._time.pack(start.timestamp()))
+        if not scale > 0:
+            raise BadConfig(f"the story's pace must be positive, not {scale!r}")
+        self._double = struct.Struct("=d")
+        file.write_bytes(self._double.pack(start.timestamp()) + self._double.pack(scale))
         with file.open("r+b") as opened:
-            self._shared = mmap.mmap(opened.fileno(), self._time.size)
-        self.clock = PacedClock(scale, file)
+            self._shared = mmap.mmap(opened.fileno(), 2 * self._double.size)
+        self.clock = PacedClock(file)
         self.held_s = 0.0
         """Real seconds the story has stood still."""
         self._ahead = timedelta(hours=ahead_h)
@@ -54,7 +57,7 @@ class Pace:
         self.caught_up_at = start
         """The story time up to which everything has been followed."""
         self._notes: list[tuple[float, float]] = []
-        """(story time, real time) in seconds since 1970, ascending."""
+        """(story time, real time) in seconds since 1970, ascending, every ``NOTED_S``."""
         self._fault: Exception | None = None
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, name="pace"), threading.Thread(target=self._look)]
@@ -64,15 +67,18 @@ class Pace:
         with None nothing holds it up any more."""
         self.caught_up_at, self._at_work = self.clock.now(), at_work
 
+    def go_at(self, scale: float) -> None:
+        """From now on ``scale`` domain seconds pass in a real one."""
+        self._double.pack_into(self._shared, self._double.size, scale)
+
     def real_at(self, story_at: datetime) -> datetime:
-        """When it was that the story reached ``story_at``, to about a hundredth of a second; UTC."""
+        """When it was that the story first reached ``story_at``, to a fraction of ``NOTED_S``; UTC."""
         story_s = story_at.timestamp()
         at = max(0, bisect.bisect_left(self._notes, (story_s, 0.0)) - 1)
-        noted_story_s, noted_real_s = self._notes[at]
-        real_s = noted_real_s + (story_s - noted_story_s) / self.clock.scale
-        if at + 1 < len(self._notes):
-            real_s = min(real_s, self._notes[at + 1][1])
-        return datetime.fromtimestamp(real_s, UTC)
+        (story0_s, real0_s), *after = self._notes[at : at + 2]
+        story1_s, real1_s = after[0] if after else (self.clock.monotonic_s(), time.time())
+        share = (story_s - story0_s) / (story1_s - story0_s) if story1_s > story0_s else 0.0
+        return datetime.fromtimestamp(real0_s + min(max(share, 0.0), 1.0) * (real1_s - real0_s), UTC)
 
     def __enter__(self) -> Pace:
         for thread in self._threads:
@@ -94,7 +100,7 @@ class Pace:
         self._notes.append((story_s, time.time()))
         while not self._over.wait(STEP_S):
             passed_s, before_s = time.monotonic() - before_s, time.monotonic()
-            if before_s > noted_s + NOTED_S:
+            if before_s > noted_s + NOTED_S and self._at_work is not None:  # the stories are on
                 noted_s = before_s
                 self._notes.append((story_s, time.time()))
             held = self._at_work is not None and self.clock.now() > self.caught_up_at + self._ahead
@@ -103,7 +109,7 @@ class Pace:
                 self.held_s += passed_s
                 continue
             story_s += min(passed_s, MOST_S) * self.clock.scale
-            self._time.pack_into(self._shared, 0, story_s)
+            self._double.pack_into(self._shared, 0, story_s)
 
     def _look(self) -> None:
         while not self._over.wait(LOOK_S):

@@ -29,14 +29,19 @@ from rich.console import Console as Terminal
 from rich.table import Table
 
 from demo.cast import Cast, recorded_cast, simulated_cast
+from demo.engineer import Engineer
 from demo.pace import Followed, Pace
 from demo.processes import Keeper
 from demo.stack import Stack
 from demo.stories import HandOver, Repair, Stage, StoryFailed, play_hand_over, play_repair
+from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, ForestallError
 
 DEFAULT_SCALE = 3600.0
 STOPPED = "\nStopped; every process of the demo has ended."
+AFTER_SCALE = 60.0
+"""After the stories: slow enough to read a question and decide it before its time is up, and for a window that is
+booked to come within a coffee break."""
 STORY_START_HOUR_UTC = 19
 AHEAD_H = 2.0
 BEHIND_H = 3.0
@@ -92,7 +97,7 @@ def _taken(directory: Path) -> Iterator[None]:
 def _play(stack: Stack, pace: Pace, arguments: argparse.Namespace, started_s: float) -> int:
     cast = recorded_cast(stack, arguments.data) if arguments.data else simulated_cast(stack)
     terminal.print(
-        f"[bold]Forestall demo[/bold]  story time: 1 real second = {arguments.scale / 3600:g} h"
+        f"[bold]Forestall demo[/bold]  story time: {_pace(pace.clock)}"
         f" (seed {arguments.seed}); logs in {stack.keeper.log_dir}"
     )
     with terminal.status("Starting broker, database, server, warehouse systems, mailbox ..."):
@@ -112,7 +117,7 @@ def _play(stack: Stack, pace: Pace, arguments: argparse.Namespace, started_s: fl
             soft_wrap=True,
         )
     played = [story.asset_id for story in cast.stories]
-    with pace:
+    with pace, contextlib.ExitStack() as until_end:
         with Followed(stack, played, BEHIND_H) as followed:
             pace.follow(followed.at_work)
             cast.start()
@@ -124,16 +129,24 @@ def _play(stack: Stack, pace: Pace, arguments: argparse.Namespace, started_s: fl
             print(json.dumps(document, indent=1), flush=True)
         well = all(story["ok"] for story in document["stories"]) and _proofs_hold(document)
         if not arguments.once:
+            pace.go_at(min(arguments.after, arguments.scale))
             cast.after_stories()
+            until_end.enter_context(Engineer(stack, cast.swaps))
             terminal.print(
-                f"\nThe vitals keep coming ({arguments.scale / 3600:g} h a second). Dashboard: [bold]{stack.url}[/bold]"
-                f"   user [bold]admin[/bold], password [bold]{password}[/bold] (one session)\n"
+                f"\nThe vitals keep coming ({_pace(pace.clock)}), and the engineer does what is arranged."
+                f"\nDashboard: [bold]{stack.url}[/bold]   user [bold]admin[/bold],"
+                f" password [bold]{password}[/bold] (one session)\n"
                 "Press Ctrl-C to stop everything.",
                 soft_wrap=True,
             )
             with contextlib.suppress(KeyboardInterrupt):  # the ordinary end
                 threading.Event().wait()
     return 0 if well else 1
+
+
+def _pace(clock: Clock) -> str:
+    minutes = clock.scale / 60
+    return f"{minutes / 60:g} h a second" if minutes >= 60 else f"{minutes:g} min a second"
 
 
 def _play_stories(stack: Stack, cast: Cast, pace: Pace) -> list[dict[str, Any]]:
@@ -239,6 +252,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--broker", choices=("", "mosquitto", "iotcore"), default="", help="default: the best installed"
     )
     parser.add_argument("--scale", type=float, default=DEFAULT_SCALE, help="story seconds per real second")
+    parser.add_argument(
+        "--after", type=float, default=AFTER_SCALE, metavar="SCALE",
+        help=f"story seconds per real second once the stories are over (default {AFTER_SCALE:g})",
+    )  # fmt: skip
     parser.add_argument("--dir", type=Path, default=Path("var/demo"), help="state and logs; emptied at the start")
     arguments = parser.parse_args(argv)
     for needed in ("ims/1st_test.csv", "ims/2nd_test.csv"):

@@ -84,7 +84,7 @@ class Follower:
             try:
                 case = self._console.case_of(self._story.asset_id, self._story.slot)
             except httpx.HTTPError as error:
-                if not _is_away(error):
+                if not is_away(error):
                     raise
                 case, state = None, f"the server does not answer ({type(error).__name__})"
             if case:
@@ -103,7 +103,7 @@ class Follower:
             try:
                 act()
             except httpx.HTTPError as error:
-                if not _is_away(error):
+                if not is_away(error):
                     raise
             else:
                 return
@@ -246,7 +246,7 @@ def _order_state(case: dict[str, Any], number: str) -> str:
     return next((str(one["state"]) for one in case["work_orders"] if one["work_order_id"] == number), "gone")
 
 
-def _is_away(error: httpx.HTTPError) -> bool:
+def is_away(error: httpx.HTTPError) -> bool:
     """Whether the server is only being restarted: no connection, or it says so itself."""
     return isinstance(error, httpx.TransportError) or (
         isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (502, 503, 504)

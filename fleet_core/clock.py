@@ -14,7 +14,7 @@ A clock is named by a text so that it can be handed to another process (``FOREST
 
     system
     scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S     e.g. scaled:3600:1790000000.0:1790000000.0
-    paced:SCALE:FILE                            FILE holds the story time, see PacedClock
+    paced:FILE                                  FILE holds the story time and its pace, see PacedClock
 
 Domain durations (deadlines, windows, sampling periods) go through the clock. Transport time-outs and
 latencies are real time and must not.
@@ -36,14 +36,15 @@ from typing import Protocol
 from fleet_core.errors import BadConfig
 
 CLOCK_VARIABLE = "FORESTALL_CLOCK"
-_STORY_S = struct.Struct("=d")
+_STORY = struct.Struct("=dd")
 
 
 class Clock(Protocol):
     """Domain time in UTC, and waiting in it."""
 
-    scale: float
-    """Domain seconds per real second; 1.0 in production."""
+    @property
+    def scale(self) -> float:
+        """Domain seconds per real second; 1.0 in production."""
 
     def now(self) -> datetime:
         """Domain time, timezone-aware, UTC."""
@@ -107,39 +108,45 @@ class ScaledClock:
 
 
 class PacedClock:
-    """Story time that another process writes: eight bytes in ``file``, a double, seconds since 1970 (UTC).
+    """Story time that another process writes: sixteen bytes in ``file``, two doubles.
 
-    ``scale`` is how fast the writer lets it run while nothing holds it up. Eight aligned bytes of a mapped file are
-    read and written at once, so a reader never sees half a time. Raises BadConfig for a file that holds none.
+    The first is the story time in seconds since 1970 (UTC), the second its pace: domain seconds per real second while
+    nothing holds it up. Eight aligned bytes of a mapped file are read and written at once, so a reader never sees half
+    a time. Raises BadConfig for a file that holds none.
     """
 
     LOOK_AGAIN_S = 0.02
     """Real seconds at least between two looks of a sleeper: the time it waits for may be standing still."""
+    LOOK_S = 1.0
+    """Real seconds at most: the pace may change."""
 
-    def __init__(self, scale: float, file: Path) -> None:
-        if not scale > 0:
-            raise BadConfig(f"clock scale must be positive, not {scale!r}")
-        self.scale = float(scale)
+    def __init__(self, file: Path) -> None:
         self._file = file
         try:
             with file.open("rb") as opened:
-                self._shared = mmap.mmap(opened.fileno(), _STORY_S.size, access=mmap.ACCESS_READ)
+                self._shared = mmap.mmap(opened.fileno(), _STORY.size, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise BadConfig(f"no story time in {file}: {error}") from None
+        if not self.scale > 0:
+            raise BadConfig(f"the clock's pace in {file} must be positive, not {self.scale!r}")
+
+    @property
+    def scale(self) -> float:
+        return float(_STORY.unpack_from(self._shared)[1])
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.monotonic_s(), UTC)
 
     def monotonic_s(self) -> float:
-        return float(_STORY_S.unpack_from(self._shared)[0])
+        return float(_STORY.unpack_from(self._shared)[0])
 
     async def sleep(self, duration_s: float) -> None:
         until_s = self.monotonic_s() + duration_s
         while (left_s := until_s - self.monotonic_s()) > 0:  # noqa: ASYNC110 - no event comes from another process
-            await asyncio.sleep(max(left_s / self.scale, self.LOOK_AGAIN_S))
+            await asyncio.sleep(min(max(left_s / self.scale, self.LOOK_AGAIN_S), self.LOOK_S))
 
     def spec(self) -> str:
-        return f"paced:{self.scale!r}:{self._file}"
+        return f"paced:{self._file}"
 
 
 class SimulatedClock:
@@ -201,16 +208,9 @@ def clock_from_spec(spec: str) -> Clock:
         except ValueError:
             raise BadConfig(f"clock {spec!r}: expected scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S") from None
         return ScaledClock(scale, real_epoch_s, story_epoch_s)
-    if kind == "paced":
-        pace, _, file = rest.partition(":")
-        try:
-            scale = float(pace)
-        except ValueError:
-            raise BadConfig(f"clock {spec!r}: expected paced:SCALE:FILE") from None
-        return PacedClock(scale, Path(file))
-    raise BadConfig(
-        f"unknown clock {spec!r}: use 'system', 'scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S' or 'paced:SCALE:FILE'"
-    )
+    if kind == "paced" and rest:
+        return PacedClock(Path(rest))
+    raise BadConfig(f"unknown clock {spec!r}: use 'system', 'scaled:SCALE:REAL_EPOCH_S:STORY_EPOCH_S' or 'paced:FILE'")
 
 
 def clock_from_environment() -> Clock:

@@ -165,7 +165,7 @@ def running_demo(*arguments: str) -> Iterator[RunningDemo]:
 
 @pytest.mark.usefixtures("played_once")  # beside this one
 def test_watched_in_a_browser_decided_by_a_person_and_stopped_by_sigterm() -> None:
-    with chromium() as browser, running_demo() as demo:
+    with chromium() as browser, running_demo("--after", "3600") as demo:
         wait_until(lambda: "one-time password" in demo.said(), "the address")
         found = re.search(r"Dashboard: (\S+) user (\S+), one-time password (\S+)", demo.said())
         assert found, demo.said()
@@ -221,6 +221,10 @@ def decide_an_escalation(page, url: str, demo: RunningDemo) -> None:
     page.locator(f"#{number}").wait_for(state="detached", timeout=15_000)
     page.locator("#decided").get_by_text("the warehouse system is back").wait_for()
     shoot(page, "decided")
+    page.goto(f"{url}/cases")
+    page.locator("tr", has_text="Robot 44").first.locator("a[href^='/cases/']").first.click()
+    page.locator("#case-state").get_by_text("Closed").wait_for(timeout=STORIES_S * 1000)  # the engineer came
+    shoot(page, "decided-and-repaired")
 
 
 def shoot(page, name: str) -> None:

@@ -77,15 +77,15 @@ async def test_a_sleeper_that_sleeps_again_is_woken_again_within_one_advance():
     assert ticks == [10, 20, 30]
 
 
-def _write_time(file, moment):
+def _write_time(file, moment, scale=3600.0):
     with file.open("r+b" if file.exists() else "wb") as opened:
-        opened.write(struct.pack("=d", moment.timestamp()))
+        opened.write(struct.pack("=dd", moment.timestamp(), scale))
 
 
 async def test_a_paced_clock_tells_what_another_process_writes_and_its_sleepers_wait_for_it(tmp_path):
     file = tmp_path / "time"
     _write_time(file, START)
-    clock = PacedClock(3600, file)
+    clock = PacedClock(file)
     other = clock_from_spec(clock.spec())
     assert (other.now(), other.scale) == (START, 3600)
     sleeper = asyncio.create_task(other.sleep(60))
@@ -96,7 +96,22 @@ async def test_a_paced_clock_tells_what_another_process_writes_and_its_sleepers_
     assert other.now() == clock.now() == START + timedelta(minutes=1)
 
 
-@pytest.mark.parametrize("spec", ["paced:1", "paced::/nowhere", "paced:0:/nowhere", "paced:2:/nowhere"])
-def test_a_paced_clock_without_a_pace_or_a_file_is_refused(spec):
+async def test_a_paced_clock_follows_a_change_of_its_pace(tmp_path):
+    file = tmp_path / "time"
+    _write_time(file, START)
+    clock = PacedClock(file)
+    _write_time(file, START + timedelta(minutes=1), scale=60.0)
+    assert (clock.now(), clock.scale) == (START + timedelta(minutes=1), 60.0)
+
+
+@pytest.mark.parametrize("spec", ["paced", "paced:", "paced:/nowhere"])
+def test_a_paced_clock_without_a_file_is_refused(spec):
     with pytest.raises(BadConfig):
         clock_from_spec(spec)
+
+
+@pytest.mark.parametrize("pace", [0.0, -1.0, float("nan")])
+def test_a_paced_clock_without_a_pace_is_refused(tmp_path, pace):
+    _write_time(tmp_path / "time", START, pace)
+    with pytest.raises(BadConfig):
+        clock_from_spec(f"paced:{tmp_path / 'time'}")

@@ -3,12 +3,11 @@
 
 const body = document.body;
 const REFRESH_MS = 2000;
-const timesOf = (page) => ({ real: Date.now(), story: Number(page.dataset.now) * 1000, serverReal: Number(page.dataset.realNow) * 1000 });
+const timesOf = (page) => ({ real: Date.now(), story: Number(page.dataset.now) * 1000, serverReal: Number(page.dataset.realNow) * 1000, scale: Number(page.dataset.scale) });
 let started = timesOf(body); // set again by every refresh: story time may stand still, and a laptop sleeps
-const scale = Number(body.dataset.scale);
 const seen = new Map(); // id of a live section -> its HTML as last received
 
-export const storyNow = () => started.story + (Date.now() - started.real) * scale;
+export const storyNow = () => started.story + (Date.now() - started.real) * started.scale;
 
 function stamp(ms) {
   const day = new Date(ms).toLocaleDateString("en-GB", { weekday: "short", day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
@@ -141,7 +140,7 @@ function listen() {
 }
 
 tick();
-setInterval(tick, scale === 1 ? 1000 : 200);
+setInterval(tick, started.scale === 1 ? 1000 : 200);
 if (body.dataset.csrf) {
   setInterval(() => { if (!document.hidden) refresh(); }, REFRESH_MS);
   listen();
