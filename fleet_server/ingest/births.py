@@ -18,6 +18,7 @@ from psycopg.types.range import Range
 from fleet_core.births import DeviceBirth, HeldReport, NodeBirth
 from fleet_core.clock import Clock
 from fleet_core.schema import Schema
+from fleet_core.sparkplug.payload import decode_payload
 from fleet_core.telemetry import ComponentSpec
 from fleet_server.audit.log import record
 from fleet_server.ingest.decoder import Agent, Control, Death
@@ -31,17 +32,25 @@ async def apply_control(conn: Connection, clock: Clock, control: Control) -> Non
     """Apply one control message. Raises psycopg.Error."""
     content, agent = control.content, control.agent
     if isinstance(content, NodeBirth):
-        await _node_born(conn, clock, agent, content)
+        await _node_born(conn, clock, agent, content, _sent_ms(control))
     elif isinstance(content, DeviceBirth):
         await _device_born(conn, clock, agent, content)
     elif isinstance(content, HeldReport):
         await _report_held(conn, clock, agent, content)
     elif isinstance(content, Death) and content.bd_seq is not None:
-        await conn.execute(_SQL.node_died, {"agent_id": agent.agent_id, "bd_seq": content.bd_seq})
+        values = {"agent_id": agent.agent_id, "bd_seq": content.bd_seq, "sent_ms": _sent_ms(control), "at": clock.now()}
+        await conn.execute(_SQL.node_died, values)
 
 
-async def _node_born(conn: Connection, clock: Clock, agent: Agent, birth: NodeBirth) -> None:
+def _sent_ms(control: Control) -> int | None:
+    """The agent's own time of a message, in ms since 1970; None when it says none that the database can hold."""
+    sent_ms = decode_payload(control.message.payload).timestamp_ms
+    return sent_ms if sent_ms is not None and 0 <= sent_ms < 1 << 63 else None
+
+
+async def _node_born(conn: Connection, clock: Clock, agent: Agent, birth: NodeBirth, sent_ms: int | None) -> None:
     values = {
+        "born_ms": sent_ms,
         "agent_id": agent.agent_id,
         "at": clock.now(),
         "agent_version": birth.agent_version,
@@ -68,6 +77,7 @@ async def _report_held(conn: Connection, clock: Clock, agent: Agent, report: Hel
         "reported_at": clock.now(),
     }
     await conn.execute(_SQL.upsert_held, values)
+    await conn.execute(_SQL.agent_heard, {"agent_id": agent.agent_id, "at": clock.now()})
 
 
 async def _device_born(conn: Connection, clock: Clock, agent: Agent, birth: DeviceBirth) -> None:

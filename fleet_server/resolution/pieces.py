@@ -55,6 +55,11 @@ class Pieces:
             "the maintenance of asset {} was ended",
         )
     )  # fmt: skip
+    running: PutOff = field(
+        default_factory=partial(
+            _kind, "running_state", "whether asset {} runs cannot be told", "whether asset {} runs is told again"
+        )
+    )
     jobs: PutOff = field(
         default_factory=partial(_kind, "stalled_job", "job {} cannot be taken up again", "job {} was taken up again")
     )

@@ -306,6 +306,13 @@ class AssetRef:
 
 
 @dataclass(slots=True)
+class AssetId:
+    """``due`` (``running.sql``)."""
+
+    asset_id: str
+
+
+@dataclass(slots=True)
 class Region:
     """``region_of_site``."""
 

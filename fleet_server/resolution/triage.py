@@ -16,6 +16,7 @@ from fleet_core.assets import COMPONENT_TYPES, failure_mode
 from fleet_core.errors import BadInput, Permanent
 from fleet_core.telemetry import DetectionState, Finding, from_us
 from fleet_server.audit.log import record
+from fleet_server.health.running_kept import why_standing
 from fleet_server.labels import case_label
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate
@@ -59,6 +60,7 @@ from fleet_server.store.sql import queries
 log = logging.getLogger(__name__)
 _sql = queries("resolution")
 LOOK_AGAIN = "look_again"
+STANDING_STILL = "standing_still"
 _DEGRADED = (DetectionState.DEGRADING, DetectionState.CRITICAL)
 
 
@@ -83,6 +85,7 @@ async def triage_finding(rt: Runtime, finding_id: str, revision: int) -> str | N
         reason = await _why_not_judged(rt, conn, row, finding, asset, case)
         if reason:
             await _not_judged(rt, conn, row, *reason)
+            await _look_again_later(rt, conn, case)
             return None
         if case is None:
             case = await _open(rt, conn, row, finding, asset)
@@ -102,12 +105,22 @@ async def _why_not_judged(
         told_after = case.completed_at is not None and from_us(finding.detected_us) > case.completed_at
         if not told_after:
             return "under_repair", f"case {case.name} is being repaired"
+    elif standing := await why_standing(conn, row.asset_id, row.slot, rt.clock.now()):
+        return STANDING_STILL, standing
     if case is None:
         where = {"asset_id": row.asset_id, "slot": row.slot, "finding_id": row.finding_id}
         known = await fetch_one(conn, EndedCase, _sql.last_ended_case_of, where)
         if known is not None and not _worse_than_dismissed(known, finding):
             return "already_handled", f"its case ended as {known.state}"
     return None
+
+
+async def _look_again_later(rt: Runtime, conn: Connection, case: Case | None) -> None:
+    """A case that is only watched keeps its next look although nothing can be judged now."""
+    if case is not None and case.state is CaseState.OPEN:
+        policy = (await load_case(conn, case.case_id)).policy
+        after_h = look_again_after_h(policy, (rt.clock.now() - case.opened_at) / timedelta(hours=1))
+        await set_timer(conn, case, LOOK_AGAIN, rt.clock.now() + timedelta(hours=after_h))
 
 
 def _worse_than_dismissed(known: EndedCase, finding: Finding) -> bool:
@@ -278,6 +291,8 @@ async def _finding_row(conn: Connection, finding_id: str, revision: int) -> Find
 
 async def _not_judged(rt: Runtime, conn: Connection, row: FindingRow, reason: str, text: str) -> None:
     FINDINGS.labels(reason).inc()
+    if reason == STANDING_STILL:
+        return  # the audit has one entry when it began to stand, not one for each finding
     body = {"reason": reason, "text": text, "asset_id": row.asset_id, "revision": row.revision}
     await record(
         conn,

@@ -39,6 +39,7 @@ from fleet_core.service import (
 from fleet_server.exposition import serve_metrics
 from fleet_server.health.refresh import refresh_health
 from fleet_server.prognosis.warming import warm_shelf
+from fleet_server.resolution.failing import watch_running
 from fleet_server.resolution.job_loop import run_jobs
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
 from fleet_server.resolution.maintenance import end_maintenance
@@ -190,6 +191,7 @@ async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: a
         "stalled_jobs": (partial(retry_stalled, app, rt.pieces.jobs), STALLED_S / 2),
         "health": (partial(_health_hook(), rt), HOOK_S),
         "maintenance": (partial(_end_maintenance, rt), HOOK_S),
+        "running": (partial(watch_running, rt), HOOK_S),
         **{f"hook {number}": (partial(hook, rt), HOOK_S) for number, hook in enumerate(hooks, 1)},
     }
     log.info("worker is ready")

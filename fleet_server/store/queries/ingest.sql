@@ -58,7 +58,7 @@ UPDATE asset SET last_seen_at = seen.at
  WHERE asset.asset_id = seen.asset_id AND (asset.last_seen_at IS NULL OR asset.last_seen_at < seen.at)
 
 -- name: touch_agents
-UPDATE agent SET last_seen_at = seen.at
+UPDATE agent SET last_seen_at = seen.at, heard_at = greatest(heard_at, seen.at)
   FROM unnest(%(agents)s::text[], %(times)s::timestamptz[]) AS seen(agent_id, at)
  WHERE agent.agent_id = seen.agent_id AND (agent.last_seen_at IS NULL OR agent.last_seen_at < seen.at)
 
@@ -105,13 +105,19 @@ WITH gone AS (DELETE FROM quarantine WHERE received_at < %(oldest)s AND batch_no
 UPDATE quarantine SET payload = '' WHERE received_at < %(oldest)s AND batch_no IS NOT NULL AND payload <> ''
 
 -- name: node_born
-UPDATE agent SET online = true, last_seen_at = %(at)s, agent_version = %(agent_version)s,
+UPDATE agent SET online = true, last_seen_at = %(at)s, heard_at = %(at)s, born_ms = %(born_ms)s, left_at = NULL,
+       agent_version = %(agent_version)s,
        wire_version = %(wire_version)s, boot_id = %(boot_id)s, bd_seq = %(bd_seq)s, outbox_id = %(outbox_id)s,
        models = %(models)s, time_quality = %(time_quality)s
  WHERE agent_id = %(agent_id)s
 
 -- name: node_died
-UPDATE agent SET online = false WHERE agent_id = %(agent_id)s AND bd_seq IS NOT DISTINCT FROM %(bd_seq)s
+-- An agent that left says so at a later time of its own than its birth; its will was written before the birth.
+UPDATE agent SET online = false, left_at = CASE WHEN %(sent_ms)s::bigint > born_ms THEN %(at)s::timestamptz END
+ WHERE agent_id = %(agent_id)s AND bd_seq IS NOT DISTINCT FROM %(bd_seq)s
+
+-- name: agent_heard
+UPDATE agent SET heard_at = %(at)s WHERE agent_id = %(agent_id)s AND (heard_at IS NULL OR heard_at < %(at)s)
 
 -- name: save_schema
 INSERT INTO metric_schema (schema_digest, agent_id, device_id, definition, seen_at)
