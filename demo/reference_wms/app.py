@@ -8,12 +8,12 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from demo.reference_wms.curve import HOUR, SHIFTS, Curve
-from demo.reference_wms.faults import Fault, FaultKind, Faults
+from demo.reference_wms.faults import BENDS, Fault, FaultKind, Faults
 from demo.reference_wms.store import BookingStore, Taken
 from fleet_core.clock import Clock
 
@@ -44,10 +44,10 @@ def create_app(store: BookingStore, curve: Curve, faults: Faults, clock: Clock, 
             raise HTTPException(401, "bearer token missing or wrong")
 
     async def before(operation: str) -> Fault | None:
-        """Count the call and meet its fault; returns the one that strikes after the booking."""
+        """Count the call and meet its fault; returns the one that strikes after the booking, or bends it."""
         calls[operation] += 1
         fault = faults.draw(operation)
-        if fault is None or fault.kind is FaultKind.TIMEOUT_AFTER_BOOKING:
+        if fault is None or fault.kind is FaultKind.TIMEOUT_AFTER_BOOKING or fault.kind in BENDS:
             return fault
         if fault.kind is FaultKind.DELAY:
             await asyncio.sleep(fault.delay_s)
@@ -92,12 +92,18 @@ def create_app(store: BookingStore, curve: Curve, faults: Faults, clock: Clock, 
         fault = await before("book")
         if not timedelta(0) < wanted.end - wanted.start <= MAX_BOOKING:
             raise HTTPException(422, "a booking ends after it starts and lasts at most 7 days")
+        done, state = _done(wanted, fault)
         row, made = store.book(
-            idempotency_key, warehouse, wanted.equipment, wanted.start, wanted.end, wanted.reason, clock.now()
+            idempotency_key, warehouse, done.equipment, done.start, done.end, done.reason, clock.now(), state
         )
-        if fault is not None:
+        if fault is not None and fault.kind is FaultKind.TIMEOUT_AFTER_BOOKING:
             await asyncio.sleep(fault.delay_s)
-        return JSONResponse(_shown(row), status_code=201 if made else 200)
+        shown = _shown(row)
+        if fault is not None and fault.kind is FaultKind.ODD_STATE:
+            shown["state"] = "planned-by-coordinator"
+        if fault is not None and fault.kind is FaultKind.NO_REFERENCE:
+            shown["id"] = ""
+        return JSONResponse(shown, status_code=201 if made else 200)
 
     @app.get("/v1/warehouses/{warehouse}/bookings/by-key/{key}", **api)
     async def look_up(warehouse: Name, key: Key) -> dict[str, Any]:
@@ -109,10 +115,14 @@ def create_app(store: BookingStore, curve: Curve, faults: Faults, clock: Clock, 
         return _shown(row)
 
     @app.delete("/v1/warehouses/{warehouse}/bookings/by-key/{key}", status_code=204, **api)
-    async def cancel(warehouse: Name, key: Key) -> None:
+    async def cancel(warehouse: Name, key: Key) -> Response:
         """Cancel what was booked under a key; a booking that arrives later with this key is refused."""
-        await before("cancel")
+        fault = await before("cancel")
+        known = store.by_key(key)
+        if fault is not None and fault.kind is FaultKind.KEEP and known is not None:
+            return JSONResponse(_shown(known))
         store.cancel(key, warehouse, clock.now())
+        return Response(status_code=204)
 
     @app.post("/_faults", status_code=204, include_in_schema=False, **api)
     async def arm(fault: Fault) -> None:
@@ -132,6 +142,23 @@ def create_app(store: BookingStore, curve: Curve, faults: Faults, clock: Clock, 
 def _check_span(start: datetime, end: datetime) -> None:
     if not timedelta(0) < end - start <= MAX_SPAN:
         raise HTTPException(422, f"'to' lies after 'from', at most {MAX_SPAN.days} days")
+
+
+def _done(wanted: BookingRequest, fault: Fault | None) -> tuple[BookingRequest, str]:
+    """What a booking becomes under a fault that bends it, and its state."""
+    match fault.kind if fault is not None else None:
+        case FaultKind.REJECT:
+            return wanted, "rejected"
+        case FaultKind.PEND:
+            return wanted, "pending"
+        case FaultKind.MOVE if fault is not None:
+            by = timedelta(hours=fault.shift_h)
+            return wanted.model_copy(update={"start": wanted.start + by, "end": wanted.end + by}), "booked"
+        case FaultKind.SHORTEN:
+            return wanted.model_copy(update={"end": wanted.start + (wanted.end - wanted.start) / 2}), "booked"
+        case FaultKind.OTHER_EQUIPMENT:
+            return wanted.model_copy(update={"equipment": f"{wanted.equipment}-B"}), "booked"
+    return wanted, "booked"
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,37 @@ class FaultKind(StrEnum):
     TIMEOUT_AFTER_BOOKING = "timeout_after_booking"
     """The booking is made, then the answer never comes."""
     ERROR_500 = "error_500"
+    REJECT = "reject"
+    """Answers 201 with the state ``rejected``: nothing is booked."""
+    PEND = "pend"
+    """Answers 201 with the state ``pending``: the equipment is kept until somebody decides, which nobody does."""
+    ODD_STATE = "odd_state"
+    """Books, and calls the state by a word that no document lists."""
+    MOVE = "move"
+    """Books, ``shift_h`` hours later than was asked."""
+    SHORTEN = "shorten"
+    """Books the first half of what was asked."""
+    OTHER_EQUIPMENT = "other_equipment"
+    """Books another machine."""
+    NO_REFERENCE = "no_reference"
+    """Books, and answers without saying under which id."""
+    KEEP = "keep"
+    """A cancellation is answered with 200 and the booking, which stands."""
+
+
+BENDS = frozenset(
+    {
+        FaultKind.REJECT,
+        FaultKind.PEND,
+        FaultKind.ODD_STATE,
+        FaultKind.MOVE,
+        FaultKind.SHORTEN,
+        FaultKind.OTHER_EQUIPMENT,
+        FaultKind.NO_REFERENCE,
+        FaultKind.KEEP,
+    }
+)
+"""Faults that are answered as a success, of something else than was asked."""
 
 
 class Fault(BaseModel):
@@ -26,6 +57,8 @@ class Fault(BaseModel):
     count: int = Field(default=1, ge=0, le=1_000_000)
     rate: float = Field(default=1.0, ge=0.0, le=1.0)
     delay_s: float = Field(default=30.0, ge=0.0, le=600.0)
+    shift_h: float = Field(default=3.0, ge=-168.0, le=168.0)
+    """By how much ``move`` moves."""
 
 
 FLAKY = (

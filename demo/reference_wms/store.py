@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS booking (
     start_us        INTEGER NOT NULL,
     end_us          INTEGER NOT NULL,
     reason          TEXT NOT NULL,
-    state           TEXT NOT NULL CHECK (state IN ('booked', 'cancelled')),
+    state           TEXT NOT NULL, -- booked, cancelled; by a fault: rejected, pending
     made_at         TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS booking_of_equipment ON booking (warehouse, equipment, start_us);
@@ -44,9 +44,17 @@ class BookingStore:
         self._lock = threading.Lock()
 
     def book(
-        self, key: str, warehouse: str, equipment: str, start: datetime, end: datetime, reason: str, now: datetime
+        self,
+        key: str,
+        warehouse: str,
+        equipment: str,
+        start: datetime,
+        end: datetime,
+        reason: str,
+        now: datetime,
+        state: str = "booked",
     ) -> tuple[dict[str, Any], bool]:
-        """The booking of a key and whether this call made it. Raises Taken."""
+        """The booking of a key and whether this call made it, in that state. Raises Taken."""
         start_us, end_us = _us(start), _us(end)
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
@@ -56,13 +64,13 @@ class BookingStore:
                     raise Taken("key_cancelled")
                 return known, False
             clash = self._row(
-                "SELECT * FROM booking WHERE warehouse = ? AND equipment = ? AND state = 'booked'"
+                "SELECT * FROM booking WHERE warehouse = ? AND equipment = ? AND state IN ('booked', 'pending')"
                 " AND start_us < ? AND end_us > ?",
                 warehouse, equipment, end_us, start_us,
             )  # fmt: skip
             if clash is not None:
                 raise Taken("equipment_taken")
-            values = (key, str(uuid.uuid4()), warehouse, equipment, start_us, end_us, reason, "booked", now.isoformat())
+            values = (key, str(uuid.uuid4()), warehouse, equipment, start_us, end_us, reason, state, now.isoformat())
             self._db.execute("INSERT INTO booking VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
             made = self._row("SELECT * FROM booking WHERE idempotency_key = ?", key)
             assert made is not None
@@ -85,7 +93,7 @@ class BookingStore:
     def of_equipment(self, warehouse: str, equipment: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
         with self._lock:
             rows = self._db.execute(
-                "SELECT * FROM booking WHERE warehouse = ? AND equipment = ? AND state = 'booked'"
+                "SELECT * FROM booking WHERE warehouse = ? AND equipment = ? AND state IN ('booked', 'pending')"
                 " AND start_us < ? AND end_us > ? ORDER BY start_us LIMIT 5000",
                 (warehouse, equipment, _us(end), _us(start)),
             ).fetchall()

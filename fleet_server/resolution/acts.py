@@ -3,7 +3,9 @@
 An act is committed as intended before the other system is called. After a crash, or an answer that never came, it is
 looked up by its key before it is tried again. Failures to reach the other system are retried with back-off up to the
 policy's limit; then a person is asked, and the act stays as it is until the question is answered. An answer that cannot
-be read or written down is none: nothing of it is kept, and a person is asked at once.
+be read or written down is none: nothing of it is kept, and a person is asked at once. Every other answer is compared
+with what was asked (``comparing.py``): where it differs, the act is ``unwanted`` until the other system has let go of
+what it holds, and counts as refused.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_core.faults import fault_point
 from fleet_server.connectors.common import Refused
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.comparing import Differences, NotAsAsked
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ACTS
 from fleet_server.resolution.plan import Retrying
@@ -52,8 +55,9 @@ class Doing(Generic[T]):
     """How an act is done: the calls to the other system, by the act's key, and what their answers mean for the case.
 
     ``on_held`` and ``on_refused`` run in the transaction that settles the act, the case's row held. ``lookup`` is None
-    where the act may simply be repeated. ``answers`` is what the answer must be, to the last field. ``gives_up`` False:
-    it is retried for ever, and no person is asked.
+    where the act may simply be repeated and binds nobody. ``answers`` is what the answer must be, to the last field;
+    ``compare`` says where it differs from what was asked. ``gives_up`` False: it is retried for ever, and no person is
+    asked.
     """
 
     call: Callable[[str], Awaitable[T]]
@@ -61,6 +65,7 @@ class Doing(Generic[T]):
     on_held: Callable[[Connection, Case, T], Awaitable[Held]]
     on_refused: Callable[[Connection, Case, Refused], Awaitable[None]]
     answers: type[T]
+    compare: Callable[[T], Differences]
     gives_up: bool = True
 
 
@@ -202,9 +207,13 @@ def unusable(error: BadInput) -> Permanent:
 async def _taken(
     rt: Runtime, conn: Connection, file: CaseFile, act: Act, doing: Doing[T], result: T
 ) -> ActState | None:
-    """Write down what was answered; a bad answer leaves no trace but the question, and the act is looked up again."""
+    """Write down what was answered, if it is what was asked; a bad answer leaves no trace but the question, and the
+    act is looked up again."""
     try:
         check_answer(result, doing.answers, act.kind)
+        differences = doing.compare(result)
+        if differences:
+            return await _not_as_asked(rt, conn, act, doing, NotAsAsked(differences))
         return await _held(rt, conn, act, doing, result)
     except BadInput as error:
         unknown = doing.lookup is not None  # else it changed nothing in the other system
@@ -220,6 +229,20 @@ async def _held(rt: Runtime, conn: Connection, act: Act, doing: Doing[T], result
             conn, rt.clock, act, ActEvent.ACCEPT, response=written.response, external_ref=written.external_ref
         )
     ACTS.labels(act.kind, state).inc()
+    fault_point("case.after_commit")
+    return state
+
+
+async def _not_as_asked(rt: Runtime, conn: Connection, act: Act, doing: Doing[T], error: NotAsAsked) -> ActState:
+    """What the other system may hold is to be released there; for the plan it has refused."""
+    event = ActEvent.REFUSE if doing.lookup is None else ActEvent.DIFFER
+    async with conn.transaction():
+        case = await lock_case(conn, act.case_id)
+        state = await settle(conn, rt.clock, act, event, error=str(error)[:500])
+        text = f"{act.kind.replace('_', ' ')} not as asked: {error}"[:300]
+        await note(conn, rt.clock, case, "act_not_as_asked", text, {"kind": act.kind, "differs": error.named})
+        await doing.on_refused(conn, case, error)
+    ACTS.labels(act.kind, "not_as_asked").inc()
     fault_point("case.after_commit")
     return state
 

@@ -9,6 +9,9 @@ from fleet_server.connectors.common import Refused
 from fleet_server.connectors.field_service.api import Dispatch, WorkOrder, WorkOrderDraft
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.comparing import Differences, NotAsAsked, dispatch_differences, order_differences
+from fleet_server.resolution.cover_and_part import MAX_REFUSALS
+from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.plan import PlannedEngineer, PlannedOrder, Window, needed
 from fleet_server.resolution.playbooks import playbook
 from fleet_server.resolution.records import (
@@ -24,7 +27,7 @@ from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState, UndoingEvent
 from fleet_server.resolution.stored import table_of
 from fleet_server.resolution.window_choice import Span
-from fleet_server.resolution.windows import engineers_for
+from fleet_server.resolution.windows import engineers_for, no_window
 from fleet_server.store.pool import Connection
 
 
@@ -47,10 +50,6 @@ async def do_work_order(rt: Runtime, conn: Connection, file: CaseFile, act: Act 
         body=dict(act.request),
     )
 
-    async def lookup(key: str) -> WorkOrder | None:
-        known = await rt.field_service.lookup_order(key)
-        return known if known is not None and known.state != "cancelled" else None
-
     async def on_held(conn: Connection, case: Case, order: WorkOrder) -> Held:
         booking = replace(case.plan.booking, work_order=PlannedOrder(order.reference, order.number))
         await change_case(conn, replace(case, plan=replace(case.plan, booking=booking)))
@@ -58,12 +57,21 @@ async def do_work_order(rt: Runtime, conn: Connection, file: CaseFile, act: Act 
         return Held(asdict(order), order.reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
-        await change_case(conn, case)  # the next attempt writes it under a new key
+        case = await change_case(conn, replace(case, plan=case.plan.refusing_order()))
+        refused = case.plan.replanning.refused_orders  # the next attempt writes it under a new key
+        if case.being_planned and refused >= MAX_REFUSALS:
+            case = await change_case(conn, replace(case, plan=case.plan.forgiven()).after(UndoingEvent.GIVE_UP))
+            summary = f"No work order was written as asked in {refused} attempts, last: {error}"
+            shown = {"step": "work_order"}
+            await escalate(conn, rt.clock, rt.notifiers, file, case, "not_as_asked", summary, shown)
+
+    def compare(order: WorkOrder) -> Differences:
+        return order_differences(draft, order, window.time_zone)
 
     async def call(key: str) -> WorkOrder:
         return await rt.field_service.create_order(draft, key=key)
 
-    doing = Doing(call, lookup, on_held, on_refused, WorkOrder)
+    doing = Doing(call, rt.field_service.lookup_order, on_held, on_refused, WorkOrder, compare)
     await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
@@ -88,10 +96,6 @@ async def do_dispatch(rt: Runtime, conn: Connection, file: CaseFile, act: Act | 
     async def call(key: str) -> Dispatch:
         return await rt.field_service.dispatch(order_key, request.engineer.id, start, end, key=key)
 
-    async def lookup(key: str) -> Dispatch | None:
-        known = await rt.field_service.lookup_dispatch(key)
-        return known if known is not None and known.held else None
-
     async def on_held(conn: Connection, case: Case, held: Dispatch) -> Held:
         if moving:
             move = replace(case.plan.replanning, next_engineer=request.engineer)
@@ -104,9 +108,18 @@ async def do_dispatch(rt: Runtime, conn: Connection, file: CaseFile, act: Act | 
         return Held({"start": held.start, "end": held.end}, held.reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
-        await change_case(conn, replace(case, plan=case.plan.refusing_pair(start, request.engineer.id)))
+        case = await change_case(conn, replace(case, plan=case.plan.refusing_pair(start, request.engineer.id)))
+        refused = case.plan.replanning.refused_pairs
+        if len(refused) >= MAX_REFUSALS:
+            why = f"of the last {len(refused)} engineers asked for none was sent as asked; the last: {error}"
+            reason = "not_as_asked" if isinstance(error, NotAsAsked) else "no_engineer"
+            await no_window(rt, conn, file, case, why, reason=reason)
 
-    await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused, Dispatch), fresh=fresh)
+    def compare(held: Dispatch) -> Differences:
+        return dispatch_differences(request, held, window.time_zone)
+
+    doing = Doing(call, rt.field_service.lookup_dispatch, on_held, on_refused, Dispatch, compare)
+    await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
 async def _free_engineer(

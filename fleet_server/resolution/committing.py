@@ -43,7 +43,7 @@ async def do_commit(rt: Runtime, conn: Connection, file: CaseFile) -> None:
         plan = replace(
             case.plan,
             booking=replace(case.plan.booking, planned_for=case.deadline_at, announced=window),
-            replanning=replace(case.plan.replanning, refused_windows=(), refused_pairs=()),
+            replanning=case.plan.replanning.forgiven(),
             decisions=replace(case.plan.decisions, accept_late="", keep_plan=""),
         )
         case = await change_case(conn, replace(case, plan=plan, waits_for=_repair_on(window)))

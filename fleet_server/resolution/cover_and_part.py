@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
@@ -15,6 +15,12 @@ from fleet_server.connectors.entitlement.api import Entitlement, EntitlementRequ
 from fleet_server.connectors.parts.api import Offer, PartsRequest, Reservation
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.comparing import (
+    Differences,
+    NotAsAsked,
+    cover_differences,
+    reservation_differences,
+)
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.latest_end import late_accepted, latest_end
 from fleet_server.resolution.plan import Cover, Part, Retrying
@@ -22,7 +28,7 @@ from fleet_server.resolution.records import CaseFile, change_case, lock_case, no
 from fleet_server.resolution.requests import read_request
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import CaseEvent, CaseState, UndoingEvent
+from fleet_server.resolution.states import ActState, CaseEvent, CaseState, UndoingEvent
 from fleet_server.resolution.stored import check_answer, table_of
 from fleet_server.store.pool import Connection
 
@@ -63,8 +69,12 @@ async def do_entitlement(rt: Runtime, conn: Connection, file: CaseFile, act: Act
 
     fresh = act is None
     act = act or await intend_now(rt, conn, file, "entitlement", asdict(request) | {"at": request.at.isoformat()})
+
+    def compare(answer: Entitlement) -> Differences:
+        return cover_differences(request.at, answer, file.site.time_zone)
+
     if act is not None:
-        await perform(rt, conn, file, act, Doing(call, None, on_held, on_refused, Entitlement), fresh=fresh)
+        await perform(rt, conn, file, act, Doing(call, None, on_held, on_refused, Entitlement, compare), fresh=fresh)
 
 
 async def do_approval(rt: Runtime, conn: Connection, file: CaseFile) -> None:
@@ -102,10 +112,6 @@ async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None
     else:
         offer = read_request(act, Offer)
 
-    async def lookup(key: str) -> Reservation | None:
-        known = await rt.parts.lookup(key)
-        return known if known is not None and known.held else None
-
     async def on_held(conn: Connection, case: Case, held: Reservation) -> Held:
         part = Part(**asdict(replace(offer, arrives_at=held.arrives_at)), reservation=held.reference)
         if case.state is CaseState.CONFIRMED:
@@ -117,13 +123,19 @@ async def do_part(rt: Runtime, conn: Connection, file: CaseFile, act: Act | None
         return Held(asdict(held) | {"arrives_at": held.arrives_at.isoformat()}, held.reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
-        if case.being_planned and file.next_sequence("reservation") >= MAX_REFUSALS:
-            await escalate(conn, rt.clock, rt.notifiers, file, case, "no_part_in_time", f"No part: {error}")
+        case = await change_case(conn, replace(case, plan=case.plan.refusing_offer(offer.centre_id, offer.part_no)))
+        refused = case.plan.replanning.refused_offers
+        if case.being_planned and len(refused) >= MAX_REFUSALS:
+            why = f"No part was reserved as asked in {len(refused)} attempts, last: {error}"
+            await _no_part(rt, conn, file, case, why, as_asked=not isinstance(error, NotAsAsked))
+
+    def compare(held: Reservation) -> Differences:
+        return reservation_differences(offer, _latest_arrival(rt, file), held, file.site.time_zone)
 
     async def call(key: str) -> Reservation:
         return await rt.parts.reserve(file.case.tenant_id, offer, key=key)
 
-    doing = Doing(call, lookup, on_held, on_refused, Reservation)
+    doing = Doing(call, rt.parts.lookup, on_held, on_refused, Reservation, compare)
     await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
@@ -151,8 +163,18 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
         await put_off_step(rt, conn, file, "parts", error)
         return None
     latest = latest_end(file, now)
-    work = timedelta(hours=file.policy.work_h)
-    in_time = [offer for offer in offers if late_accepted(file) or offer.arrives_at + work <= latest]
+    refused = file.plan.replanning.refused_offers
+    left = [offer for offer in offers if (offer.centre_id, offer.part_no) not in refused]
+    if offers and not left:
+        last = file.latest("reservation")
+        why = f"No centre reserved the part as asked, the last answer: {last.error if last else ''}"
+        async with conn.transaction():
+            case = await lock_case(conn, file.case_id)
+            if case.version == file.case.version:
+                await _no_part(rt, conn, file, case, why, as_asked=last is None or last.state is ActState.REFUSED)
+        return None
+    offers, latest_arrival = left, _latest_arrival(rt, file)
+    in_time = [offer for offer in offers if latest_arrival is None or offer.arrives_at <= latest_arrival]
     cost_approved = bool(file.plan.decisions.cost_approved_by)
     affordable = [offer for offer in in_time if cost_approved or offer.price_eur <= file.policy.cost_limit_eur]
     if affordable:
@@ -169,6 +191,20 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
             summary = f"No part can be on site before {latest:%Y-%m-%d %H:%M} UTC: {first}"
     await _ask(rt, conn, file, reason, summary, shown)
     return None
+
+
+def _latest_arrival(rt: Runtime, file: CaseFile) -> datetime | None:
+    """By when the part must be on site for the work to be over in time; None where lateness was accepted."""
+    if late_accepted(file):
+        return None
+    return latest_end(file, rt.clock.now()) - timedelta(hours=file.policy.work_h)
+
+
+async def _no_part(rt: Runtime, conn: Connection, file: CaseFile, case: Case, summary: str, *, as_asked: bool) -> None:
+    """Ask the owner; every centre may be tried again then. ``as_asked``: the last one plainly refused."""
+    case = await change_case(conn, replace(case, plan=case.plan.forgiven()).after(UndoingEvent.GIVE_UP))
+    reason = "no_part_in_time" if as_asked else "not_as_asked"
+    await escalate(conn, rt.clock, rt.notifiers, file, case, reason, summary, {"step": "parts"})
 
 
 async def _ask(

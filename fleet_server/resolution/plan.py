@@ -138,6 +138,14 @@ class Replanning:
     """Starts that the WMS refused or for which no engineer was free."""
     refused_pairs: tuple[tuple[Instant, str], ...] = ()
     """A start and the engineer who was not to be had then."""
+    refused_offers: tuple[tuple[str, str], ...] = ()
+    """A centre and the part that it did not reserve as asked."""
+    refused_orders: int = 0
+    """How often in a row the work order was not written as asked."""
+
+    def forgiven(self) -> Replanning:
+        """Everything may be tried again."""
+        return replace(self, refused_windows=(), refused_pairs=(), refused_offers=(), refused_orders=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +206,7 @@ class Plan:
         return replace(
             self,
             booking=replace(self.booking, planned_for=None),
-            replanning=replace(self.replanning, refused_windows=(), refused_pairs=()),
+            replanning=self.replanning.forgiven(),
             retrying=Retrying(),
             decisions=replace(self.decisions, approved_by="", cost_approved_by="", accept_late="", keep_plan=""),
             verify_extended=False,
@@ -227,6 +235,20 @@ class Plan:
         """The engineer is not tried again for the window that begins then."""
         refused = (*self.replanning.refused_pairs, (start, engineer_id))[-MAX_REFUSED:]
         return replace(self, replanning=replace(self.replanning, refused_pairs=refused))
+
+    def refusing_offer(self, centre_id: str, part_no: str) -> Plan:
+        """The part is not tried again in that centre."""
+        refused = (*self.replanning.refused_offers, (centre_id, part_no))[-MAX_REFUSED:]
+        return replace(self, replanning=replace(self.replanning, refused_offers=refused))
+
+    def refusing_order(self) -> Plan:
+        """The work order was refused once more."""
+        refused = self.replanning.refused_orders + 1
+        return replace(self, replanning=replace(self.replanning, refused_orders=refused))
+
+    def forgiven(self) -> Plan:
+        """Everything that was refused may be tried again."""
+        return replace(self, replanning=self.replanning.forgiven())
 
 
 def needed(value: T | None, what: str) -> T:

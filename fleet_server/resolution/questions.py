@@ -58,6 +58,7 @@ REASONS: Mapping[str, Reason] = {
     ),
     "no_engineer": Reason("No qualified engineer", ("retry", "take_over", "false_alarm")),
     "connector_down": Reason("Another system does not answer", ("retry", "take_over", "false_alarm")),
+    "not_as_asked": Reason("Another system does not do as asked", ("retry", "take_over", "false_alarm")),
     "abstained": Reason("The prognosis abstains", _EVIDENCE),
     "conflicting_evidence": Reason("Conflicting evidence", _EVIDENCE),
     "policy_limit": Reason("Beyond the policy's limit", ("accept_cost", "retry", "take_over", "false_alarm")),

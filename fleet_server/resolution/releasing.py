@@ -25,6 +25,7 @@ from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import (
     FINAL_CASE_STATES,
     ActEvent,
+    ActState,
     CaseState,
     MoveEvent,
     Undoing,
@@ -34,11 +35,14 @@ from fleet_server.store.pool import Connection
 
 
 async def do_release(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> None:
-    """Give up what an act holds, or may hold; repeated until the other system agrees."""
+    """Give up what an act holds, or may hold; repeated until the other system agrees.
+
+    The plan waits for the release of what was not done as asked, so a person is asked about that one in the end.
+    """
     try:
         await _releaser(rt, file, act.kind)(act.idempotency_key)
     except (Retryable, OutcomeUnknown, Permanent) as error:
-        await put_off(rt, conn, file, act, error, gives_up=False)
+        await put_off(rt, conn, file, act, error, gives_up=act.state is ActState.UNWANTED)
         return
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)

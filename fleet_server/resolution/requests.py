@@ -21,7 +21,8 @@ class BookingRequest:
     """The window to book in the WMS, who would come, and what it was chosen from.
 
     ``load_by_hour``: UTC hour (ISO 8601) to the orders expected in it; ``load_by_shift``: ``2026-03-29 night`` to
-    those of that shift. The pages show both.
+    those of that shift. The pages show both. ``equipment`` is what the WMS calls the machine; earlier versions did not
+    write it.
     """
 
     start: Instant
@@ -32,6 +33,7 @@ class BookingRequest:
     excluded: dict[str, int] = field(default_factory=dict)
     load_by_hour: dict[str, float] = field(default_factory=dict)
     load_by_shift: dict[str, float] = field(default_factory=dict)
+    equipment: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from fleet_server.connectors.common import Refused
 from fleet_server.notifiers.api import Message
 from fleet_server.resolution.acts import Doing, Held, perform
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.comparing import nothing_differs
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ANNOUNCED_S
 from fleet_server.resolution.records import CaseFile, change_case, note
@@ -62,7 +63,8 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
         summary = f"{message.purpose} to {message.to_name} cannot be delivered: {error}"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, {"step": channel})
 
-    await perform(rt, conn, file, act, Doing(call, lookup, on_held, on_refused, str, gives_up=not asks), fresh=False)
+    doing = Doing(call, lookup, on_held, on_refused, str, nothing_differs, gives_up=not asks)
+    await perform(rt, conn, file, act, doing, fresh=False)
 
 
 async def _observe_latency(conn: Connection, case: Case) -> None:

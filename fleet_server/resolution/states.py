@@ -117,6 +117,8 @@ class ActState(StrEnum):
     UNKNOWN = "unknown"
     CONSUMED = "consumed"
     RELEASED = "released"
+    UNWANTED = "unwanted"
+    """The other system answered something else than was asked: what it may hold is being released there."""
 
 
 class ActEvent(StrEnum):
@@ -126,6 +128,7 @@ class ActEvent(StrEnum):
     ABSENT = "absent"
     CONSUME = "consume"
     RELEASE = "release"
+    DIFFER = "differ"
 
 
 class ForbiddenTransition(Permanent):
@@ -133,7 +136,7 @@ class ForbiddenTransition(Permanent):
 
 
 FINAL_CASE_STATES = frozenset({CaseState.CLOSED, CaseState.CANCELLED, CaseState.FALSE_ALARM})
-LIVE_ACT_STATES = frozenset({ActState.INTENDED, ActState.UNKNOWN, ActState.HELD})
+LIVE_ACT_STATES = frozenset({ActState.INTENDED, ActState.UNKNOWN, ActState.HELD, ActState.UNWANTED})
 """An act in one of these may bind the other system; in any other state it no longer does."""
 
 _RUNNING = tuple(state for state in CaseState if state not in FINAL_CASE_STATES)
@@ -157,11 +160,14 @@ ACT_TRANSITIONS: Mapping[tuple[ActState, ActEvent], ActState] = {
     (ActState.INTENDED, ActEvent.REFUSE): ActState.REFUSED,
     (ActState.INTENDED, ActEvent.LOSE): ActState.UNKNOWN,
     (ActState.INTENDED, ActEvent.RELEASE): ActState.RELEASED,
+    (ActState.INTENDED, ActEvent.DIFFER): ActState.UNWANTED,
     (ActState.UNKNOWN, ActEvent.ACCEPT): ActState.HELD,
     (ActState.UNKNOWN, ActEvent.REFUSE): ActState.REFUSED,
     (ActState.UNKNOWN, ActEvent.LOSE): ActState.UNKNOWN,
     (ActState.UNKNOWN, ActEvent.ABSENT): ActState.INTENDED,
     (ActState.UNKNOWN, ActEvent.RELEASE): ActState.RELEASED,
+    (ActState.UNKNOWN, ActEvent.DIFFER): ActState.UNWANTED,
+    (ActState.UNWANTED, ActEvent.RELEASE): ActState.RELEASED,
     (ActState.HELD, ActEvent.CONSUME): ActState.CONSUMED,
     (ActState.HELD, ActEvent.RELEASE): ActState.RELEASED,
 }

@@ -71,7 +71,11 @@ def _undoing(file: CaseFile, now: datetime) -> Next | None:
     None when there is nothing to undo. A held window is an act like the others: RELEASE cancels it in the WMS and
     makes the act ``released``. When nothing is held any more, UNWOUND lets the plan of a living case forget the window;
     the plan of an ended case keeps it as a record. An undoing that was under way when the case ended is finished here.
+    What another system holds otherwise than asked is released in any state, before anything else is asked of it.
     """
+    unwanted = [act for act in file.acts if act.state is ActState.UNWANTED]
+    if unwanted:
+        return _when_due(Step.RELEASE, unwanted[-1], now)
     undoing = file.plan.undoing
     if undoing is Undoing.WINDOW:
         window = file.live("window")

@@ -16,6 +16,7 @@ from fleet_server.connectors.field_service.api import EngineerAvailability, Engi
 from fleet_server.connectors.wms.api import Booking, LoadForecast
 from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.comparing import Differences, NotAsAsked, window_differences
 from fleet_server.resolution.cover_and_part import MAX_REFUSALS
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.latest_end import late_accepted, latest_end
@@ -58,12 +59,8 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | No
     chosen = read_request(act, BookingRequest)
     start, end = chosen.start, chosen.end
     wms = rt.wms_of(file.site)
-    equipment = _equipment(file)
+    equipment = chosen.equipment or _equipment(file)
     reason = f"Preventive repair, case {file.name}"
-
-    async def lookup(key: str) -> Booking | None:
-        known = await wms.lookup(key)
-        return known if known is not None and known.held else None
 
     async def on_held(conn: Connection, case: Case, booking: Booking) -> Held:
         window = replace(chosen.window, booking=booking.reference)
@@ -84,13 +81,21 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | No
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
         case = await change_case(conn, replace(case, plan=case.plan.refusing(start)))
         refused = case.plan.replanning.refused_windows
-        if len(refused) >= MAX_REFUSALS:
-            await _no_window(rt, conn, file, case, f"the WMS refused {len(refused)} windows, last: {error}")
+        if len(refused) < MAX_REFUSALS:
+            return
+        if isinstance(error, NotAsAsked):
+            why = f"of the last {len(refused)} windows the WMS booked none as asked; the last: {error}"
+            await no_window(rt, conn, file, case, why, reason="not_as_asked")
+        else:
+            await no_window(rt, conn, file, case, f"the WMS refused {len(refused)} windows, last: {error}")
+
+    def compare(booking: Booking) -> Differences:
+        return window_differences(chosen, equipment, booking)
 
     async def call(key: str) -> Booking:
         return await wms.book(equipment, start, end, reason, key=key)
 
-    doing = Doing(call, lookup, on_held, on_refused, Booking)
+    doing = Doing(call, wms.lookup, on_held, on_refused, Booking, compare)
     await perform(rt, conn, file, act, doing, fresh=fresh)
 
 
@@ -121,7 +126,7 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Booki
         async with conn.transaction():
             case = await lock_case(conn, file.case_id)
             if case.version == file.case.version:
-                await _no_window(rt, conn, file, case, "the deadline has passed")
+                await no_window(rt, conn, file, case, "the deadline has passed")
         return None
     arrives_at = needed(file.plan.booking.part, "part").arrives_at
     since = max(now, arrives_at - timedelta(days=1)) if late_accepted(file) else now  # a WMS answers a bounded span
@@ -145,7 +150,7 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Booki
         async with conn.transaction():
             case = await lock_case(conn, file.case_id)
             if case.version == file.case.version:
-                await _no_window(rt, conn, file, case, why, ranking.excluded, shown)
+                await no_window(rt, conn, file, case, why, ranking.excluded, shown)
         return None
     return _booking_of(file, ranking, request)
 
@@ -204,10 +209,11 @@ def _booking_of(file: CaseFile, ranking: Ranking, request: WindowRequest) -> Boo
         excluded=ranking.excluded,
         load_by_hour={hour.isoformat(): load for hour, load in sorted(request.load.items())},
         load_by_shift=load_by_shift(request.load, request.shifts, request.time_zone),
+        equipment=_equipment(file),
     )
 
 
-async def _no_window(
+async def no_window(
     rt: Runtime,
     conn: Connection,
     file: CaseFile,
@@ -215,9 +221,11 @@ async def _no_window(
     why: str,
     excluded: Mapping[str, int] = MappingProxyType({}),
     shown: Mapping[str, object] = MappingProxyType({}),
+    reason: str = "",
 ) -> None:
     """Ask the owner; what the plan held is released unless a committed plan stands. Nothing when neither plan nor move
-    goes on: the work has begun, the case has ended, or a person took over or pinned the window."""
+    goes on: the work has begun, the case has ended, or a person took over or pinned the window. ``reason`` is that of
+    the question where it is another than that no window fits."""
     detail = {"step": "window", **shown}
     if case.being_moved:
         case = case.after(MoveEvent.STOPPED)
@@ -228,10 +236,10 @@ async def _no_window(
         return
     if not case.being_planned:
         return
-    forgiven = replace(case.plan.replanning, refused_windows=(), refused_pairs=())
-    case = replace(case, plan=replace(case.plan, replanning=forgiven)).after(UndoingEvent.GIVE_UP)
+    case = replace(case, plan=case.plan.forgiven()).after(UndoingEvent.GIVE_UP)
     case = await change_case(conn, case)
-    reason = "no_engineer" if "no_qualified_engineer" in excluded else "no_window_in_time"
+    if not reason:
+        reason = "no_engineer" if "no_qualified_engineer" in excluded else "no_window_in_time"
     by_deadline = latest_end(file, rt.clock.now()) == case.deadline_at and not late_accepted(file)
     in_time = " before the deadline" if by_deadline else ""
     text = f"No repair window{in_time}: {why}"

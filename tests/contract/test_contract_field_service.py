@@ -16,7 +16,7 @@ from support.resolution import ASSET, SITE, SLOT, TENANT
 
 from fleet_core.plugins import plugin_names
 from fleet_server.connectors.common import ConnectorDeps, Refused
-from fleet_server.connectors.field_service.api import EngineerQuery, FieldService, WorkOrderDraft
+from fleet_server.connectors.field_service.api import ORDER_HELD, EngineerQuery, FieldService, WorkOrderDraft
 
 pytestmark = pytest.mark.integration
 PACKAGE = "fleet_server.connectors.field_service"
@@ -57,7 +57,12 @@ async def test_a_key_is_one_order(service: FieldService, draft: WorkOrderDraft) 
     assert await service.lookup_order("order-1") is None
     first, second = await asyncio.gather(*(service.create_order(draft, key="order-1") for _ in range(2)))
     assert first == second == await service.lookup_order("order-1")
-    assert first.number.startswith("WO-")
+    assert first.number.startswith("WO-") and first.reference.strip()
+    assert (first.asset_id, first.start, first.end) == (draft.asset_id, draft.start, draft.end)
+    assert first.state in ORDER_HELD
+    await service.cancel_order("order-1")
+    known = await service.lookup_order("order-1")
+    assert known is None or known.state not in ORDER_HELD
 
 
 async def test_nobody_is_in_two_places(service: FieldService, deps: ConnectorDeps, draft: WorkOrderDraft) -> None:
@@ -67,6 +72,8 @@ async def test_nobody_is_in_two_places(service: FieldService, deps: ConnectorDep
     first = await service.dispatch("order-1", "jonas", start, end, key="d-1")
     assert await service.dispatch("order-1", "jonas", start, end, key="d-1") == first
     assert await service.lookup_dispatch("d-1") == first
+    assert (first.person_id, first.start, first.end, first.held) == ("jonas", start, end, True)
+    assert first.reference.strip()
     with pytest.raises(Refused):
         await service.dispatch("order-2", "jonas", start + HOUR, end + HOUR, key="d-2")
     assert await service.lookup_dispatch("d-2") is None

@@ -42,7 +42,9 @@ async def test_a_key_is_one_piece(parts: PartsSource, deps: ConnectorDeps) -> No
     assert await parts.lookup("key-1") is None
     first, second = await asyncio.gather(*(parts.reserve(TENANT, offer, key="key-1") for _ in range(2)))
     assert first == second == await parts.lookup("key-1")
-    assert first.held and first.part_no == offer.part_no
+    assert first.reference.strip()
+    assert (first.held, first.part_no, first.centre_id) == (True, offer.part_no, offer.centre_id)
+    assert (first.quantity, first.arrives_at) == (1, offer.arrives_at)
     assert (await parts.offers(_request(deps)))[0].on_hand == offer.on_hand - 1
 
 
@@ -65,6 +67,8 @@ async def test_releasing_gives_back_exactly_once(parts: PartsSource, deps: Conne
     assert (await parts.offers(_request(deps)))[0].on_hand == offer.on_hand
     with pytest.raises(Refused):
         await parts.reserve(TENANT, offer, key="key-1")
+    known = await parts.lookup("key-1")
+    assert known is None or not known.held
 
 
 async def test_a_used_piece_does_not_come_back(parts: PartsSource, deps: ConnectorDeps) -> None:

@@ -55,7 +55,8 @@ async def test_a_key_is_one_booking(wms: WarehouseSystem, deps: ConnectorDeps, e
     assert await wms.lookup(key) is None
     first = await wms.book(equipment, start, end, "repair", key=key)
     assert await wms.book(equipment, start, end, "repair", key=key) == first == await wms.lookup(key)
-    assert (first.start, first.end, first.held) == (start, end, True)
+    assert (first.start, first.end, first.equipment, first.held) == (start, end, equipment, True)
+    assert first.reference.strip()
     now = deps.clock.now()
     assert (await wms.load(equipment, now, end + timedelta(hours=1))).taken == ((start, end),)
 

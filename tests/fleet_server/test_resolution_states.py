@@ -65,16 +65,19 @@ ACT = {
     ("intended", "refuse"): "refused",
     ("intended", "lose"): "unknown",
     ("intended", "release"): "released",
+    ("intended", "differ"): "unwanted",
     ("unknown", "accept"): "held",
     ("unknown", "refuse"): "refused",
     ("unknown", "lose"): "unknown",
     ("unknown", "absent"): "intended",
     ("unknown", "release"): "released",
+    ("unknown", "differ"): "unwanted",
+    ("unwanted", "release"): "released",
     ("held", "consume"): "consumed",
     ("held", "release"): "released",
 }
-ACT_STATES = ["intended", "held", "refused", "unknown", "consumed", "released"]
-ACT_EVENTS = ["accept", "refuse", "lose", "absent", "consume", "release"]
+ACT_STATES = ["intended", "held", "refused", "unknown", "consumed", "released", "unwanted"]
+ACT_EVENTS = ["accept", "refuse", "lose", "absent", "consume", "release", "differ"]
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(CASE_STATES, CASE_EVENTS)))
@@ -106,7 +109,7 @@ def test_a_finished_case_stays_as_it_is() -> None:
 
 
 def test_an_act_that_may_bind_another_system_is_live() -> None:
-    assert set(LIVE_ACT_STATES) == {"intended", "unknown", "held"}
+    assert set(LIVE_ACT_STATES) == {"intended", "unknown", "held", "unwanted"}
 
 
 def test_every_case_state_is_reached_and_every_unfinished_one_can_be_ended() -> None:

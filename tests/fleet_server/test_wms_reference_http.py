@@ -152,3 +152,51 @@ def test_tls_anywhere_and_http_on_loopback_are_accepted(url: str) -> None:
 def test_a_missing_token_is_named(config: dict[str, str]) -> None:
     with pytest.raises(BadConfig, match=next(iter(config.values()))):
         wms(status(200), **config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "held", "said"),
+    [
+        ({}, True, ("b-1", "", "booked")),
+        ({"equipment": "EQ 1"}, True, ("b-1", "EQ 1", "booked")),
+        ({"state": "rejected"}, False, ("b-1", "", "rejected")),
+        ({"state": "Booked"}, False, ("b-1", "", "Booked")),
+        ({"state": None}, False, ("b-1", "", "None")),
+        ({"id": None}, True, ("", "", "booked")),
+        ({"id": 7}, True, ("7", "", "booked")),
+        ({"id": ["b-1"]}, True, ("", "", "booked")),
+        ({"equipment": None}, True, ("b-1", "", "booked")),
+    ],
+)
+async def test_what_a_booking_says(changes: dict[str, Any], held: bool, said: tuple[str, str, str]) -> None:
+    booking = await book(wms(status(201, {**BOOKED, **changes})))
+    assert (booking.held, (booking.reference, booking.equipment, booking.state)) == (held, said)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "left", "done"),
+    [
+        (204, "booked", True),
+        (404, "booked", True),
+        (410, "booked", True),
+        (200, "cancelled", True),
+        (202, "declined", True),
+        (202, None, True),
+        (409, "expired", True),
+        (200, "booked", False),
+        (202, "pending", False),
+        (409, "booked", False),
+        (202, "cancelling", False),
+    ],
+)
+async def test_only_what_is_gone_is_released(deleted: int, left: str | None, done: bool) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            return httpx.Response(deleted)
+        return httpx.Response(404) if left is None else httpx.Response(200, json={**BOOKED, "state": left})
+
+    if done:
+        await wms(answer).release("key-12345")
+    else:
+        with pytest.raises(OutcomeUnknown, match=str(deleted)):
+            await wms(answer).release("key-12345")

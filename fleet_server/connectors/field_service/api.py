@@ -12,6 +12,10 @@ from typing import Any, Protocol
 
 from fleet_server.connectors.times import Instant
 
+ORDER_HELD = ("open", "dispatched")
+"""States of an order that an engineer can be sent to."""
+ORDER_STATES = (*ORDER_HELD, "started", "completed", "cancelled")
+
 
 @dataclass(frozen=True, slots=True)
 class EngineerAvailability:
@@ -48,14 +52,26 @@ class WorkOrderDraft:
 
 @dataclass(frozen=True, slots=True)
 class WorkOrder:
+    """A work order as the other system tells it, whatever was asked.
+
+    ``state`` is one of ``ORDER_STATES``; any other word counts as "not held". ``asset_id`` "", ``start`` and ``end``
+    None: it does not say.
+    """
+
     reference: str
     number: str
     state: str
+    asset_id: str = ""
+    start: Instant | None = None
+    end: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """The booking of an engineer for a work order and a span; ``held`` is False once the booking was released."""
+    """The booking of an engineer for a work order and a span, as the other system tells it, whatever was asked.
+
+    ``held`` only while it certainly is: not once it was released, nor in a state the connector does not know.
+    """
 
     reference: str
     person_id: str
@@ -72,7 +88,7 @@ class FieldService(Protocol):
         """Write a work order. Raises Refused, Retryable, OutcomeUnknown."""
 
     async def lookup_order(self, key: str) -> WorkOrder | None:
-        """Raises Retryable."""
+        """The order written with this key, in any state; None when there is none. Raises Retryable."""
 
     async def cancel_order(self, key: str) -> None:
         """Cancel the order and free its engineer; idempotent. Raises Retryable, OutcomeUnknown."""
@@ -81,7 +97,7 @@ class FieldService(Protocol):
         """Bind an engineer to the order, moving it. Raises Refused (taken, order closed), Retryable, OutcomeUnknown."""
 
     async def lookup_dispatch(self, key: str) -> Dispatch | None:
-        """Raises Retryable."""
+        """The booking made with this key, also one that is not held; None when there is none. Raises Retryable."""
 
     async def release_dispatch(self, key: str) -> None:
         """Free the engineer; idempotent. Raises Retryable, OutcomeUnknown."""

@@ -146,4 +146,11 @@ def _dispatch(row: dict[str, Any]) -> Dispatch:
 
 
 def _work_order(row: dict[str, Any]) -> WorkOrder:
-    return WorkOrder(str(row["work_order_id"]), work_order_label(row["number"]), row["state"])
+    return WorkOrder(
+        reference=str(row["work_order_id"]),
+        number=work_order_label(row["number"]),
+        state=row["state"],
+        asset_id=row["asset_id"],
+        start=row["starts_at"],
+        end=row["ends_at"],
+    )

@@ -10,6 +10,9 @@ from typing import Protocol
 
 from fleet_server.connectors.times import Instant
 
+PIECES = 1
+"""Pieces that a reservation is for."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartsRequest:
@@ -43,13 +46,17 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A reserved piece under ``reference``; ``held`` is False once the piece was released or used."""
+    """What is reserved under ``reference``, as the other system tells it, whatever was asked.
+
+    ``held`` only while it certainly is: not once it was released or used, nor in a state the connector does not know.
+    """
 
     reference: str
     part_no: str
     centre_id: str
     arrives_at: Instant
     held: bool = True
+    quantity: int = PIECES
 
 
 class PartsSource(Protocol):
@@ -61,7 +68,7 @@ class PartsSource(Protocol):
         OutcomeUnknown."""
 
     async def lookup(self, key: str) -> Reservation | None:
-        """The reservation made with this key; None when there is none. Raises Retryable."""
+        """The reservation made with this key, also one that is not held; None when there is none. Raises Retryable."""
 
     async def release(self, key: str) -> None:
         """Give the piece back; idempotent. Raises Retryable, OutcomeUnknown."""

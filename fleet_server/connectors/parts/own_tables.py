@@ -127,4 +127,5 @@ def _reservation(row: dict[str, Any]) -> Reservation:
         centre_id=row["centre_id"],
         arrives_at=row["arrives_at"],
         held=row["state"] == "held",
+        quantity=row["quantity"],
     )

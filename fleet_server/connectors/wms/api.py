@@ -33,12 +33,19 @@ class LoadForecast:
 
 @dataclass(frozen=True, slots=True)
 class Booking:
-    """A booking that takes equipment out of use; ``held`` is False once the booking was cancelled."""
+    """A booking that takes equipment out of use, as the other system tells it, whatever was asked.
+
+    ``held`` only while it certainly is: not when it was cancelled or rejected, waits for somebody's word, or is in a
+    state that the connector does not know. ``state`` is the other system's own word, ``equipment`` its name for the
+    machine; "" where it does not say.
+    """
 
     reference: str
     start: Instant
     end: Instant
     held: bool = True
+    equipment: str = ""
+    state: str = ""
 
 
 class WarehouseSystem(Protocol):
@@ -49,7 +56,7 @@ class WarehouseSystem(Protocol):
         """Take equipment out of use. Raises Refused (taken, not wanted), Retryable, OutcomeUnknown."""
 
     async def lookup(self, key: str) -> Booking | None:
-        """The booking made with this key; None when there is none. Raises Retryable."""
+        """The booking made with this key, also one that is not held; None when there is none. Raises Retryable."""
 
     async def release(self, key: str) -> None:
         """Cancel the booking; idempotent, and a ``book`` arriving late is refused. Raises Retryable, OutcomeUnknown."""

@@ -27,6 +27,8 @@ SAMPLE = 'url = "https://wms.example.com"\nwarehouse = "hamburg-1"\ntoken_file =
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 MAX_HOURS = 24 * 100
 MAX_TAKEN = 10_000
+NOT_BOOKED = frozenset({"cancelled", "canceled", "rejected", "declined", "released", "expired", "deleted"})
+"""States that certainly hold nothing. Only ``booked`` is certainly held."""
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -94,8 +96,13 @@ class ReferenceWms:
 
     async def release(self, key: str) -> None:
         answer = await self._call("DELETE", f"{self._base}/bookings/by-key/{quote(key, safe='')}")
-        if answer.status_code not in (200, 204, 404):
+        if answer.status_code in (204, 404, 410):
+            return
+        if answer.status_code not in (200, 202, 409):
             raise _failure(answer, acted=True)
+        known = await self.lookup(key)  # "accepted" and "no" say nothing of what is still booked
+        if known is not None and known.state not in NOT_BOOKED:
+            raise OutcomeUnknown(f"WMS answered the cancellation with {answer.status_code}, and it is {known.state!r}")
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -172,8 +179,15 @@ def _forecast(load: dict[str, Any], taken: dict[str, Any]) -> LoadForecast:
 
 def _booking(record: dict[str, Any]) -> Booking:
     try:
-        reference = str(record["id"])[:200]
-        return Booking(reference, _instant(record["start"]), _instant(record["end"]), record["state"] == "booked")
+        named, state = record["id"], str(record["state"])[:60]
+        return Booking(
+            reference=str(named)[:200] if isinstance(named, str | int) else "",
+            start=_instant(record["start"]),
+            end=_instant(record["end"]),
+            held=state == "booked",
+            equipment=str(record.get("equipment") or "")[:200],
+            state=state,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise OutcomeUnknown(f"WMS: the booking is not as agreed: {error!r:.120}") from None
 

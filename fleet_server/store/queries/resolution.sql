@@ -191,7 +191,7 @@ UPDATE act SET state = %(state)s, attempts = attempts + 1, due_at = %(due_at)s, 
 RETURNING attempts
 
 -- name: retry_acts
-UPDATE act SET attempts = 0, due_at = %(now)s WHERE case_id = %(case_id)s AND state IN ('intended', 'unknown')
+UPDATE act SET attempts = 0, due_at = %(now)s WHERE case_id = %(case_id)s AND state IN ('intended', 'unknown', 'unwanted')
 
 -- name: insert_event
 INSERT INTO case_event (tenant_id, case_id, at, kind, summary, detail)
