@@ -315,6 +315,8 @@ async def import_registry(
     for kind in ("contract", "part", "centre", "stock"):
         for entry in getattr(registry, kind):
             row = _plain(entry.model_dump())
+            if kind == "stock":
+                await conn.execute(_SQL.lock_stock, row)
             await _put(conn, kind, {**row, "reset_stock": reset_stock}, " ".join(map(str, list(row.values())[:2])))
     counts = {kind: len(getattr(registry, kind)) for kind in Registry.model_fields}
     await record(conn, clock, tenant_id=None, actor=actor, action="registry.imported", subject="registry", body=counts)

@@ -23,6 +23,7 @@ from icalendar import Calendar, Event, vCalAddress
 from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
 from fleet_core.network import is_loopback
 from fleet_server.connectors.common import ConnectorDeps
+from fleet_server.connectors.secret_file import read_secret
 from fleet_server.notifiers.api import CalendarEntry, Message, Notifier, Recipient, one_line
 
 SAMPLE = 'host = "smtp.example.com"\nport = 587\nsender = "forestall@example.com"\nsecurity = "starttls"\n'
@@ -137,15 +138,12 @@ class EmailNotifier:
         return f"<{_UNSAFE_IN_ID.sub('.', key)}@{self._sender.domain}>"
 
     def _credentials(self) -> dict[str, Any]:
+        """As they are now. Raises Retryable."""
         if not self._config.username:
             return {}
         password = ""
         if self._config.password_file is not None:
-            file = self._config.password_file
-            try:
-                password = file.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise BadConfig(f"notifiers.email: password_file {file}: {error.strerror}") from None
+            password = read_secret(self._config.password_file, "notifiers.email: password_file")
         return {"username": self._config.username, "password": password}
 
 

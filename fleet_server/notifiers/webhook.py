@@ -1,7 +1,7 @@
 """Webhooks as Standard Webhooks describes them: signed, with the key of the message as ``webhook-id``.
 
 A receiver remembers the ids it has seen, so a repeat after a lost answer counts as one message. Plain HTTP is refused
-off loopback, redirects are not followed, and the body of the answer is not read.
+off loopback, redirects are not followed, and the body of the answer is not read. The secret is read for every message.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from standardwebhooks import Webhook as Signer
 
 from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import ConnectorDeps
+from fleet_server.connectors.secret_file import read_secret
 from fleet_server.connectors.transport import require_tls_off_loopback
 from fleet_server.notifiers.api import Message, Notifier, Recipient
 
 SAMPLE = 'secret_file = "/etc/forestall/webhook.secret"\n'
+HOLDS = "'whsec_' and base64 of at least 24 random bytes"
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -44,7 +46,11 @@ class WebhookNotifier:
     """``transport`` replaces the network in tests."""
 
     def __init__(self, config: Config, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._signer = Signer(_secret(config))
+        self._secret_file = config.secret_file
+        try:
+            self._signer()
+        except Retryable as error:
+            raise BadConfig(str(error)) from None
         self._client = httpx.AsyncClient(
             timeout=config.timeout_s, transport=transport, follow_redirects=False, trust_env=False
         )
@@ -63,7 +69,7 @@ class WebhookNotifier:
             "content-type": "application/json",
             "webhook-id": message.key,
             "webhook-timestamp": str(int(sent_at.timestamp())),
-            "webhook-signature": self._signer.sign(message.key, sent_at, body),
+            "webhook-signature": self._signer().sign(message.key, sent_at, body),
         }
         try:
             async with self._client.stream("POST", message.to_address, content=body, headers=headers) as answer:
@@ -82,6 +88,10 @@ class WebhookNotifier:
             raise OutcomeUnknown(f"webhook: answered {status}")
         raise Permanent(f"webhook: answered {status}")
 
+    def _signer(self) -> Signer:
+        """Signs with the secret as it is now. Raises Retryable."""
+        return Signer(_secret(self._secret_file))
+
     async def lookup(self, key: str) -> bool | None:
         return None
 
@@ -89,16 +99,13 @@ class WebhookNotifier:
         await self._client.aclose()
 
 
-def _secret(config: Config) -> str:
-    """The signing secret. Raises BadConfig."""
-    try:
-        text = config.secret_file.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise BadConfig(f"secret_file {config.secret_file}: {error.strerror}") from None
+def _secret(file: Path) -> str:
+    """The signing secret. Raises Retryable."""
+    text = read_secret(file, "secret_file", HOLDS)
     try:
         sound = len(base64.b64decode(text.removeprefix("whsec_"), validate=True)) >= 24
     except ValueError:
         sound = False
     if not sound:
-        raise BadConfig("secret_file must hold 'whsec_' and base64 of at least 24 random bytes")
+        raise Retryable(f"secret_file must hold {HOLDS}; {file} does not")
     return text

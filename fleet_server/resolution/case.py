@@ -148,6 +148,11 @@ class Case:
             return None
         return moment if moment is not None and moment.tzinfo is not None else None
 
+    @property
+    def part_used(self) -> bool:
+        """Whether the engineer built the part in; True as long as he has not said otherwise."""
+        return (self.outcome or {}).get("replaced") is not False
+
     def after(self, *events: Event) -> Case:
         """The case after these events, one after the other. Raises ForbiddenTransition.
 

@@ -92,12 +92,13 @@ def _undoing(file: CaseFile, now: datetime) -> Next | None:
 
 
 def _using_up(file: CaseFile, now: datetime) -> Next | None:
-    """Mark what was held as used once the work is done; None before that."""
+    """Mark what was held as used once the work is done, and give back an unused part; None before that."""
     if file.case.state not in (CaseState.VERIFYING, CaseState.CLOSED):
         return None
     for act in file.acts:
         if act.kind != "message" and act.state is ActState.HELD:
-            return _when_due(Step.CONSUME, act, now)
+            unused = act.kind == "reservation" and not file.case.part_used
+            return _when_due(Step.RELEASE if unused else Step.CONSUME, act, now)
     return Next(Step.WAIT)
 
 

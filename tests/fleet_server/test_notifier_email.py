@@ -129,3 +129,13 @@ async def test_a_lost_answer_is_unknown_and_the_repeat_is_the_same_mail(sink: Se
 async def test_a_slow_answer_is_unknown(sink: Servers) -> None:
     with pytest.raises(OutcomeUnknown):
         await _notifier(sink).send(message())
+
+
+async def test_a_missing_password_is_named_and_waited_for(tmp_path: Path) -> None:
+    missing = tmp_path / "password"
+    notifier = EmailNotifier(Config(port=1, security="none", username="forestall", password_file=missing))
+    with pytest.raises(Retryable, match=f"password_file {missing}: No such file"):
+        await notifier.send(message())
+    missing.write_text("")
+    with pytest.raises(Retryable, match=f"password_file must hold .*{missing} is empty"):
+        await notifier.send(message())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,29 @@ def test_a_weak_secret_is_refused(tmp_path: Path, secret: str) -> None:
 def test_a_missing_secret_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match=r"secret_file .*nowhere"):
         WebhookNotifier(Config(tmp_path / "nowhere"))
+
+
+async def test_a_secret_that_was_changed_signs_the_next_message(tmp_path: Path) -> None:
+    changed = "whsec_" + "eXl5" * 12
+    signed_by: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent_at = datetime.fromtimestamp(int(request.headers["webhook-timestamp"]), UTC)
+        body, key = request.content.decode(), request.headers["webhook-id"]
+        signatures = {Verifier(secret).sign(key, sent_at, body): secret for secret in (SECRET, changed)}
+        signed_by.append(signatures[request.headers["webhook-signature"]])
+        return httpx.Response(204)
+
+    notifier = webhook(tmp_path, answer)
+    sent = message(to_address="http://127.0.0.1:1/hook")
+    await notifier.send(sent)
+    (tmp_path / "secret").write_text(changed)
+    await notifier.send(sent)
+    assert signed_by == [SECRET, changed]
+    for text, said in (("", "is empty"), ("whsec_short", "must hold")):
+        (tmp_path / "secret").write_text(text)
+        with pytest.raises(Retryable, match=said):
+            await notifier.send(sent)
+    (tmp_path / "secret").unlink()
+    with pytest.raises(Retryable, match=r"secret_file .*secret: No such file"):
+        await notifier.send(sent)

@@ -54,7 +54,9 @@ async def book(system: ReferenceWms) -> Any:
         (status(429), Retryable),
         (status(500), OutcomeUnknown),
         (status(503), OutcomeUnknown),
-        (status(401), Permanent),
+        (status(400), Permanent),
+        (status(401), Retryable),
+        (status(403), Retryable),
         (status(302), Permanent),
         (status(201, {"id": "b-1"}), OutcomeUnknown),
         (raises(httpx.ConnectError), Retryable),
@@ -200,3 +202,62 @@ async def test_only_what_is_gone_is_released(deleted: int, left: str | None, don
     else:
         with pytest.raises(OutcomeUnknown, match=str(deleted)):
             await wms(answer).release("key-12345")
+
+
+def guarded(*good: str, seen: list[str] | None = None) -> Callable[[httpx.Request], httpx.Response]:
+    """A WMS that knows these tokens."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if seen is not None:
+            seen.append(told)
+        return httpx.Response(201, json=BOOKED) if told in good else httpx.Response(401)
+
+    return answer
+
+
+async def test_a_token_that_was_changed_is_read_anew(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("old\n")
+    tokens = ["old"]
+    system = wms(lambda request: guarded(*tokens)(request), token_file=str(token))
+    await book(system)
+    tokens[:] = ["new"]
+    with pytest.raises(Retryable, match=f"WMS answered 401: it does not accept the token in {token}"):
+        await book(system)
+    token.write_text("new\n")
+    await book(system)
+
+
+async def test_a_token_that_changes_while_it_is_refused_is_tried_at_once(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("old")
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        token.write_text("new")
+        return guarded("new", seen=seen)(request)
+
+    await book(wms(answer, token_file=str(token)))
+    assert seen == ["old", "new"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), (b"", "is empty"), (b"\n", "is empty"), (b"a\nb", "one line"), (b"\xff\xfe", "one line")],
+)
+async def test_a_token_that_cannot_be_read_is_named_and_waited_for(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("good")
+    system = wms(guarded("good"), token_file=str(token))
+    if content is None:
+        token.unlink()
+    else:
+        token.write_bytes(content)
+    with pytest.raises(Retryable, match=said) as raised:
+        await book(system)
+    assert "\n" not in str(raised.value) and str(token) in str(raised.value)
+    token.write_text("good")
+    await book(system)

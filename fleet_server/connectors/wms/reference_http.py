@@ -1,8 +1,10 @@
 """The WMS of the reference interface over HTTP (docs/connect-a-wms.md), as served by ``demo/reference_wms``.
 
 Plain HTTP is refused off loopback. The bearer token is in a file or an environment variable that the configuration
-names; the configuration never holds the token itself. Answers are bounded in size and checked. A request that may have
-reached the other system and was not answered raises OutcomeUnknown; a connection that was never made raises Retryable.
+names; the configuration never holds the token itself. The token file is read for every call, and once more when the
+WMS does not accept the token; the client is made anew when the file of the authority changes. Answers are bounded in
+size and checked. A request that may have reached the other system and was not answered raises OutcomeUnknown; a
+connection that was never made raises Retryable.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import httpx
 
 from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import ConnectorDeps, Refused
+from fleet_server.connectors.secret_file import read_secret, require_secret
 from fleet_server.connectors.transport import require_tls_off_loopback
 from fleet_server.connectors.wms.api import Booking, LoadForecast, WarehouseSystem, WorkShift
 
@@ -27,6 +30,9 @@ SAMPLE = 'url = "https://wms.example.com"\nwarehouse = "hamburg-1"\ntoken_file =
 MAX_RESPONSE_BYTES = 2 * 1024 * 1024
 MAX_HOURS = 24 * 100
 MAX_TAKEN = 10_000
+MAX_CLIENTS = 2
+"""The present one, and the one before the authority's file changed."""
+NOT_AUTHORISED = (401, 403)
 NOT_BOOKED = frozenset({"cancelled", "canceled", "rejected", "declined", "released", "expired", "deleted"})
 """States that certainly hold nothing. Only ``booked`` is certainly held."""
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -54,24 +60,46 @@ class ReferenceWms:
     """``transport`` replaces the network in tests."""
 
     def __init__(self, config: Config, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        headers = {"Accept": "application/json"}
-        token = _token(config)
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        verify: Any = True
-        if config.ca_file and urlsplit(config.url).scheme == "https":
-            verify = httpx.create_ssl_context(verify=config.ca_file)
+        if config.token_file:
+            require_secret(config.token_file, "wms_config: token_file")
+        elif config.token_variable and config.token_variable not in os.environ:
+            raise BadConfig(f"wms_config: environment variable {config.token_variable} is not set")
+        self._config, self._timeout_s, self._transport = config, timeout_s, transport
         self._base = f"/v1/warehouses/{quote(config.warehouse, safe='')}"
-        self._client = httpx.AsyncClient(
-            base_url=config.url,
-            headers=headers,
-            timeout=timeout_s,
+        self._trusted = _stamp(config.ca_file)
+        self._clients = [self._new_client()]
+
+    def _new_client(self) -> httpx.AsyncClient:
+        verify: Any = True
+        if self._config.ca_file and urlsplit(self._config.url).scheme == "https":
+            try:
+                verify = httpx.create_ssl_context(verify=self._config.ca_file)
+            except OSError as error:  # an SSLError is one
+                raise BadConfig(f"wms_config: ca_file {self._config.ca_file}: {error.strerror or error}") from None
+        return httpx.AsyncClient(
+            base_url=self._config.url,
+            headers={"Accept": "application/json"},
+            timeout=self._timeout_s,
             verify=verify,
-            transport=transport,
+            transport=self._transport,
             follow_redirects=False,
             limits=httpx.Limits(max_connections=8),
             trust_env=False,
         )
+
+    async def _client(self) -> httpx.AsyncClient:
+        """The client that trusts what ``ca_file`` holds now; calls under way end on the one before."""
+        stamp = _stamp(self._config.ca_file)
+        if stamp != self._trusted:
+            try:
+                client = self._new_client()
+            except BadConfig as error:
+                raise Retryable(str(error)) from None  # it is being replaced
+            self._trusted = stamp
+            self._clients.insert(0, client)
+            while len(self._clients) > MAX_CLIENTS:
+                await self._clients.pop().aclose()
+        return self._clients[0]
 
     async def load(self, equipment_ref: str, start: datetime, end: datetime) -> LoadForecast:
         span = {"from": start.isoformat(), "to": end.isoformat()}
@@ -105,7 +133,8 @@ class ReferenceWms:
             raise OutcomeUnknown(f"WMS answered the cancellation with {answer.status_code}, and it is {known.state!r}")
 
     async def close(self) -> None:
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def _read(self, path: str, params: dict[str, str]) -> dict[str, Any]:
         answer = await self._call("GET", path, params=params)
@@ -114,9 +143,31 @@ class ReferenceWms:
         return _parsed(answer)
 
     async def _call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """One bounded exchange. Raises Retryable, or OutcomeUnknown where something may have changed."""
+        """One bounded exchange; a second one when the token was changed while the WMS refused the first.
+
+        Raises Retryable, or OutcomeUnknown where something may have changed.
+        """
+        token = self._token()
+        answer = await self._exchange(method, path, token, **arguments)
+        if answer.status_code in NOT_AUTHORISED and (changed := self._token()) != token:
+            answer = await self._exchange(method, path, changed, **arguments)
+        if answer.status_code in NOT_AUTHORISED:
+            where = self._config.token_file or self._config.token_variable
+            told = f"it does not accept the token in {where}" if where else "it asks for a token and none is configured"
+            raise Retryable(f"WMS answered {answer.status_code}: {told}")
+        return answer
+
+    def _token(self) -> str:
+        """The token as it is now, "" for none. Raises Retryable."""
+        if self._config.token_file:
+            return read_secret(self._config.token_file, "wms_config: token_file")
+        return os.environ.get(self._config.token_variable, "").strip() if self._config.token_variable else ""
+
+    async def _exchange(self, method: str, path: str, token: str, **arguments: Any) -> httpx.Response:
+        headers = {**arguments.pop("headers", {}), **({"Authorization": f"Bearer {token}"} if token else {})}
+        client = await self._client()
         try:
-            async with self._client.stream(method, path, **arguments) as answer:
+            async with client.stream(method, path, headers=headers, **arguments) as answer:
                 content = bytearray()
                 async for chunk in answer.aiter_bytes():
                     content += chunk
@@ -199,15 +250,10 @@ def _instant(text: Any) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _token(config: Config) -> str:
-    if config.token_variable:
-        try:
-            return os.environ[config.token_variable].strip()
-        except KeyError:
-            raise BadConfig(f"wms_config: environment variable {config.token_variable} is not set") from None
-    if not config.token_file:
-        return ""
+def _stamp(file: str) -> tuple[int, int, int] | None:
+    """What changes when a file does; None when there is none."""
     try:
-        return Path(config.token_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise BadConfig(f"wms_config: token_file {config.token_file}: {error.strerror}") from None
+        found = Path(file).stat() if file else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)

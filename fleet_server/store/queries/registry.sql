@@ -81,11 +81,21 @@ ON CONFLICT (centre_id) DO UPDATE
        latitude = excluded.latitude, longitude = excluded.longitude, handling_h = excluded.handling_h
 RETURNING centre_id
 
+-- name: lock_stock
+-- Whoever reserves or gives back waits here, so that the next statement sees every reservation or none of it.
+SELECT 1 FROM stock WHERE centre_id = %(centre_id)s AND part_no = %(part_no)s FOR UPDATE
+
 -- name: stock
-INSERT INTO stock AS s (centre_id, part_no, on_hand, on_order)
-VALUES (%(centre_id)s, %(part_no)s, %(on_hand)s, %(on_order)s)
+-- A count of the shelf has the reserved pieces in it: they are not free, and where there are fewer than are promised,
+-- as many of those given back are not free either.
+INSERT INTO stock AS s (centre_id, part_no, on_hand, short, on_order)
+SELECT %(centre_id)s, %(part_no)s, greatest(0, %(on_hand)s::int - held.pieces), greatest(0, held.pieces - %(on_hand)s::int),
+       %(on_order)s
+  FROM (SELECT coalesce(sum(quantity), 0)::int AS pieces FROM part_reservation
+         WHERE centre_id = %(centre_id)s AND part_no = %(part_no)s AND state = 'held') AS held
 ON CONFLICT (centre_id, part_no) DO UPDATE
    SET on_hand = CASE WHEN %(reset_stock)s THEN excluded.on_hand ELSE s.on_hand END,
+       short = CASE WHEN %(reset_stock)s THEN excluded.short ELSE s.short END,
        on_order = excluded.on_order
 RETURNING centre_id
 

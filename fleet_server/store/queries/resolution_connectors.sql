@@ -33,7 +33,9 @@ UPDATE stock SET on_hand = on_hand - 1
 RETURNING on_hand
 
 -- name: return_stock
-UPDATE stock SET on_hand = on_hand + 1 WHERE centre_id = %(centre_id)s AND part_no = %(part_no)s
+-- A piece that the last count did not find (short) is not there to be promised again.
+UPDATE stock SET on_hand = on_hand + CASE WHEN short > 0 THEN 0 ELSE 1 END, short = greatest(0, short - 1)
+ WHERE centre_id = %(centre_id)s AND part_no = %(part_no)s
 
 -- name: reservation_by_key
 SELECT * FROM part_reservation WHERE idempotency_key = %(key)s
