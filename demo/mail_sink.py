@@ -3,6 +3,8 @@
 ``python -m demo.mail_sink --dir D`` prints one JSON line when ready. A mail is on disk before it is accepted, so what
 a sender counts as delivered can be counted here too. Faults for tests: ``--tempfail N`` refuses the first N mails with
 451, ``--drop-after-accept N`` keeps the first N and closes the connection instead of answering, ``--delay-s S`` waits.
+Two mailboxes never take a mail, whatever their domain: ``gone@`` does not exist (550), ``later@`` is always asked to be
+tried again (450, as greylisting does).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from fleet_core.service import stop_on_signals
 
 MAX_MAIL_BYTES = 5 * 1024 * 1024
 FILE_NAME = "mails.jsonl"
+REFUSED = {"gone": "550 5.1.1 no such mailbox", "later": "450 4.2.0 greylisted, come again"}
 
 
 @dataclass
@@ -44,6 +47,16 @@ class Keep:
     def __init__(self, path: Path, trouble: Trouble) -> None:
         self._path = path
         self._trouble = trouble
+
+    async def handle_RCPT(  # its name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        refused = REFUSED.get(address.partition("@")[0])
+        if refused is not None:
+            return refused
+        envelope.rcpt_tos.append(address)
+        envelope.rcpt_options.extend(options)
+        return "250 2.1.5 here"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # its name
         if self._trouble.delay_s:

@@ -52,6 +52,7 @@ from fleet_server.store.sql import queries
 
 MAX_NOTE = 2000
 TELL_CANCELLED = "tell_cancelled"
+OVERDUE = "work_overdue"
 _sql = queries("resolution")
 
 

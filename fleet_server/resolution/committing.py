@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
-from fleet_server.resolution import messages
+from fleet_server.resolution import messages, telling
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.commands import OVERDUE, TELL_CANCELLED
 from fleet_server.resolution.escalations import intend_message, person
 from fleet_server.resolution.metrics import CASES
 from fleet_server.resolution.plan import Plan, Window, needed
@@ -17,17 +19,18 @@ from fleet_server.resolution.records import (
     lock_case,
     note,
     set_timer,
+    settle,
 )
-from fleet_server.resolution.rows import Name, Person
+from fleet_server.resolution.rows import Act, Name, Person
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import CaseEvent, MoveEvent
+from fleet_server.resolution.states import ActEvent, ActState, CaseEvent, CaseState, MoveEvent
 from fleet_server.resolution.stored import table_of
+from fleet_server.resolution.verification import tell_closing
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 _sql = queries("resolution")
-OVERDUE = "work_overdue"
 
 
 async def do_commit(rt: Runtime, conn: Connection, file: CaseFile) -> None:
@@ -83,20 +86,59 @@ def _repair_on(window: Window) -> str:
     return f"the repair on {messages.short_time(window.start, window.time_zone)} ({window.time_zone})"
 
 
-async def _tell_director(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
-    """Intend the announcement, or its amendment when one was intended before."""
+async def do_tell_again(rt: Runtime, conn: Connection, file: CaseFile) -> None:
+    """A person decided so: the customer is told what was refused, composed anew as the facts and addresses are now."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        if case.version != file.case.version:
+            return
+        channels = telling.refused(case, file.acts)
+        decided = replace(case.plan.decisions, tell_again="")
+        case = await change_case(conn, replace(case, plan=replace(case.plan, decisions=decided)))
+        file = replace(file, case=case)
+        if case.state in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
+            await _tell_director(rt, conn, file, case, channels)
+        elif case.state is CaseState.CLOSED:
+            await tell_closing(rt, conn, file, case, channels)
+        else:
+            await set_timer(conn, case, TELL_CANCELLED, rt.clock.now())
+
+
+async def _tell_director(
+    rt: Runtime, conn: Connection, file: CaseFile, case: Case, channels: Collection[str] = ()
+) -> None:
+    """Intend the announcement; where a channel has brought one before, its amendment. ``channels``: by these alone.
+
+    An announcement that waits to be sent is withdrawn: the new one takes its place.
+    """
     wanted = {"tenant_id": case.tenant_id, "site_id": case.site_id}
     director = await fetch_one(conn, Person, _sql.directors, wanted)
     if director is None:
         await note(conn, rt.clock, case, "nobody_to_tell", "No operations director is registered for the site")
         return
     owner = await person(conn, case.owner_id)
-    told = [act for act in file.acts if act.kind == "message" and act.purpose in ("announcement", "amendment")]
-    sequence = 1 + max(act.sequence for act in told) if told else 0
     decider = await _decider(conn, file.plan, owner.name)
-    composed = messages.announcement(file, owner.name, rt.clock.now(), sequence, decider)
-    reply_to = "announcement" if told else ""
-    await intend_message(conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence, reply_to=reply_to)
+    acts = [await _withdrawn(rt, conn, act) for act in file.acts]
+    told = [act for act in acts if act.kind == "message" and act.purpose in telling.APPOINTMENT]
+    sequence = 1 + max((act.sequence for act in told), default=0)
+    addressed = []
+    for channel in channels or rt.notifiers:
+        before = telling.standing(acts, channel)
+        composed = messages.announcement(file, owner.name, rt.clock.now(), sequence if before else 0, decider)
+        times = sum(1 for act in told if act.purpose == "announcement" and telling.channel_of(act) == channel)
+        addressed += await intend_message(
+            conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence if before else 0,
+            tag=f"again{times}" if times and not before else "", thread=telling.thread_of(acts), channels=(channel,),
+        )  # fmt: skip
+    if not addressed:
+        await note(conn, rt.clock, case, "nobody_to_tell", f"No channel reaches {director.name}")
+
+
+async def _withdrawn(rt: Runtime, conn: Connection, act: Act) -> Act:
+    """An announcement that nobody has got yet is not sent any more; any other act stays as it is."""
+    if act.kind != "message" or act.purpose not in telling.APPOINTMENT or act.state is not ActState.INTENDED:
+        return act
+    return replace(act, state=await settle(conn, rt.clock, act, ActEvent.RELEASE, error=act.error))
 
 
 async def _decider(conn: Connection, plan: Plan, owner_name: str) -> str:

@@ -15,8 +15,9 @@ from datetime import timedelta
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
 from fleet_server.resolution.case import Case
-from fleet_server.resolution.commands import MAX_NOTE, end_case
+from fleet_server.resolution.commands import MAX_NOTE, OVERDUE, end_case
 from fleet_server.resolution.plan import Cover, Decisions, Retrying
+from fleet_server.resolution.questions import what_changed
 from fleet_server.resolution.records import (
     NotFound,
     change_case,
@@ -39,6 +40,7 @@ from fleet_server.resolution.states import (
     MoveEvent,
     UndoingEvent,
 )
+from fleet_server.resolution.telling import refused
 from fleet_server.resolution.verification import VERIFY
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
@@ -64,6 +66,10 @@ async def decide_escalation(
     codes = [option["code"] for option in escalation.options]
     if decision not in codes:
         raise BadInput("decision", f"{decision!r} is not one of {', '.join(codes)}")
+    file = await load_case(conn, case.case_id)
+    changed = what_changed(escalation.reason, case, file.acts, escalation.step)
+    if changed:
+        raise ForbiddenTransition(f"nothing is left to decide here: {changed}")
     values = {
         "escalation_id": escalation.escalation_id,
         "now": clock.now(),
@@ -89,7 +95,10 @@ async def _continue(conn: Connection, clock: Clock, case: Case, decisions: Decis
 
 
 async def _retry(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    await _continue(conn, clock, case)
+    """What failed is done again; a message that was refused is composed anew, as things stand now."""
+    file = await load_case(conn, case.case_id)
+    again = actor if refused(case, file.acts) else ""
+    await _continue(conn, clock, case, replace(case.plan.decisions, tell_again=again))
 
 
 async def _accept_late(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
@@ -121,7 +130,10 @@ async def _watch(conn: Connection, clock: Clock, actor: str, case: Case) -> None
 
 
 async def _keep_plan(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    """The window stays, whatever the deadline does."""
+    """The window stays, whatever the deadline does. Work that is not reported by then is asked about again."""
+    file = await load_case(conn, case.case_id)
+    if not any(timer.kind == OVERDUE for timer in file.timers):
+        await set_timer(conn, case, OVERDUE, clock.now() + timedelta(hours=file.policy.overdue_h))
     decided = replace(case.plan.decisions, keep_plan=actor)
     await wake(conn, clock, replace(case.after(MoveEvent.KEPT), plan=replace(case.plan, decisions=decided)))
 

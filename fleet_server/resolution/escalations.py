@@ -7,7 +7,7 @@ once to the second line, with a reminder. Its message goes to the person, never 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -17,8 +17,9 @@ from fleet_server.resolution import messages
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.metrics import ESCALATIONS
 from fleet_server.resolution.plan import write_plan
-from fleet_server.resolution.questions import OPTIONS, options_for
+from fleet_server.resolution.questions import OPTIONS, options_for, reason_label, what_changed
 from fleet_server.resolution.records import (
+    SYSTEM,
     CaseFile,
     change_case,
     intend,
@@ -28,7 +29,7 @@ from fleet_server.resolution.records import (
     note,
     wake,
 )
-from fleet_server.resolution.rows import Escalation, EscalationRef, Person
+from fleet_server.resolution.rows import Count, Escalation, EscalationRef, Person
 from fleet_server.resolution.states import FINAL_CASE_STATES, ControlEvent
 from fleet_server.resolution.stored import storable
 from fleet_server.store.fetch import fetch_one
@@ -36,6 +37,8 @@ from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 _sql = queries("resolution")
+NO_LONGER_NEEDED = "no_longer_needed"
+"""The decision of a question whose cause has gone before anybody decided."""
 DUE_H = 24.0
 """Hours (domain time) until a decision is due when the policy names none for the case's urgency."""
 
@@ -134,6 +137,26 @@ async def remind(conn: Connection, clock: Clock, notifiers: Mapping[str, Notifie
     await wake(conn, clock, replace(file.case, waits_for=f"decision of {to.name}: {overdue.summary}"[:300]))
 
 
+async def end_questions(conn: Connection, clock: Clock, file: CaseFile) -> None:
+    """End the questions whose cause has gone; the record of each says what changed."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        if case.version != file.case.version:
+            return
+        for question in file.questions:
+            changed = what_changed(question.reason, case, file.acts, question.step)
+            if changed:
+                values = {"escalation_id": question.escalation_id, "now": clock.now(), "actor": SYSTEM}
+                await conn.execute(_sql.end_escalation, {**values, "decision": NO_LONGER_NEEDED, "note": changed})
+                text = f"{reason_label(question.reason)}: no decision is needed any more, {changed}"
+                await note(conn, clock, case, "question_ended", text, {"reason": question.reason, "changed": changed})
+        left = await fetch_one(conn, Count, _sql.open_escalations, {"case_id": case.case_id})
+        if case.escalated and (left is None or left.n == 0):
+            waits_for = "" if case.waits_for.startswith("decision of ") else case.waits_for
+            case = replace(case.after(ControlEvent.ANSWERED), waits_for=waits_for)
+        await change_case(conn, case)
+
+
 async def intend_message(
     conn: Connection,
     clock: Clock,
@@ -144,17 +167,19 @@ async def intend_message(
     *,
     sequence: int = 0,
     tag: str = "",
-    reply_to: str = "",
+    thread: Mapping[str, str] | None = None,
+    channels: Collection[str] = (),
 ) -> list[str]:
     """Write down one message for each channel that reaches the person; returns the channels.
 
-    ``reply_to`` is the purpose of the message that began the thread. A message intended before is not doubled.
+    ``thread``: channel -> key of the message that began the thread there; ``channels``: by these alone, () for all. A
+    message intended before is not doubled.
     """
     recipient = Recipient(to.person_id, to.name, to.email, to.webhook_url)
-    channels = []
+    intended = []
     for channel, notifier in notifiers.items():
         address = notifier.address(recipient)
-        if not address:
+        if not address or (channels and channel not in channels):
             continue
         purpose = ":".join(filter(None, (composed.purpose, tag, channel)))
         message = Message(
@@ -165,14 +190,14 @@ async def intend_message(
             subject=composed.subject,
             text=composed.text,
             html=composed.html,
-            reply_to_key=f"{case.case_id}:message:{reply_to}:{channel}:0" if reply_to else "",
+            reply_to_key=(thread or {}).get(channel, ""),
             calendar=composed.calendar,
             data=composed.data,
         )
         request = {"channel": channel, "to": to.person_id, "message": message.to_json()}
         if await intend(conn, clock, case, "message", sequence, request, purpose):
-            channels.append(channel)
-    return channels
+            intended.append(channel)
+    return intended
 
 
 async def person(conn: Connection, person_id: str) -> Person:

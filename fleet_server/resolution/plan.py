@@ -173,6 +173,8 @@ class Decisions:
     manual: str = ""
     """Who handles the case by hand."""
     closed_by: str = ""
+    tell_again: str = ""
+    """Tell the customer, composed anew, what was refused; "" again once that was done."""
 
     @property
     def made_it_possible(self) -> str:

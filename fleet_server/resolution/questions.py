@@ -1,13 +1,20 @@
 """What a person can be asked, in which words, and what can be answered. Data only; pure.
 
 ``REASONS`` is the one table of why a case is handed to a person: the worker takes the choices from it, the pages the
-title. ``OPTIONS`` says what a choice is called and what follows; ``decisions.CHOICES`` does it.
+title. ``OPTIONS`` says what a choice is called, and what follows; ``decisions.CHOICES`` does it. ``WHAT_CHANGED``
+says of each reason whether it still holds: a question ends when its cause has gone, and no decision acts on one that
+has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+from fleet_server.resolution.case import Case
+from fleet_server.resolution.rows import Act
+from fleet_server.resolution.states import CaseState, Control
+from fleet_server.resolution.telling import channel_of, undelivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,84 @@ REASONS: Mapping[str, Reason] = {
     ),
     "work_overdue": Reason("The work is overdue", _BOOKED),
 }
+
+
+_STANDS: Mapping[CaseState, str] = {
+    CaseState.OPEN: "nothing is being arranged any more",
+    CaseState.CONFIRMED: "a repair is being arranged",
+    CaseState.PLANNING: "a repair is being arranged",
+    CaseState.COMMITTED: "the repair is arranged",
+    CaseState.IN_PROGRESS: "the work has begun",
+    CaseState.VERIFYING: "the work was reported as done",
+    CaseState.CLOSED: "the case is closed",
+    CaseState.CANCELLED: "the case was cancelled",
+    CaseState.FALSE_ALARM: "the case ended as a false alarm",
+}
+
+
+def _while_planned(case: Case, acts: Sequence[Act], step: str) -> str:
+    """It stands in the way of a plan: over when there is no plan to be made any more."""
+    if case.control is Control.BY_HAND:
+        return "somebody handles the case by hand"
+    return "" if case.being_planned else _STANDS[case.state]
+
+
+def _while_not_done(case: Case, acts: Sequence[Act], step: str) -> str:
+    """A message to the customer that does not get through, or a step of the plan that cannot be done."""
+    if step == "message" or any(act.kind == "message" and channel_of(act) == step for act in acts):
+        return "" if undelivered(case, acts) else "nothing is left that the customer has not been told"
+    return "" if case.being_moved else _while_planned(case, acts, step)
+
+
+def _while_in(*states: CaseState, by_hand: bool = True) -> Callable[[Case, Sequence[Act], str], str]:
+    def changed(case: Case, acts: Sequence[Act], step: str) -> str:
+        if case.state not in states:
+            return _STANDS[case.state]
+        return "" if by_hand or case.control is not Control.BY_HAND else "somebody handles the case by hand"
+
+    return changed
+
+
+def _while_unreadable(case: Case, acts: Sequence[Act], step: str) -> str:
+    return "" if case.plan.unread_because else "the plan was made anew"
+
+
+def _while_too_late(case: Case, acts: Sequence[Act], step: str) -> str:
+    """The booked window ends after the deadline: over when either has moved so that it does not."""
+    window = case.plan.booking.window
+    if case.state is not CaseState.COMMITTED:
+        return _STANDS[case.state]
+    if window is not None and case.deadline_at is not None and window.end <= case.deadline_at:
+        return "the booked window ends before the deadline again"
+    return ""
+
+
+WHAT_CHANGED: Mapping[str, Callable[[Case, Sequence[Act], str], str]] = {
+    "no_warranty": _while_planned,
+    "no_part_in_time": _while_planned,
+    "no_window_in_time": _while_planned,
+    "no_engineer": _while_planned,
+    "policy_limit": _while_planned,
+    "approval_required": _while_planned,
+    "connector_down": _while_not_done,
+    "not_as_asked": _while_not_done,
+    "abstained": _while_in(CaseState.OPEN, by_hand=False),
+    "conflicting_evidence": _while_in(CaseState.OPEN, by_hand=False),
+    "plan_unreadable": _while_unreadable,
+    "deadline_moved": _while_too_late,
+    "verification_failed": _while_in(CaseState.VERIFYING),
+    "work_overdue": _while_in(CaseState.COMMITTED, CaseState.IN_PROGRESS),
+}
+"""Reason -> (case, its acts, what could not be done) -> "" while the reason holds, else what changed, for people."""
+
+
+def what_changed(reason: str, case: Case, acts: Sequence[Act], step: str = "") -> str:
+    """Why there is nothing to decide any more; "" while there is. A question of a reason that this version does not
+    know is left to people as long as the case lives."""
+    changed = WHAT_CHANGED.get(reason)
+    if changed is None:
+        return _STANDS[case.state] if case.closed_at is not None else ""
+    return changed(case, acts, step)
 
 
 def reason_label(reason: str) -> str:

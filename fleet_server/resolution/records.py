@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
@@ -26,7 +26,9 @@ from fleet_server.resolution.rows import (
     Asset,
     Component,
     FindingBody,
+    PendingTimer,
     Prognosis,
+    Question,
     Site,
     Tenant,
 )
@@ -61,6 +63,10 @@ class CaseFile:
     prognosis: Prognosis | None
     policy: Policy
     policy_problem: str
+    questions: list[Question] = field(default_factory=list)
+    """Those that nobody has decided, the oldest first."""
+    timers: list[PendingTimer] = field(default_factory=list)
+    """Those that are still to ring, the next first."""
 
     @property
     def case_id(self) -> uuid.UUID:
@@ -122,6 +128,8 @@ async def load_case(conn: Connection, case_id: uuid.UUID) -> CaseFile:
         prognosis=await prognosis_by_id(conn, case.prognosis_id),
         policy=policy,
         policy_problem=problem,
+        questions=await fetch_all(conn, Question, _sql.open_questions_of, where),
+        timers=await fetch_all(conn, PendingTimer, _sql.timers_of, where),
     )
 
 

@@ -76,6 +76,12 @@ def announced_window(message: Act) -> Window:
     return read_stored(window, Window, "request_of_message")
 
 
+def planned_engineer(dispatch: Act) -> str:
+    """The person a dispatch is to bring; "" when its request does not name one."""
+    engineer = dispatch.request.get("engineer")
+    return str(engineer.get("id", "")) if isinstance(engineer, Mapping) else ""
+
+
 def read_request(act: Act, into: type[T]) -> T:
     """The request of an act. Raises BadInput when it is not one of that kind."""
     return read_stored(act.request, into, f"request_of_{act.kind}")

@@ -131,6 +131,28 @@ class Escalation:
     decided_by: str | None
     decision: str | None
     reminded_at: datetime | None
+    step: str
+
+
+@dataclass(slots=True)
+class Question:
+    """``open_questions_of``: an undecided question of a case. ``step``: what could not be done, or ""."""
+
+    escalation_id: uuid.UUID
+    reason: str
+    summary: str
+    step: str
+    to_person: str
+    raised_at: datetime
+    due_at: datetime
+
+
+@dataclass(slots=True)
+class PendingTimer:
+    """``timers_of``: what happens to a case at a domain time."""
+
+    kind: str
+    due_at: datetime
 
 
 @dataclass(slots=True)

@@ -12,10 +12,11 @@ import uuid
 
 from fleet_server.resolution import arranging, committing, cover_and_part, releasing, windows
 from fleet_server.resolution.acts import later
+from fleet_server.resolution.escalations import end_questions
 from fleet_server.resolution.records import CaseFile, NotFound, load_case
 from fleet_server.resolution.rows import Locked
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.sending import do_send
+from fleet_server.resolution.sending import do_send, do_withdraw
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.steps import Next, Step, next_step
 from fleet_server.resolution.stored import storable
@@ -70,6 +71,12 @@ class Runner:
     async def _do(self, conn: Connection, file: CaseFile, todo: Next) -> None:
         rt, act = self._rt, todo.act
         match todo.step:
+            case Step.END_QUESTIONS:
+                await end_questions(conn, rt.clock, file)
+            case Step.WITHDRAW if act is not None:
+                await do_withdraw(rt, conn, file, act)
+            case Step.TELL_AGAIN:
+                await committing.do_tell_again(rt, conn, file)
             case Step.SEND if act is not None:
                 await do_send(rt, conn, file, act)
             case Step.RELEASE if act is not None:

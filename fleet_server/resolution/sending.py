@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from fleet_core.errors import Permanent
 from fleet_core.faults import fault_point
 from fleet_server.connectors.common import Refused
 from fleet_server.notifiers.api import Message
-from fleet_server.resolution.acts import Doing, Held, perform
+from fleet_server.resolution import telling
+from fleet_server.resolution.acts import MESSAGE, Doing, Held, perform
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.commands import TELL_CANCELLED
 from fleet_server.resolution.comparing import nothing_differs
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ANNOUNCED_S
-from fleet_server.resolution.records import CaseFile, change_case, note
+from fleet_server.resolution.records import CaseFile, change_case, lock_case, note, set_timer, settle
 from fleet_server.resolution.requests import MessageRequest, read_request
 from fleet_server.resolution.rows import Act, FindingBody
 from fleet_server.resolution.runtime import Runtime
+from fleet_server.resolution.states import ActEvent, ActState, CaseState
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -54,17 +58,38 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
         await note(conn, rt.clock, case, f"message_{message.purpose}", text, shown)
         if message.purpose == "announcement":
             await _observe_latency(conn, case)
+        if message.purpose in telling.APPOINTMENT and case.state in (CaseState.CANCELLED, CaseState.FALSE_ALARM):
+            await set_timer(conn, case, TELL_CANCELLED, rt.clock.now())  # it was on its way when the case ended
         return Held({"reference": reference}, reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
         if asks:
             await change_case(conn, case)  # the question itself stands in the dashboard
             return
+        acts = [replace(one, state=ActState.REFUSED) if one.act_id == act.act_id else one for one in file.acts]
+        if not telling.undelivered(case, acts):
+            await change_case(conn, case)  # there is nothing to be told any more
+            return
         summary = f"{message.purpose} to {message.to_name} cannot be delivered: {error}"
-        await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, {"step": channel})
+        detail = {"step": MESSAGE, "channel": channel}
+        await escalate(conn, rt.clock, rt.notifiers, file, case, "connector_down", summary, detail)
 
     doing = Doing(call, lookup, on_held, on_refused, str, nothing_differs, gives_up=not asks)
     await perform(rt, conn, file, act, doing, fresh=False)
+
+
+async def do_withdraw(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> None:
+    """A message that is no longer true is not sent any more. One whose answer was lost may have arrived: it counts as
+    told, so that what follows from it is told too."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        perhaps_told = act.state is ActState.UNKNOWN
+        await settle(conn, rt.clock, act, ActEvent.ACCEPT if perhaps_told else ActEvent.RELEASE, error=act.error)
+        await change_case(conn, case)
+        text = f"{act.purpose.capitalize()} not sent any more: it is over" + (
+            "; it may have arrived" if perhaps_told else ""
+        )
+        await note(conn, rt.clock, case, "message_withdrawn", text, {"purpose": act.purpose})
 
 
 async def _observe_latency(conn: Connection, case: Case) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
+from fleet_server.resolution import telling
+from fleet_server.resolution.questions import what_changed
 from fleet_server.resolution.records import CaseFile
 from fleet_server.resolution.requests import DispatchRequest, read_request
 from fleet_server.resolution.rows import Act
@@ -22,7 +24,10 @@ UNDOABLE = ("reservation", "window", "work_order", "dispatch")
 
 
 class Step(StrEnum):
+    END_QUESTIONS = "end_questions"
+    WITHDRAW = "withdraw"
     SEND = "send"
+    TELL_AGAIN = "tell_again"
     RELEASE = "release"
     UNWOUND = "unwound"
     CONSUME = "consume"
@@ -48,21 +53,34 @@ class Next:
 
 
 def next_step(file: CaseFile, now: datetime) -> Next:
-    """The one thing to do now: send what is due, undo what was given up, use up what was needed, else plan on."""
-    messages = [
-        act
-        for act in file.acts
-        if act.kind == "message"
-        and act.state in PENDING
-        and (act.purpose == "escalation" or not file.tenant.observe_only)
-    ]
+    """The one thing to do now: end questions whose cause has gone, send what is due, undo what was given up, use up
+    what was needed, else plan on.
+
+    What a tenant who only observes pauses, a message or a plan, is looked at again after a while, whoever ends it.
+    """
+    if any(what_changed(one.reason, file.case, file.acts, one.step) for one in file.questions):
+        return Next(Step.END_QUESTIONS)
+    outdated = telling.outdated(file.case, file.acts)
+    if outdated is not None:
+        return Next(Step.WITHDRAW, outdated)
+    paused = file.tenant.observe_only
+    messages = [act for act in file.acts if act.kind == "message" and act.state in PENDING]
     for act in messages:
-        if act.due_at <= now:
+        if act.due_at <= now and (act.purpose in telling.TO_US or not paused):
             return Next(Step.SEND, act)
-    found = _undoing(file, now) or _using_up(file, now) or _planning(file, now)
+    found = _telling(file) or _undoing(file, now) or _using_up(file, now) or _planning(file, now)
     if found.step is not Step.WAIT:
         return found
-    return Next(Step.WAIT, until=_earliest([*(act.due_at for act in messages), found.until]))
+    look_again = now + timedelta(hours=file.policy.look_again_h)
+    times = [look_again if paused and act.purpose not in telling.TO_US else act.due_at for act in messages]
+    return Next(Step.WAIT, until=_earliest([*times, found.until]))
+
+
+def _telling(file: CaseFile) -> Next | None:
+    """A person decided that the customer is told again what did not reach him."""
+    if file.plan.decisions.tell_again and not file.tenant.observe_only:
+        return Next(Step.TELL_AGAIN)
+    return None
 
 
 def _undoing(file: CaseFile, now: datetime) -> Next | None:
@@ -110,7 +128,8 @@ def _planning(file: CaseFile, now: datetime) -> Next:
     if file.plan.unread_because and case.state in (CaseState.CONFIRMED, CaseState.PLANNING, CaseState.COMMITTED):
         return Next(Step.UNREADABLE)
     if file.tenant.observe_only:
-        return Next(Step.WAIT)
+        paused = case.being_planned or case.being_moved
+        return Next(Step.WAIT, until=now + timedelta(hours=file.policy.look_again_h) if paused else None)
     not_before = file.plan.retrying.not_before
     if not_before is not None and not_before > now:
         return Next(Step.WAIT, until=not_before)

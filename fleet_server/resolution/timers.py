@@ -13,11 +13,10 @@ from datetime import timedelta
 from functools import partial
 
 from fleet_core.errors import BadInput
-from fleet_server.resolution import messages
+from fleet_server.resolution import messages, telling
 from fleet_server.resolution.acts import later
 from fleet_server.resolution.case import Case
-from fleet_server.resolution.commands import TELL_CANCELLED, cancel_case
-from fleet_server.resolution.committing import OVERDUE
+from fleet_server.resolution.commands import OVERDUE, TELL_CANCELLED, cancel_case
 from fleet_server.resolution.decisions import CLOSE_BY_HAND
 from fleet_server.resolution.escalations import escalate, intend_message, person, remind
 from fleet_server.resolution.jobs import defer_triage
@@ -117,7 +116,7 @@ async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: C
 
     This holds also when the plan was given up before the case ended. A case that nobody was told of ends silently.
     """
-    told = [act for act in file.acts if act.kind == "message" and act.purpose in ("announcement", "amendment")]
+    told = telling.announced(file.acts)
     if not told or (file.plan.booking.announced is None and file.plan.unread is None):
         return
     try:
@@ -130,9 +129,13 @@ async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: C
     file = replace(file, case=replace(file.case, plan=plan))
     director = await person(conn, read_request(told[0], MessageRequest).to)
     owner = await person(conn, case.owner_id)
-    sequence = 1 + max(act.sequence for act in told)
+    appointments = [act.sequence for act in telling.to_customer(file.acts)]
+    sequence = 1 + max(appointments)
     composed = messages.cancellation(file, owner.name, rt.clock.now(), sequence)
-    await intend_message(
-        conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence, reply_to="announcement"
-    )
+    thread = telling.thread_of(file.acts)
+    channels = telling.refused(case, file.acts)
+    if channels or not any(act.purpose == composed.purpose for act in telling.to_customer(file.acts)):
+        await intend_message(
+            conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence, thread=thread, channels=channels
+        )
     await wake(conn, rt.clock, case)

@@ -6,12 +6,13 @@ device not reporting a degradation that began after the repair. Without enough v
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from fleet_core.telemetry import DetectionState, Finding
-from fleet_server.resolution import messages
+from fleet_server.resolution import messages, telling
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate, intend_message, person
 from fleet_server.resolution.metrics import CASES
@@ -119,20 +120,30 @@ async def close(rt: Runtime, conn: Connection, file: CaseFile, case: Case, why: 
     await note(conn, rt.clock, case, "verified", f"Repair verified: {why}", detail, actor=actor)
     await note(conn, rt.clock, case, "closed", "Case closed; its outcome joins the library", actor=actor)
     await rt.learn(conn, rt.clock, case.case_id)
-    if any(act.kind == "message" and act.purpose == "announcement" for act in file.acts):
-        await tell_director(rt, conn, file, case)
+    await tell_closing(rt, conn, file, case)
     CASES.labels("closed").inc()
     return await wake(conn, rt.clock, case)
 
 
-async def tell_director(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
-    """The closing line, in the announcement's thread, to whoever was told first."""
-    told = next(act for act in file.acts if act.kind == "message" and act.purpose == "announcement")
-    director = await person(conn, read_request(told, MessageRequest).to)
+async def tell_closing(
+    rt: Runtime, conn: Connection, file: CaseFile, case: Case, channels: Collection[str] = ()
+) -> None:
+    """The closing line, in the announcement's thread, to whoever was told first; nothing where nobody was told.
+
+    ``channels``: by these alone, where it was refused before.
+    """
+    told = telling.announced(file.acts)
+    if not told:
+        return
+    director = await person(conn, read_request(told[0], MessageRequest).to)
     owner = await person(conn, case.owner_id)
     fresh = await load_case(conn, case.case_id)
     composed = messages.closing(fresh, owner.name)
-    await intend_message(conn, rt.clock, rt.notifiers, case, composed, director, reply_to="announcement")
+    sequence = file.next_sequence("message", "closing")
+    await intend_message(
+        conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence,
+        thread=telling.thread_of(file.acts), channels=channels,
+    )  # fmt: skip
 
 
 async def _failed(rt: Runtime, conn: Connection, file: CaseFile, case: Case, why: str) -> None:

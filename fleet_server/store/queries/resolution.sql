@@ -210,7 +210,7 @@ SELECT escalation_id, case_id FROM escalation WHERE escalation_id = %(escalation
 
 -- name: lock_escalation
 SELECT escalation_id, tenant_id, case_id, reason, summary, to_person, options, decided_at, decided_by, decision,
-       reminded_at
+       reminded_at, coalesce(context ->> 'step', '') AS step
   FROM escalation WHERE escalation_id = %(escalation_id)s FOR UPDATE
 
 -- name: decide_escalation
@@ -220,6 +220,17 @@ UPDATE escalation SET decided_at = %(now)s, decided_by = %(actor)s, decision = %
 -- name: close_escalations
 UPDATE escalation SET decided_at = %(now)s, decided_by = %(actor)s, decision = %(decision)s, note = %(note)s
  WHERE case_id = %(case_id)s AND decided_at IS NULL
+
+-- name: end_escalation
+UPDATE escalation SET decided_at = %(now)s, decided_by = %(actor)s, decision = %(decision)s, note = %(note)s
+ WHERE escalation_id = %(escalation_id)s AND decided_at IS NULL
+
+-- name: open_questions_of
+SELECT escalation_id, reason, summary, coalesce(context ->> 'step', '') AS step, to_person, raised_at, due_at
+  FROM escalation WHERE case_id = %(case_id)s AND decided_at IS NULL ORDER BY raised_at, escalation_id
+
+-- name: timers_of
+SELECT kind, due_at FROM timer WHERE case_id = %(case_id)s AND done_at IS NULL ORDER BY due_at
 
 -- name: open_escalations
 SELECT count(*) AS n FROM escalation WHERE case_id = %(case_id)s AND decided_at IS NULL
@@ -327,8 +338,12 @@ UPDATE tenant SET observe_only = %(on)s WHERE tenant_id = %(tenant_id)s RETURNIN
 UPDATE repair_case SET next_at = %(now)s, version = version + 1 WHERE case_id = %(case_id)s
 
 -- name: paused_cases_of_tenant
+-- Whatever may have been paused: every case that is open, and an ended one of which something is still to be done.
 SELECT case_id FROM repair_case
- WHERE tenant_id = %(tenant_id)s AND state IN ('confirmed', 'planning', 'committed') FOR UPDATE
+ WHERE tenant_id = %(tenant_id)s
+   AND (state NOT IN ('closed', 'cancelled', 'false_alarm')
+        OR EXISTS (SELECT FROM act WHERE act.case_id = repair_case.case_id AND act.state IN ('intended', 'unknown')))
+   FOR UPDATE
 
 -- name: cases_list
 SELECT c.case_id, c.number, c.tenant_id, c.site_id, c.asset_id, c.slot, c.state, c.failure_mode, c.urgency,
