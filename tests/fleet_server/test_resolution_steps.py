@@ -28,7 +28,8 @@ def file(state: str, *acts: Act, plan: Plan = Plan(), **changes: Any) -> CaseFil
 
 def test_a_step_is_called_what_it_does() -> None:
     assert list(Step) == [
-        "end_questions", "withdraw", "send", "tell_again", "release", "unwound", "consume", "entitlement", "approval", "unreadable", "part", "window",
+        "end_questions", "withdraw", "send", "tell_again",
+        "release", "unwound", "consume", "entitlement", "approval", "unreadable", "part", "window",
         "work_order", "dispatch", "commit", "amend", "wait",
     ]  # fmt: skip
 
