@@ -20,10 +20,14 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import psycopg
+
 from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, ForestallError
 from fleet_core.service import EXIT_FAILED, in_one_line
 from fleet_server.settings import Settings, clock_of, load_settings
+from fleet_server.store.failures import explained
+from fleet_server.store.pool import MERELY_AWAY
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,9 @@ def serve(config: Path, main: Callable[[Settings, Clock], Awaitable[None] | None
         return EXIT_BAD_CONFIG
     except ForestallError as error:
         log.error("%s", error)
+        return EXIT_FAILED
+    except (*MERELY_AWAY, psycopg.errors.ReadOnlySqlTransaction) as error:
+        log.error("%s", explained(error) if isinstance(error, psycopg.Error) else error)
         return EXIT_FAILED
     except Exception as error:
         log.critical("the process ends by an error nobody foresaw: %s", in_one_line(error), exc_info=error)

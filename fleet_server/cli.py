@@ -56,6 +56,26 @@ def main() -> None:
     except ForestallError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except Exception as error:
+        told = _of_the_world(error)
+        if not told:
+            raise
+        typer.echo(f"error: {told}", err=True)
+        sys.exit(2)
+
+
+def _of_the_world(error: Exception) -> str:
+    """One line for what the database or the system answered; "" for an error nobody foresaw."""
+    if "psycopg" in sys.modules:  # else nobody spoke to a database
+        import psycopg
+
+        from fleet_server.store.failures import explained
+
+        if isinstance(error, psycopg.Error):
+            return str(explained(error))
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return ""
 
 
 def _add_elsewhere(asked: list[str]) -> None:
@@ -142,7 +162,7 @@ def init(directory: Annotated[Path, typer.Option("--dir", help="Where to write s
 
 @db_app.command()
 def migrate(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Bring the database to this version's schema."""
+    """Bring the database to this version's schema, and give back the roles and rights that a restore lacks."""
     from fleet_server.store.migrate import migrate as apply
 
     applied = apply(_dsn(config))
@@ -154,17 +174,23 @@ def migrate(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) 
 
 @db_app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Show which migrations are applied; exit code 1 when some are missing."""
+    """Show which migrations are applied and which rights are missing; exit code 1 when something is missing."""
+    from fleet_server.store.migrate import missing_rights
     from fleet_server.store.migrate import status as look
 
-    steps = look(_dsn(config))
+    dsn = _dsn(config)
+    steps, lacking = look(dsn), missing_rights(dsn)
     if as_json:
         rows = [{"name": step.name, "applied_at": step.applied_at} for step in steps]
-        typer.echo(json.dumps({"migrations": rows}, default=str))
+        typer.echo(json.dumps({"migrations": rows, "missing_rights": lacking}, default=str))
     else:
         for step in steps:
             typer.echo(f"{step.name}  {step.applied_at.isoformat() if step.applied_at else 'missing'}")
-    raise typer.Exit(0 if all(step.applied_at for step in steps) else 1)
+        if lacking:
+            typer.echo(
+                f"roles and rights: {len(lacking)} missing, such as: {lacking[0]}; run `fleet-server db migrate`"
+            )
+    raise typer.Exit(0 if not lacking and all(step.applied_at for step in steps) else 1)
 
 
 # -- registry

@@ -1,15 +1,16 @@
 """Bring a database to this version's schema.
 
 Our migrations are ``migrations/NNNN_*.sql``, applied in order, each in one transaction together with its record.
-procrastinate's own schema (job queue, schema public) is an extra step, and so is ``optional/timescaledb.sql`` where
-that extension exists. Everything is behind one advisory lock, so several processes may call :func:`migrate` at once.
+First the roles are made, and at the end the rights are compared with what the migrations give (``roles.py``), because
+a backup holds neither. procrastinate's own schema (job queue, schema public) is an extra step, and so is
+``optional/timescaledb.sql`` where that extension exists. Everything is behind one advisory lock, so several processes
+may call :func:`migrate` at once.
 
 A migration that changed after it was applied, and a database newer than this program, are refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,14 +21,18 @@ from typing import Any
 import psycopg
 
 from fleet_core.errors import BadConfig, Retryable
+from fleet_server.store.failures import explained
 from fleet_server.store.pool import noticing_silence, unreachable
+from fleet_server.store.roles import JOB_RIGHTS, ROLES_WITH_JOBS, make_roles, missing, repair_rights, require_room
+from fleet_server.store.schema import MIGRATIONS, checksum, own_migrations
 from fleet_server.store.sql import queries
 
 _SQL = queries("migrate")
-MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_KEY = 0x464F5245  # "FORE"
-ROLES = ("forestall_ingest", "forestall_worker", "forestall_web")
-ROLES_WITH_JOBS = ("forestall_ingest", "forestall_worker")
+REPAIRED = "roles and rights"
+"""The name under which :func:`migrate` reports what it made for a database that was restored without them."""
+EARLIER_TEXTS = {"0001_registry.sql": "43557e38b43f44fd8a50902ad6b762938db109074d32a7594f6d744845ee0863"}
+"""Checksums of the text that a migration had before: its effect was the same (0001 made the roles itself)."""
 _JOBS = "procrastinate/"
 _OPTIONAL = "optional/"
 
@@ -45,9 +50,16 @@ def migrate(dsn: str, migrations: Path = MIGRATIONS) -> list[str]:
     """Apply the missing migrations and return their names.
 
     Raises:
-        BadConfig: a migration or the database is refused.
-        Retryable: the database cannot be reached.
+        BadConfig: a migration or the database is refused, or its user lacks a right; the message says what to do.
+        Retryable: the database cannot be reached, is read-only or full.
     """
+    try:
+        return _in_turn(dsn, migrations)
+    except psycopg.Error as error:
+        raise explained(error) from error
+
+
+def _in_turn(dsn: str, migrations: Path) -> list[str]:
     for attempt in range(5):
         try:
             with _connect(dsn) as connection:
@@ -67,8 +79,25 @@ def status(dsn: str, migrations: Path = MIGRATIONS) -> list[Step]:
     with _connect(dsn) as connection:
         known = _applied(connection) if _has_ledger(connection) else {}
         _check(known, migrations)
-        wanted = {name: _checksum(text) for name, text in _own(migrations)}
-        return [Step(name, checksum, known[name][1] if name in known else None) for name, checksum in wanted.items()]
+        wanted = {name: checksum(text) for name, text in own_migrations(migrations)}
+        return [Step(name, text, known[name][1] if name in known else None) for name, text in wanted.items()]
+
+
+def missing_rights(dsn: str) -> list[str]:
+    """What :func:`migrate` would repair, for people: roles that are missing, else statements. Raises like it."""
+    try:
+        with _connect(dsn) as connection:
+            if not _has_ledger(connection):
+                return []
+            try:
+                with connection.transaction(force_rollback=True):  # only looked at
+                    if make_roles(connection):
+                        return ["roles are missing"]
+                    return missing(connection, set(_applied(connection)))
+            except BadConfig as error:
+                return [str(error)]
+    except psycopg.Error as error:
+        raise explained(error) from error
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
@@ -83,15 +112,22 @@ def _connect(dsn: str) -> psycopg.Connection[Any]:
 
 
 def _migrate(connection: psycopg.Connection[Any], migrations: Path) -> list[str]:
-    connection.execute(_SQL.make_ledger)
-    known = _applied(connection)
+    known = _applied(connection) if _has_ledger(connection) else {}
     _check(known, migrations)
+    if not known:
+        require_room(connection)
+    made_roles = make_roles(connection)
+    connection.execute(_SQL.make_ledger)
+    before = set(known)
     applied = _apply_jobs(connection, known)
-    for name, text in _own(migrations):
+    for name, text in own_migrations(migrations):
         if name not in known:
             _apply(connection, name, text)
             applied.append(name)
-    return applied + _apply_optional(connection, known, migrations)
+    applied += _apply_optional(connection, known, migrations)
+    if before and (repair_rights(connection, before | set(applied)) or made_roles):
+        applied.append(REPAIRED)
+    return applied
 
 
 def _apply(connection: psycopg.Connection[Any], name: str, text: str) -> None:
@@ -127,20 +163,11 @@ def _apply_jobs(connection: psycopg.Connection[Any], known: dict[str, tuple[str,
 
 def _grant_jobs(connection: psycopg.Connection[Any]) -> None:
     rows = connection.execute(_SQL.job_tables).fetchall()
-    connection.execute(_literal(_CREATE_ROLES))
     for role in ROLES_WITH_JOBS:
         for name, kind in rows:
-            rights = "USAGE" if kind == "S" else "SELECT, INSERT, UPDATE, DELETE"
             what = "SEQUENCE" if kind == "S" else "TABLE"
             # composed: a name is no parameter
-            connection.execute(_literal(f"GRANT {rights} ON {what} public.{name} TO {role}"))
-
-
-_CREATE_ROLES = "".join(
-    f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}')"
-    f" THEN CREATE ROLE {role} NOLOGIN; END IF; END $$;"
-    for role in ROLES
-)
+            connection.execute(_literal(f"GRANT {', '.join(JOB_RIGHTS[what])} ON {what} public.{name} TO {role}"))
 
 
 def _apply_optional(
@@ -157,18 +184,14 @@ def _apply_optional(
 
 
 def _check(known: dict[str, tuple[str, datetime]], migrations: Path) -> None:
-    ours = {name: _checksum(text) for name, text in _own(migrations)}
-    for name, (checksum, _) in known.items():
+    ours = {name: checksum(text) for name, text in own_migrations(migrations)}
+    for name, (recorded, _) in known.items():
         if name.startswith((_JOBS, _OPTIONAL)):
             continue
         if name not in ours:
             raise BadConfig(f"the database has migration {name}, unknown here: it is newer; install that version")
-        if ours[name] != checksum:
+        if recorded not in (ours[name], EARLIER_TEXTS.get(name)):
             raise BadConfig(f"migration {name} changed after it was applied; restore the file, add a new one instead")
-
-
-def _own(migrations: Path) -> list[tuple[str, str]]:
-    return [(path.name, path.read_text(encoding="utf-8")) for path in sorted(migrations.glob("[0-9]*.sql"))]
 
 
 def _has_ledger(connection: psycopg.Connection[Any]) -> bool:
@@ -178,15 +201,11 @@ def _has_ledger(connection: psycopg.Connection[Any]) -> bool:
 
 def _applied(connection: psycopg.Connection[Any]) -> dict[str, tuple[str, datetime]]:
     rows = connection.execute(_SQL.applied).fetchall()
-    return {name: (checksum, applied_at) for name, checksum, applied_at in rows}
+    return {name: (recorded, applied_at) for name, recorded, applied_at in rows}
 
 
 def _record(connection: psycopg.Connection[Any], name: str, text: str) -> None:
-    connection.execute(_SQL.record, {"name": name, "checksum": _checksum(text)})
-
-
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    connection.execute(_SQL.record, {"name": name, "checksum": checksum(text)})
 
 
 def _literal(text: str) -> Any:

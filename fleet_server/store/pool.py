@@ -21,6 +21,8 @@ from psycopg_pool import AsyncConnectionPool
 from fleet_core.errors import BadConfig, Retryable
 from fleet_server.settings import Settings
 from fleet_server.store.embedded import running_dsn
+from fleet_server.store.failures import explained
+from fleet_server.store.schema import MIGRATE, require_schema
 from fleet_server.store.sql import queries
 
 Role = Literal["ingest", "worker", "web", "owner"]
@@ -48,7 +50,8 @@ quarter of an hour, or never while nothing is sent. The last one is in milliseco
 async def open_pool(settings: Settings, role: Role, *, size: int | None = None) -> Pool:
     """Open a pool acting as ``role``.
 
-    Raises BadConfig for an unusable dsn and for a role that the database lacks, Retryable when the server is not there.
+    Raises BadConfig for an unusable dsn, for a role or a migration that the database lacks, Retryable when the server
+    is not there.
     """
     dsn = require_dsn(settings)
     timeout_ms = int(settings.database.statement_timeout_s * 1000)
@@ -62,9 +65,13 @@ async def open_pool(settings: Settings, role: Role, *, size: int | None = None) 
         # A single connection is tried first, because a pool hides why a connection fails and only times out.
         async with await AsyncConnection.connect(noticing_silence(dsn), connect_timeout=5) as connection:
             await configure(connection)
+            await connection.execute("RESET ROLE")  # what was migrated is not for the roles of the processes to see
+            await require_schema(connection)
     except NO_SUCH_ROLE:
         why = f"the database lacks the role forestall_{role}, or its user may not act as it"
-        raise BadConfig(f"{why}; run `fleet-server db migrate`") from None
+        raise BadConfig(f"{why}; run `{MIGRATE}`") from None
+    except psycopg.errors.SyntaxErrorOrAccessRuleViolation as error:
+        raise explained(error) from None
     except psycopg.ProgrammingError as error:
         raise BadConfig(unreachable(dsn, error)) from None
     except psycopg.OperationalError as error:

@@ -4,20 +4,10 @@
 CREATE SCHEMA fleet;
 SET LOCAL search_path = fleet, public;
 
--- Roles own no login; the server's login is a member of each and does SET ROLE.
+-- The roles own no login; store/roles.py makes them, and the server's login is a member of each and does SET ROLE.
 -- forestall_ingest writes telemetry and findings, forestall_worker acts for every tenant, forestall_web sees one tenant
 -- (or all, for the fleet's operators) by the settings forestall.tenant and forestall.all_tenants of its transaction.
-DO $$
-DECLARE role_name text;
-BEGIN
-    FOREACH role_name IN ARRAY ARRAY['forestall_ingest', 'forestall_worker', 'forestall_web'] LOOP
-        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role_name) THEN
-            EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
-        END IF;
-        EXECUTE format('GRANT %I TO CURRENT_USER', role_name);
-        EXECUTE format('GRANT USAGE ON SCHEMA fleet TO %I', role_name);
-    END LOOP;
-END $$;
+GRANT USAGE ON SCHEMA fleet TO forestall_ingest, forestall_worker, forestall_web;
 
 CREATE FUNCTION may_see(row_tenant text) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE AS $$

@@ -28,3 +28,6 @@ SELECT relname, relkind FROM pg_class
 
 -- name: has_extension
 SELECT 1 FROM pg_extension WHERE extname = %(name)s
+
+-- name: is_applied
+SELECT 1 FROM public.forestall_migration WHERE name = %(name)s
