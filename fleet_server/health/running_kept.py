@@ -130,6 +130,7 @@ async def keep_running(conn: Connection, clock: Clock, asset_id: str) -> Kept | 
         return None
     stored = await (await conn.execute(_sql.stored, {"asset_id": asset_id})).fetchall()
     before = {one["slot"]: _state(one) for one in stored}
+    found = Assessed(_held(before.get(""), found.asset), {s: _held(before.get(s), f) for s, f in found.parts.items()})
     for slot, state in {"": found.asset, **found.parts}.items():
         if slot not in before or _news(before[slot], state):
             values = {
@@ -199,6 +200,13 @@ async def _others_heard(conn: Connection, row: Mapping[str, Any], silent_after: 
     others = {one["at_site"]: one for one in await (await conn.execute(_sql.others, values)).fetchall()}
     nearest = others.get(True) or others.get(False)
     return nearest is None or nearest["heard"] > 0
+
+
+def _held(before: RunningState | None, found: RunningState) -> RunningState:
+    """A machine that failed is not at rest because its repair has begun: it has failed until it runs."""
+    if before is None or before.state is not Running.FAILED:
+        return found
+    return before if found.why in (Why.REPAIR, Why.MAINTENANCE) else found
 
 
 def _news(before: RunningState, found: RunningState) -> bool:

@@ -22,7 +22,7 @@ from fleet_server.resolution.comparing import (
     reservation_differences,
 )
 from fleet_server.resolution.escalations import escalate
-from fleet_server.resolution.latest_end import late_accepted, latest_end
+from fleet_server.resolution.latest_end import deadline_lifted, latest_end
 from fleet_server.resolution.plan import Cover, Part, Retrying
 from fleet_server.resolution.records import CaseFile, change_case, lock_case, note
 from fleet_server.resolution.requests import read_request
@@ -175,6 +175,8 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
         return None
     offers, latest_arrival = left, _latest_arrival(rt, file)
     in_time = [offer for offer in offers if latest_arrival is None or offer.arrives_at <= latest_arrival]
+    if file.plan.is_emergency:  # by arrival, whatever the order in which the parts system offers them
+        in_time = sorted(in_time, key=lambda offer: (offer.arrives_at, offer.price_eur))
     cost_approved = bool(file.plan.decisions.cost_approved_by)
     affordable = [offer for offer in in_time if cost_approved or offer.price_eur <= file.policy.cost_limit_eur]
     if affordable:
@@ -195,7 +197,7 @@ async def _choose_offer(rt: Runtime, conn: Connection, file: CaseFile) -> Offer 
 
 def _latest_arrival(rt: Runtime, file: CaseFile) -> datetime | None:
     """By when the part must be on site for the work to be over in time; None where lateness was accepted."""
-    if late_accepted(file):
+    if deadline_lifted(file):
         return None
     return latest_end(file, rt.clock.now()) - timedelta(hours=file.policy.work_h)
 

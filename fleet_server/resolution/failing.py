@@ -9,7 +9,9 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
+from fleet_server.health.running import Running
 from fleet_server.health.running_kept import keep_running
+from fleet_server.resolution.emergency import begin_emergency, end_emergency
 from fleet_server.resolution.maintenance import judge_again
 from fleet_server.resolution.rows import AssetId
 from fleet_server.resolution.runtime import Runtime
@@ -41,5 +43,14 @@ async def watch_running(rt: Runtime) -> int:
 
 async def _look(rt: Runtime, conn: Connection, asset_id: str) -> None:
     kept = await keep_running(conn, rt.clock, asset_id)
-    if kept is not None and kept.runs_again:
+    if kept is None:
+        return
+    for slot, state in kept.now.parts.items():
+        if (
+            state.state is Running.FAILED
+        ):  # at each look: what could not be done before (nobody to own a case) is done then
+            await begin_emergency(rt, conn, asset_id, slot, state)
+        elif state.state is Running.RUNNING:
+            await end_emergency(rt, conn, asset_id, slot, state)
+    if kept.runs_again:
         await judge_again(conn, asset_id)

@@ -89,7 +89,7 @@ class Window:
     day_orders: float
     of_windows: int
     before_deadline: bool
-    choice: Literal["quietest", "quietest_soon", "first"] = field(default="quietest", metadata=WRITTEN)
+    choice: Literal["quietest", "quietest_soon", "first", "emergency"] = field(default="quietest", metadata=WRITTEN)
     """How it was chosen; windows that earlier versions wrote do not say, and were the quietest."""
     booking: str = ""
 
@@ -184,6 +184,21 @@ class Decisions:
 
 
 @dataclass(frozen=True, slots=True)
+class Emergency:
+    """The component is taken for failed: since when, and by which evidence; None while it is not.
+
+    The repair then goes the emergency way: the part that arrives first, the earliest window whatever its load.
+    """
+
+    failed_at: Instant | None = None
+    failed_because: str = ""
+    fell_silent: bool = False
+    """It was not seen to stand: nothing was heard of it any more."""
+    alerts: int = 0
+    """How often people were told at once: that it failed, and that it runs again. It numbers their messages."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Everything a case remembers of its repair."""
 
@@ -199,6 +214,12 @@ class Plan:
     """The stored plan as it was, when not all of it could be read; it is kept for people."""
     unread_because: str = ""
     """Why, until a person had the repair planned again; nothing is planned while it stands."""
+    emergency: Emergency = Emergency()
+
+    @property
+    def is_emergency(self) -> bool:
+        """Whether the component is taken for failed, so that the repair goes the emergency way."""
+        return self.emergency.failed_at is not None
 
     def fresh(self) -> Plan:
         """What a new plan begins with: nothing is refused, and nobody has accepted, approved or pinned anything yet.
@@ -275,6 +296,7 @@ def read_plan(stored: object) -> Plan:
         replanning=_group(stored, Replanning),
         retrying=_group(stored, Retrying),
         decisions=_group(stored, Decisions),
+        emergency=_group(stored, Emergency),
         undoing=Undoing.EVERYTHING if own.unwind else Undoing.WINDOW if own.drop_window else Undoing.NOTHING,
         verify_extended=own.verify_extended,
         ended_because=own.ended_because,
@@ -306,7 +328,7 @@ def write_plan(plan: Plan) -> dict[str, object]:
         unread=plan.unread,
         unread_because=plan.unread_because,
     )
-    groups = (plan.booking, plan.replanning, plan.retrying, plan.decisions, own)
+    groups = (plan.booking, plan.replanning, plan.retrying, plan.decisions, plan.emergency, own)
     table = {name: value for group in groups for name, value in table_of(group).items()}
     written: dict[str, object] = json.loads(json_text(table, "plan"))
     read_plan(written)
@@ -326,7 +348,7 @@ class _Own:
     unread_because: str = ""
 
 
-_GROUPS: tuple[type, ...] = (Booking, Replanning, Retrying, Decisions, _Own)
+_GROUPS: tuple[type, ...] = (Booking, Replanning, Retrying, Decisions, Emergency, _Own)
 _NAMES = {group: frozenset(one.name for one in fields(group)) for group in _GROUPS}
 _KEYS = frozenset().union(*_NAMES.values())
 

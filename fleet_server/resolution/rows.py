@@ -186,7 +186,7 @@ class InstalledComponent:
 
 @dataclass(slots=True)
 class FindingRow:
-    """``finding_to_judge``: a stored revision of a finding; ``body_text`` is its JSON."""
+    """``finding_to_judge``, ``newest_finding_of``: a stored revision of a finding; ``body_text`` is its JSON."""
 
     finding_id: uuid.UUID
     revision: int
@@ -293,7 +293,7 @@ class Moment:
 
 @dataclass(slots=True)
 class Found:
-    """``judged_before``, ``vitals_since_prognosis``: there is such a row."""
+    """``judged_before``, ``vitals_since_prognosis``, ``case_ended_after``, ``question_is_open``: there is one."""
 
     found: int
 
@@ -325,6 +325,16 @@ class AssetRef:
 
     asset_id: str
     tenant_id: str
+
+
+@dataclass(slots=True)
+class Forecast:
+    """``last_forecast_of``: hours of remaining life from ``made_at``."""
+
+    made_at: datetime
+    rul_p10_h: float
+    rul_p50_h: float
+    rul_p90_h: float
 
 
 @dataclass(slots=True)

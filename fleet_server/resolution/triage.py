@@ -88,7 +88,7 @@ async def triage_finding(rt: Runtime, finding_id: str, revision: int) -> str | N
             await _look_again_later(rt, conn, case)
             return None
         if case is None:
-            case = await _open(rt, conn, row, finding, asset)
+            case = await open_case(rt, conn, row, finding, asset)
         await _judge(rt, conn, row, finding, asset, case)
         return str(case.case_id)
 
@@ -129,7 +129,7 @@ def _worse_than_dismissed(known: EndedCase, finding: Finding) -> bool:
     return dismissed and finding.state is DetectionState.CRITICAL and not known.was_critical
 
 
-async def _open(rt: Runtime, conn: Connection, row: FindingRow, finding: Finding, asset: JudgedAsset) -> Case:
+async def open_case(rt: Runtime, conn: Connection, row: FindingRow, finding: Finding, asset: JudgedAsset) -> Case:
     """Open a case. Raises Permanent when no person at all could own it."""
     site = await fetch_one(conn, Region, _sql.region_of_site, {"site_id": row.site_id})
     wanted = {"tenant_id": row.tenant_id, "site_id": row.site_id, "region": site.region if site else None}

@@ -6,6 +6,7 @@ known load, after the part's arrival and the notice period, be over by ``latest_
 horizon where that is nearer; later where lateness was accepted), clear of other bookings of the equipment, and within
 the free time of a qualified engineer. Feasible windows are ranked by load, then by start.
 Where lateness was accepted, soon counts first: the quietest that begins by ``soon_until``, else the first of all.
+Of a machine that has failed the earliest counts, whatever its load: it carries none.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class WindowRequest:
     refused: frozenset[datetime] = frozenset()
     refused_pairs: frozenset[tuple[datetime, str]] = frozenset()
     soon_until: datetime | None = None
+    emergency: bool = False
+    """The machine has failed: the earliest window comes first, whatever its load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +144,16 @@ def rank_windows(request: WindowRequest) -> Ranking:
             continue
         shift = shift_at(request.shifts, start, zone)
         feasible.append(Candidate(start, span.end, round(load, 3), 0, shift, engineer.person_id, engineer.name))
-    soon = [window for window in feasible if request.soon_until is None or window.start <= request.soon_until]
+    soon = [
+        window
+        for window in feasible
+        if request.emergency or request.soon_until is None or window.start <= request.soon_until
+    ]
     if soon and len(soon) < len(feasible):
         excluded["later_than_needed"] = len(feasible) - len(soon)
     chosen = sorted(soon or feasible, key=lambda window: (window.load, window.start))
     ranked = [replace(window, load_rank=rank) for rank, window in enumerate(chosen, start=1)]
-    if not soon:
+    if not soon or request.emergency:
         ranked.sort(key=lambda window: window.start)
     return Ranking(tuple(ranked), dict(sorted(excluded.items())), len(starts), first_counts=not soon and bool(feasible))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
+from typing import Literal
 
 from fleet_core.assets import COMPONENT_TYPES
 from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
@@ -19,7 +20,7 @@ from fleet_server.resolution.case import Case
 from fleet_server.resolution.comparing import Differences, NotAsAsked, window_differences
 from fleet_server.resolution.cover_and_part import MAX_REFUSALS
 from fleet_server.resolution.escalations import escalate
-from fleet_server.resolution.latest_end import late_accepted, latest_end
+from fleet_server.resolution.latest_end import deadline_lifted, late_accepted, latest_end
 from fleet_server.resolution.plan import Alternative, PlannedEngineer, Retrying, Window, needed
 from fleet_server.resolution.records import CaseFile, change_case, lock_case, note
 from fleet_server.resolution.requests import BookingRequest, read_request
@@ -129,7 +130,7 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Booki
                 await no_window(rt, conn, file, case, "the deadline has passed")
         return None
     arrives_at = needed(file.plan.booking.part, "part").arrives_at
-    since = max(now, arrives_at - timedelta(days=1)) if late_accepted(file) else now  # a WMS answers a bounded span
+    since = max(now, arrives_at - timedelta(days=1)) if deadline_lifted(file) else now  # a WMS answers a bounded span
     try:
         wms = rt.wms_of(file.site)
         forecast, engineers = await asyncio.gather(
@@ -144,6 +145,10 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Booki
         return None
     request = _window_request(file, forecast, engineers, now, latest)
     ranking = rank_windows(request)
+    own = file.plan.booking.window
+    if file.plan.is_emergency and own is not None and (ranking.best is None or ranking.best.start >= own.start):
+        await _keep_window(conn, file)
+        return None
     if ranking.best is None:
         why = why_none(ranking, request, _skill(file), file.site.region)
         shown = {"excluded": ranking.excluded, "considered": ranking.considered, "latest_end": latest.isoformat()}
@@ -153,6 +158,15 @@ async def _choose_window(rt: Runtime, conn: Connection, file: CaseFile) -> Booki
                 await no_window(rt, conn, file, case, why, ranking.excluded, shown)
         return None
     return _booking_of(file, ranking, request)
+
+
+async def _keep_window(conn: Connection, file: CaseFile) -> None:
+    """The machine has failed, and no window is earlier than the booked one: that one stands, nobody is asked."""
+    async with conn.transaction():
+        case = await lock_case(conn, file.case_id)
+        if case.version == file.case.version and case.being_moved:
+            case = case.after(MoveEvent.STOPPED)
+            await change_case(conn, replace(case, plan=case.plan.unmoved()))
 
 
 def _window_request(
@@ -175,6 +189,7 @@ def _window_request(
         engineers=engineers,
         refused=frozenset(file.plan.replanning.refused_windows),
         refused_pairs=frozenset(file.plan.replanning.refused_pairs),
+        emergency=file.plan.is_emergency,
         soon_until=earliest + timedelta(hours=file.policy.late_window_h) if late_accepted(file) else None,
     )
 
@@ -185,6 +200,11 @@ def _booking_of(file: CaseFile, ranking: Ranking, request: WindowRequest) -> Boo
     day = best.start.astimezone(zone).date()
     day_orders = sum(load for hour, load in request.load.items() if hour.astimezone(zone).date() == day)
     deadline_at = file.case.deadline_at
+    choice: Literal["quietest", "quietest_soon", "first", "emergency"] = "quietest"
+    if request.emergency or ranking.first_counts:
+        choice = "emergency" if request.emergency else "first"
+    elif request.soon_until:
+        choice = "quietest_soon"
     window = Window(
         start=best.start,
         end=best.end,
@@ -195,7 +215,7 @@ def _booking_of(file: CaseFile, ranking: Ranking, request: WindowRequest) -> Boo
         day_orders=round(day_orders, 1),
         of_windows=len(ranking.windows),
         before_deadline=deadline_at is None or best.end <= deadline_at,
-        choice="first" if ranking.first_counts else "quietest_soon" if request.soon_until else "quietest",
+        choice=choice,
     )
     return BookingRequest(
         start=best.start,
@@ -240,7 +260,7 @@ async def no_window(
     case = await change_case(conn, case)
     if not reason:
         reason = "no_engineer" if "no_qualified_engineer" in excluded else "no_window_in_time"
-    by_deadline = latest_end(file, rt.clock.now()) == case.deadline_at and not late_accepted(file)
+    by_deadline = latest_end(file, rt.clock.now()) == case.deadline_at and not deadline_lifted(file)
     in_time = " before the deadline" if by_deadline else ""
     text = f"No repair window{in_time}: {why}"
     await escalate(conn, rt.clock, rt.notifiers, file, case, reason, text, detail)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from psycopg.types.json import Jsonb
-from support.machines import Drive, install, state_told
-from support.resolution import ASSET, SLOT, Servers, Stage, certain, stage
+from support.machines import Drive, install, state_told, store_finding
+from support.resolution import ASSET, SLOT, Servers, Stage, certain, instant, stage
 
 from fleet_core.telemetry import DetectionState
 from fleet_server.prognosis.service import prognose
+from fleet_server.resolution import commands
 from fleet_server.resolution.failing import watch_running
 from fleet_server.resolution.triage import triage_finding
 
@@ -143,3 +144,124 @@ async def test_silence_after_critical_fails_only_what_was_critical_and_was_not_c
         await conn.execute("UPDATE agent SET left_at = NULL WHERE agent_id = 'agent-1'")
     story.clock.shift(300)
     assert (await running(story))[""] == ("failed", "critical_then_silence")
+
+
+UNTRUE = ("still works normally", "before a failure is expected", "keep watching", "early signs", "sorry")
+
+
+def texts(story: Stage, case_id: Any, *purposes: str) -> list[str]:
+    """What people were sent, without the lines' breaks."""
+    mails = [mail for purpose in purposes for mail in story.servers.mails_of(case_id, purpose)]
+    return [" ".join(mail["text"].split()) for mail in mails]
+
+
+async def booked_at(story: Stage, case_id: Any) -> Any:
+    return instant((await story.case(case_id))["plan"]["window"]["start"])
+
+
+async def test_a_booked_repair_is_moved_to_the_earliest_hour_and_both_are_told_at_once(story: Stage) -> None:
+    _, case_id = await dead_drive(story)
+    before = await story.case(case_id)
+    assert before["state"] == "committed"
+    later = story.clock.now() + timedelta(days=5)
+    async with story.rt.pool.connection() as conn:  # a window that was quiet, far away
+        await conn.execute("UPDATE repair_case SET deadline_at = %s WHERE case_id = %s", (later, case_id))
+    await running(story)
+    await story.settle()
+    case = await story.case(case_id)
+    assert case["urgency"] == "immediate" and case["plan"]["failed_at"]
+    window = case["plan"]["window"]
+    if instant(before["plan"]["window"]["start"]) > story.clock.now() + timedelta(hours=4):
+        assert window["choice"] == "emergency"
+        assert instant(window["start"]) <= story.clock.now() + timedelta(hours=4)
+    for purpose, person in (("alert", "Marta"), ("failure", "Henrik")):
+        (told,) = texts(story, case_id, purpose)
+        assert "has stood still since" in told and not any(words in told for words in UNTRUE), person
+    for told in texts(story, case_id, "amendment"):
+        assert "has stood still since" in told and not any(words in told for words in UNTRUE)
+    kinds = [row["kind"] for row in await story.rows("SELECT kind FROM case_event WHERE case_id = %s", case_id)]
+    assert kinds.count("failed") == kinds.count("outcome_candidate") == 1
+
+
+async def test_a_failed_machine_without_a_case_gets_one_and_the_earliest_hour_of_any_load(story: Stage) -> None:
+    drive, _ = await dead_drive(story, case=False)
+    async with story.rt.pool.connection() as conn:  # its finding was refused while its tenant's cases were full, say
+        await store_finding(conn, story.clock, drive.finding(DetectionState.CRITICAL))
+    await running(story)
+    await story.settle()
+    (row,) = await story.rows("SELECT case_id FROM repair_case WHERE asset_id = %s", ASSET)
+    case = await story.case(row["case_id"])
+    assert case["state"] == "committed" and case["prognosis_id"] is None
+    window, part = case["plan"]["window"], case["plan"]["part"]
+    assert window["choice"] == "emergency"
+    possible = max(story.clock.now() + timedelta(hours=2), instant(part["arrives_at"]))
+    assert instant(window["start"]) - possible < timedelta(hours=1)
+    (told,) = texts(story, row["case_id"], "announcement")
+    assert "has stood still since" in told and not any(words in told for words in UNTRUE)
+    assert "the earliest that is possible" in told and "is on site by" in told
+    await running(story)
+    await story.settle()
+    assert len(texts(story, row["case_id"], "failure")) == len(texts(story, row["case_id"], "alert")) == 1
+
+
+async def test_a_case_that_was_only_watched_or_waits_for_lateness_goes_on(story: Stage) -> None:
+    story.rt.prognose = certain(p_fail=Jsonb({"168": 0.1}))
+    _, case_id = await dead_drive(story)
+    assert (await story.case(case_id))["state"] == "open"
+    await running(story)
+    await story.settle()
+    assert (await story.case(case_id))["state"] == "committed"
+    assert await story.rows("SELECT 1 FROM escalation WHERE decided_at IS NULL") == []
+
+
+async def test_a_late_part_is_no_question_any_more_but_its_cost_is_asked_at_once(story: Stage) -> None:
+    story.rt.prognose = certain(2.0)
+    _, case_id = await dead_drive(story)
+    (asked,) = await story.escalations(case_id)
+    assert asked["reason"] in ("no_part_in_time", "no_window_in_time")
+    async with story.rt.pool.connection() as conn:
+        await conn.execute("UPDATE part SET price_eur = 9000")
+    await running(story)
+    await story.settle()
+    late, cost = await story.escalations(case_id)
+    assert late["decision"] == "evidence_changed"
+    assert cost["reason"] == "policy_limit" and cost["decided_at"] is None
+    assert cost["due_at"] - cost["raised_at"] == timedelta(hours=2)
+
+
+async def test_a_machine_that_comes_back_to_life_had_only_stopped(story: Stage) -> None:
+    drive, case_id = await dead_drive(story)
+    await running(story)
+    await story.settle()
+    drive.model.wear = 0.4
+    await drive.live(1)
+    await running(story)
+    await story.settle()
+    case = await story.case(case_id)
+    assert case["state"] == "committed" and "failed_at" not in case["plan"]
+    for purpose in ("alert", "failure"):
+        told = texts(story, case_id, purpose)
+        assert len(told) == 2 and "runs again" in told[-1]
+
+
+async def test_what_a_person_keeps_or_handles_is_not_moved_but_the_owner_is_told(story: Stage) -> None:
+    _, case_id = await dead_drive(story)
+    async with story.rt.pool.connection() as conn:
+        await conn.execute(
+            'UPDATE repair_case SET plan = plan || \'{"keep_plan": "user:marta"}\' WHERE case_id = %s', (case_id,)
+        )
+    before = await booked_at(story, case_id)
+    await running(story)
+    await story.settle()
+    assert await booked_at(story, case_id) == before
+    assert len(texts(story, case_id, "alert")) == 1
+
+
+async def test_observe_only_arranges_nothing_and_still_tells_the_owner(story: Stage) -> None:
+    _, case_id = await dead_drive(story)
+    await story.command(commands.set_observe_only, "northgate", True)
+    before = await booked_at(story, case_id)
+    await running(story)
+    await story.settle()
+    assert await booked_at(story, case_id) == before
+    assert len(texts(story, case_id, "alert")) == 1 and texts(story, case_id, "failure") == []

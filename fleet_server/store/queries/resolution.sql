@@ -318,6 +318,30 @@ SELECT asset_id, tenant_id FROM asset WHERE maintenance_until <= %(now)s ORDER B
 UPDATE asset SET maintenance_until = NULL, maintenance_note = ''
  WHERE asset_id = %(asset_id)s AND maintenance_until <= %(now)s
 
+-- name: newest_finding_of
+SELECT finding_id, revision, finding.tenant_id, asset.site_id, asset_id, slot, trace_id, finding.body::text AS body_text
+  FROM finding JOIN asset USING (asset_id)
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s
+ ORDER BY detected_at DESC, revision DESC LIMIT 1
+
+-- name: case_ended_after
+SELECT 1 AS found FROM repair_case
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND closed_at >= %(at)s LIMIT 1
+
+-- name: withdraw_questions
+UPDATE escalation SET decided_at = %(now)s, decided_by = %(actor)s, decision = %(decision)s, note = %(note)s
+ WHERE case_id = %(case_id)s AND reason = ANY(%(reasons)s) AND decided_at IS NULL
+
+-- name: last_forecast_of
+SELECT made_at, rul_p10_h, rul_p50_h, rul_p90_h FROM prognosis
+ WHERE case_id = %(case_id)s AND rul_p50_h IS NOT NULL AND made_at < %(at)s ORDER BY made_at DESC LIMIT 1
+
+-- name: question_is_open
+SELECT 1 AS found FROM escalation WHERE escalation_id::text = %(escalation_id)s AND decided_at IS NULL
+
+-- name: rewrite_act
+UPDATE act SET request = %(request)s WHERE act_id = %(act_id)s
+
 -- name: unjudged_findings
 -- The newest finding of each component that is still degraded and whose finding no case has dealt with.
 SELECT DISTINCT ON (finding.asset_id, finding.slot) finding.finding_id, finding.revision
