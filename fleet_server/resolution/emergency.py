@@ -1,10 +1,10 @@
 """What follows for a case when its component is taken for failed, and when it runs again after all.
 
 The evidence makes a *candidate* of an outcome: it is noted with how the last forecast fared, and the person who
-reports the work says what it was. Meanwhile the case goes the emergency way, as far as nobody decided otherwise: a case that was
-watched, or waited for an answer about evidence or lateness, goes on; a booked window is moved when an earlier one is
-free; what the policy has people approve is still asked. The owner and the site's director are told at once, by every
-channel that reaches them.
+reports the work says what it was. Meanwhile the case goes the emergency way, as far as nobody decided otherwise: a
+case that was watched, or waited for an answer about evidence or lateness, goes on; a booked window is moved when an
+earlier one is free; what the policy has people approve is still asked. The owner and the site's director are told at
+once, by every channel that reaches them.
 
 Runs in the caller's transaction, once for each failure: the plan remembers it (``plan.Emergency``).
 """

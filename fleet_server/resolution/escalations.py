@@ -195,6 +195,8 @@ async def intend_message(
             data=composed.data,
         )
         request = {"channel": channel, "to": to.person_id, "message": message.to_json()}
+        if composed.purpose == "escalation":
+            request["question"] = tag.partition(":")[0]
         if await intend(conn, clock, case, "message", sequence, request, purpose):
             intended.append(channel)
     return intended

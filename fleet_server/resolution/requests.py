@@ -52,6 +52,8 @@ class MessageRequest:
     channel: str
     to: str
     message: dict[str, object]
+    question: str = ""
+    """The id of the question it asks, if it asks one."""
 
 
 def check_request(kind: str, request: Mapping[str, object]) -> None:

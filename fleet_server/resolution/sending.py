@@ -1,4 +1,8 @@
-"""Sending a message that was intended, and what its acceptance means for the case."""
+"""Sending a message that was intended, and what its acceptance means for the case.
+
+What is sent is what is true at that moment (``truth.py``): it is composed again and written down before the channel is
+called. A message whose cause has gone is withdrawn with a line in the timeline, and nobody is asked.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,18 @@ from fleet_server.resolution.commands import TELL_CANCELLED
 from fleet_server.resolution.comparing import nothing_differs
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ANNOUNCED_S
-from fleet_server.resolution.records import CaseFile, change_case, lock_case, note, set_timer, settle
+from fleet_server.resolution.records import CaseFile, change_case, jsonb, lock_case, note, set_timer, settle
 from fleet_server.resolution.requests import MessageRequest, read_request
 from fleet_server.resolution.rows import Act, FindingBody
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import ActEvent, ActState, CaseState
+from fleet_server.resolution.truth import Dropped, true_now
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
 _sql = queries("resolution")
+TELLS_OF_FAILURE = ("alert", "failure")
 
 
 async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> None:
@@ -33,13 +39,21 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
     request = read_request(act, MessageRequest)
     message, channel = Message.from_json(request.message), request.channel
     asks = message.purpose == "escalation"
+    true = await true_now(rt, conn, act, request)
+    if isinstance(true, Dropped):
+        await do_withdraw(rt, conn, file, act, true.because)
+        return
 
     async def call(key: str) -> str:
         notifier = rt.notifiers.get(channel)
         if notifier is None:
             raise Refused("no_channel", f"the notifier {channel} is no longer configured")
+        if true != message:
+            rewritten = {**act.request, "message": true.to_json()}
+            async with conn.transaction():
+                await conn.execute(_sql.rewrite_act, {"act_id": act.act_id, "request": jsonb(rewritten)})
         try:
-            reference = await notifier.send(message)
+            reference = await notifier.send(true)
         except Refused:
             raise
         except Permanent as error:
@@ -67,7 +81,7 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
             await change_case(conn, case)  # the question itself stands in the dashboard
             return
         acts = [replace(one, state=ActState.REFUSED) if one.act_id == act.act_id else one for one in file.acts]
-        if not telling.undelivered(case, acts):
+        if not telling.undelivered(case, acts) and message.purpose not in TELLS_OF_FAILURE:
             await change_case(conn, case)  # there is nothing to be told any more
             return
         summary = f"{message.purpose} to {message.to_name} cannot be delivered: {error}"
@@ -78,7 +92,7 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
     await perform(rt, conn, file, act, doing, fresh=False)
 
 
-async def do_withdraw(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> None:
+async def do_withdraw(rt: Runtime, conn: Connection, file: CaseFile, act: Act, because: str = "it is over") -> None:
     """A message that is no longer true is not sent any more. One whose answer was lost may have arrived: it counts as
     told, so that what follows from it is told too."""
     async with conn.transaction():
@@ -86,7 +100,7 @@ async def do_withdraw(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -
         perhaps_told = act.state is ActState.UNKNOWN
         await settle(conn, rt.clock, act, ActEvent.ACCEPT if perhaps_told else ActEvent.RELEASE, error=act.error)
         await change_case(conn, case)
-        text = f"{act.purpose.capitalize()} not sent any more: it is over" + (
+        text = f"{act.purpose.capitalize()} not sent any more: {because}" + (
             "; it may have arrived" if perhaps_told else ""
         )
         await note(conn, rt.clock, case, "message_withdrawn", text, {"purpose": act.purpose})

@@ -17,7 +17,8 @@ APPOINTMENT = ("announcement", "amendment")
 """Purposes of messages that tell of the appointment."""
 ESCALATION = "escalation"
 HAND_OVER = "hand_over"
-TO_US = frozenset({ESCALATION, HAND_OVER})
+ALERT = "alert"
+TO_US = frozenset({ESCALATION, HAND_OVER, ALERT})
 """Purposes of messages to those who answer for a case; all others go to the customer."""
 PENDING = (ActState.INTENDED, ActState.UNKNOWN)
 _OVER = FINAL_CASE_STATES | {CaseState.VERIFYING}

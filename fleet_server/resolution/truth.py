@@ -109,9 +109,7 @@ def _plan_told(
         return Dropped("the repair does not take place any more")
     if booking.window is None or booking.engineer is None or booking.part is None:
         return Dropped("what it tells of is no longer booked")
-    composed = messages.announcement(
-        file, owner, now, act.sequence, decider, machine=machine, amends=bool(told)
-    )
+    composed = messages.announcement(file, owner, now, act.sequence, decider, machine=machine, amends=bool(told))
     same = ("window", "engineer")
     if told and all(_data(told[-1]).get(name) == composed.data.get(name) for name in same):
         return Dropped("they were told of this window already")
