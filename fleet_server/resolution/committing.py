@@ -9,10 +9,9 @@ from datetime import timedelta
 from fleet_server.resolution import messages, telling
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import OVERDUE, TELL_CANCELLED
-from fleet_server.resolution.deciders import decider_of
 from fleet_server.resolution.escalations import intend_message, person
 from fleet_server.resolution.metrics import CASES
-from fleet_server.resolution.plan import Window, needed
+from fleet_server.resolution.plan import Plan, Window, needed
 from fleet_server.resolution.records import (
     CaseFile,
     change_case,
@@ -22,7 +21,7 @@ from fleet_server.resolution.records import (
     set_timer,
     settle,
 )
-from fleet_server.resolution.rows import Act, Person
+from fleet_server.resolution.rows import Act, Name, Person
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import ActEvent, ActState, CaseEvent, CaseState, MoveEvent
 from fleet_server.resolution.stored import table_of
@@ -118,7 +117,7 @@ async def _tell_director(
         await note(conn, rt.clock, case, "nobody_to_tell", "No operations director is registered for the site")
         return
     owner = await person(conn, case.owner_id)
-    decider = await decider_of(conn, file.plan, owner.name)
+    decider = await _decider(conn, file.plan, owner.name)
     acts = [await _withdrawn(rt, conn, act) for act in file.acts]
     told = [act for act in acts if act.kind == "message" and act.purpose in telling.APPOINTMENT]
     sequence = 1 + max((act.sequence for act in told), default=0)
@@ -140,3 +139,13 @@ async def _withdrawn(rt: Runtime, conn: Connection, act: Act) -> Act:
     if act.kind != "message" or act.purpose not in telling.APPOINTMENT or act.state is not ActState.INTENDED:
         return act
     return replace(act, state=await settle(conn, rt.clock, act, ActEvent.RELEASE, error=act.error))
+
+
+async def _decider(conn: Connection, plan: Plan, owner_name: str) -> str:
+    """Who made this plan possible where people were asked; "" when it was arranged automatically."""
+    actor = plan.decisions.made_it_possible
+    if not actor:
+        return ""
+    user = {"user_id": actor.removeprefix("user:")}
+    found = await fetch_one(conn, Name, _sql.name_of_user, user)
+    return found.name if found else f"{owner_name}'s team"

@@ -90,6 +90,7 @@ def announcement(
             made_at=now,
         )
     data = {**_identity(file), "window": table_of(window), "engineer": engineer.name, "owner": owner_name}
+    data |= {"decided_by": decided_by} if decided_by else {}
     return _composed("amendment" if sequence > 0 else "announcement", subject, paragraphs, calendar, data)
 
 

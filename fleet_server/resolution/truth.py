@@ -18,7 +18,6 @@ from fleet_server.health.running import RunningState
 from fleet_server.health.running_kept import assess_now
 from fleet_server.notifiers.api import Message
 from fleet_server.resolution import messages
-from fleet_server.resolution.deciders import decider_of
 from fleet_server.resolution.escalations import person
 from fleet_server.resolution.records import CaseFile, load_case
 from fleet_server.resolution.requests import MessageRequest, read_request
@@ -53,9 +52,11 @@ async def true_now(rt: Runtime, conn: Connection, act: Act, request: MessageRequ
             return written if open_still else Dropped("the question was answered meanwhile")
         owner = await person(conn, file.case.owner_id)
         assessed = await assess_now(conn, file.asset.asset_id, now)
-        decider = await decider_of(conn, file.plan, owner.name)
+    decider = written.data.get("decided_by")  # a plan forgets who made it possible once it stands
     machine = assessed.asset if assessed is not None else None
-    composed = _composed(file, act, request, written, owner.name, decider, machine, now)
+    composed = _composed(
+        file, act, request, written, owner.name, decider if isinstance(decider, str) else "", machine, now
+    )
     if composed is None or isinstance(composed, Dropped):
         return composed or written
     return replace(
