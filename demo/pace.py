@@ -31,8 +31,10 @@ MOST_S = 0.05
 NOTED_S = 0.05
 """Real seconds between two notes of which real time a story time was."""
 LOOK_S = 0.2
+CREEP = 1 / 60
+"""Of its pace the story keeps while it waits: a process may be waiting for a moment of the story itself."""
 STUCK_S = 120.0
-"""Real seconds the story stands still at most. Then it goes on, and what does not work shows in how the story ends."""
+"""Real seconds the story waits at most. Then it goes on, and what does not work shows in how the story ends."""
 
 
 class Pace:
@@ -51,7 +53,7 @@ class Pace:
             self._shared = mmap.mmap(opened.fileno(), 2 * self._double.size)
         self.clock = PacedClock(file)
         self.held_s = 0.0
-        """Real seconds the story has stood still."""
+        """Real seconds the story has waited."""
         self._ahead = timedelta(hours=ahead_h)
         self._at_work: Callable[[datetime], bool] | None = None
         self.caught_up_at = start
@@ -105,10 +107,10 @@ class Pace:
                 self._notes.append((story_s, time.time()))
             held = self._at_work is not None and self.clock.now() > self.caught_up_at + self._ahead
             still_s = still_s + passed_s if held else 0.0
-            if held and still_s < STUCK_S:
+            waits = held and still_s < STUCK_S
+            if waits:
                 self.held_s += passed_s
-                continue
-            story_s += min(passed_s, MOST_S) * self.clock.scale
+            story_s += min(passed_s, MOST_S) * self.clock.scale * (CREEP if waits else 1.0)
             self._double.pack_into(self._shared, 0, story_s)
 
     def _look(self) -> None:
