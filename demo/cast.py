@@ -93,7 +93,7 @@ class _Drive:
 ROBOT_17 = _Drive("robot-17", "AMR-200", "AMR200-0017", "BRG-0017", "P-6205", 17, 0.0, 66.0)
 ROBOT_18 = _Drive("robot-18", "AMR-300", "AMR300-0018", "BRG-0018", "P-6308", 18, 2.0, 60.0)
 ROBOT_31 = _Drive("robot-31", "AMR-200", "AMR200-0031", "BRG-0031", "P-6205", 31, 4.0, 62.0)
-# Robot 44 is a day late: the deadline of its question has not passed when a visitor decides it minutes after the stories.
+# Robot 44 is a day late: the deadline of its question has not passed when a visitor decides it minutes later.
 ROBOT_44 = _Drive("robot-44", "AMR-200", "AMR200-0044", "BRG-0044", "P-6205", 44, 30.0, 58.0)
 
 HAND_OVERS = (

@@ -28,7 +28,7 @@ from fleet_server.store.embedded import running_dsn
 STEP_S = 0.005
 MOST_S = 0.05
 """Of one step, in real seconds: after a longer pause of this process the time does not jump."""
-NOTED_S = 0.05
+NOTED_S, NOTES = 0.05, 20_000
 """Real seconds between two notes of which real time a story time was."""
 LOOK_S = 0.2
 CREEP = 1 / 60
@@ -105,6 +105,7 @@ class Pace:
             if before_s > noted_s + NOTED_S and self._at_work is not None:  # the stories are on
                 noted_s = before_s
                 self._notes.append((story_s, time.time()))
+                del self._notes[:-NOTES]
             held = self._at_work is not None and self.clock.now() > self.caught_up_at + self._ahead
             still_s = still_s + passed_s if held else 0.0
             waits = held and still_s < STUCK_S

@@ -117,14 +117,15 @@ def _play(stack: Stack, pace: Pace, arguments: argparse.Namespace, started_s: fl
             soft_wrap=True,
         )
     played = [story.asset_id for story in cast.stories]
-    with pace, contextlib.ExitStack() as until_end:
-        with Followed(stack, played, BEHIND_H) as followed:
-            pace.follow(followed.at_work)
-            cast.start()
-            results = _play_stories(stack, cast, pace)
-            pace.follow(None)
+    with pace, Followed(stack, played, BEHIND_H) as followed, contextlib.ExitStack() as until_end:
+        pace.follow(followed.at_work)
+        cast.start()
+        results = _play_stories(stack, cast, pace)
+        held_s = pace.held_s
+        if arguments.once:
+            pace.follow(None)  # its agents end before it does
         document = _document(stack, cast, results, arguments)
-        _summarise(document, time.monotonic() - started_s, pace.held_s)
+        _summarise(document, time.monotonic() - started_s, held_s)
         if arguments.json:
             print(json.dumps(document, indent=1), flush=True)
         well = all(story["ok"] for story in document["stories"]) and _proofs_hold(document)

@@ -165,7 +165,7 @@ def running_demo(*arguments: str) -> Iterator[RunningDemo]:
 
 @pytest.mark.usefixtures("played_once")  # beside this one
 def test_watched_in_a_browser_decided_by_a_person_and_stopped_by_sigterm() -> None:
-    with chromium() as browser, running_demo("--after", "3600") as demo:
+    with chromium() as browser, running_demo("--after", "1200") as demo:
         wait_until(lambda: "one-time password" in demo.said(), "the address")
         found = re.search(r"Dashboard: (\S+) user (\S+), one-time password (\S+)", demo.said())
         assert found, demo.said()
