@@ -10,7 +10,7 @@ SUITES ?=
 COMPILED := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak mutate
+.PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak mutate simulate-cases
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -55,6 +55,9 @@ check: setup-dev ## Style, types, import rules, dependencies, generated code, th
 
 mutate: setup-dev ## Small faults in the cores, noticed or not; ARGS="--module fleet_core.batches --sample 150 --seed 1"
 	@$(BIN)/python -m tests.mutation $(ARGS)
+
+simulate-cases: setup-dev packages ## Seeded plays of cases in a misbehaving world; ARGS="--seeds 5000", ARGS="--seed 7 --tell"
+	@$(BIN)/python -m tests.simulation.cases $(ARGS)
 
 soak: setup-dev packages ## Long seeded fault campaign; ARGS="--rounds 20 --seed 1"
 	@$(BIN)/python -m tests.simulation.campaign $(ARGS)

@@ -37,7 +37,7 @@ IN_TURN = ("tests/e2e/", "tests/simulation/")
 """They play whole stacks of some fifteen processes, the demo's file two at once. One worker plays them one after the
 other: more stacks at once would make every story late on two cores."""
 
-SPREAD = ("tests/integration/test_resolution_crashes.py",)
+SPREAD = ("tests/integration/test_resolution_crashes.py", "tests/simulation/cases/test_cases.py")
 """Files whose tests share nothing but the fixtures' servers: the workers share such a file."""
 
 
@@ -56,9 +56,9 @@ def rank(test: str) -> int:
 def unit_of(test: str) -> str:
     """What is handed to one worker as a whole: mostly the test's file."""
     file = test.partition("::")[0]
-    if test.startswith(IN_TURN):
-        return " and ".join(IN_TURN)
-    return test if file in SPREAD else file
+    if file in SPREAD:
+        return test
+    return " and ".join(IN_TURN) if test.startswith(IN_TURN) else file
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
