@@ -78,6 +78,7 @@ class Web(_Part):
     port: Port = 8080
     session_hours: float = Field(12.0, gt=0)
     public_url: str = ""
+    trusted_proxies: list[str] = ["127.0.0.1"]
 
 
 class Audit(_Part):

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from fleet_core import __version__
 from fleet_core.clock import Clock
+from fleet_core.service import end_tasks
 from fleet_server.api import problems
 from fleet_server.api.guard import Guard
 from fleet_server.api.live import LiveEvents
@@ -23,6 +24,7 @@ from fleet_server.api.services import Services
 from fleet_server.dashboard import site
 from fleet_server.settings import Settings, clock_of
 from fleet_server.store.pool import open_pool
+from fleet_server.store.readiness import watch_database
 
 WORKER_CONNECTIONS = 4
 _DESCRIPTION = (
@@ -48,9 +50,11 @@ def create_app(settings: Settings, clock: Clock | None = None, real_clock: Clock
         if real_clock is not None:
             services.use_real_clock(real_clock)
         app.state.services = services
+        watch = asyncio.create_task(watch_database(worker_pool, services.trouble), name="database")
         try:
             yield
         finally:
+            await end_tasks([watch])
             await services.live.close()
             await asyncio.gather(web_pool.close(), worker_pool.close())
 
@@ -88,6 +92,7 @@ def run_web(settings: Settings) -> None:
         limit_concurrency=500,
         h11_max_incomplete_event_size=16 * 1024,
         ws="none",
+        forwarded_allow_ips=settings.web.trusted_proxies,  # of anybody else X-Forwarded-For is hearsay
     )
 
 

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from fleet_core.errors import BadInput, ForestallError, OutcomeUnknown, Retryable
 from fleet_server.resolution.records import NotFound
 from fleet_server.sovereignty.users import WrongPassword
+from fleet_server.store.failures import explained
 
 _log = logging.getLogger(__name__)
 
@@ -75,11 +76,19 @@ def install(app: FastAPI) -> None:
         _log.info("a value the database cannot take: %s", error)
         return problem(422, "The request is not valid", "a value in it cannot be stored or searched for")
 
+    @app.exception_handler(psycopg.errors.ReadOnlySqlTransaction)
     @app.exception_handler(psycopg.OperationalError)
+    @app.exception_handler(psycopg.InterfaceError)
     @app.exception_handler(PoolTimeout)
-    async def no_database(_: Request, error: Exception) -> Response:
-        _log.warning("database: %s", error)
-        return problem(503, "Not now", "the database does not answer")
+    async def no_database(request: Request, error: psycopg.Error) -> Response:
+        why = str(explained(error))
+        _log.warning("database: %s", why)
+        request.app.state.services.trouble.met(error)
+        if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api"):
+            page: Response = request.app.state.error_page(request, 503, f"Not now: {why}. Try again in a moment")
+            page.headers["Retry-After"] = "2"
+            return page
+        return problem(503, "Not now", why)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

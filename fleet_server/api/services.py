@@ -18,6 +18,7 @@ from fleet_server.settings import Settings
 from fleet_server.sovereignty.throttle import LoginThrottle
 from fleet_server.sovereignty.users import User
 from fleet_server.store.pool import Connection, Pool, as_reader, transaction
+from fleet_server.store.readiness import Trouble
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Services:
     live: LiveEvents
     real_clock: Clock = field(default_factory=SystemClock)
     throttle: LoginThrottle = field(init=False)
+    trouble: Trouble = field(default_factory=Trouble)
 
     def __post_init__(self) -> None:
         self.throttle = LoginThrottle(self.real_clock)

@@ -13,7 +13,7 @@ from fleet_core.assets import AssetClass
 from fleet_server.api.access import App, Search, SignedIn, found, require
 from fleet_server.api.reads import assets, calibration, cases, fleet, records
 from fleet_server.api.routes.fleet import Level
-from fleet_server.api.routes.session import set_cookie, sign_in
+from fleet_server.api.routes.session import remember_device, set_cookie, sign_in
 from fleet_server.dashboard.rendering import render
 from fleet_server.sovereignty.data_class import DataClass
 from fleet_server.sovereignty.directives import view
@@ -44,13 +44,14 @@ async def login(
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HTTPException(403, "sign in from the login page")
     try:
-        session = await sign_in(app, login.strip(), password, request)
+        entered = await sign_in(app, login.strip(), password, request)
     except WrongPassword as error:
         return render(request, "login.html", status=401, next=_inside(next), error=str(error), login=login)
     except HTTPException as error:
         return render(request, "login.html", status=429, next=_inside(next), error=error.detail, login=login)
-    response = RedirectResponse("/account" if session.must_change_password else _inside(next), 303)
-    set_cookie(response, app, session.token)
+    response = RedirectResponse("/account" if entered.answer.must_change_password else _inside(next), 303)
+    set_cookie(response, app, entered.answer.token)
+    remember_device(response, app, entered)
     return response
 
 

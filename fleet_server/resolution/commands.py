@@ -83,10 +83,17 @@ async def start_work_order(conn: Connection, clock: Clock, actor: str, work_orde
 async def complete_work_order(
     conn: Connection, clock: Clock, actor: str, work_order_id: uuid.UUID | str, report: WorkReport
 ) -> None:
-    """The engineer is done: the installed base records the swap and verification begins."""
+    """The engineer is done: the installed base records the swap and verification begins.
+
+    An equal report that is sent again (its answer was lost) changes nothing; a different one raises
+    ForbiddenTransition, which says what was reported.
+    """
     if report.failure_mode not in FAILURE_MODES:
         raise BadInput("failure_mode", f"{report.failure_mode!r} is not one of {', '.join(FAILURE_MODES)}")
     order, case = await _order_and_case(conn, work_order_id)
+    if order.state == "completed":
+        _same_report(order, report)
+        return
     if order.state == "dispatched":
         await start_work_order(conn, clock, actor, work_order_id)
         order, case = await _order_and_case(conn, work_order_id)
@@ -180,6 +187,15 @@ async def _swap(conn: Connection, case: Case, report: WorkReport, now: datetime)
     # what the device said last stays known: a device that only repeats it, not knowing of the swap, brings no news
     values["reported_serial"] = old.reported_serial or old.serial
     await conn.execute(_sql.install_component, {**values, "serial": serial, "part_no": part_no})
+
+
+def _same_report(order: WorkOrderRow, report: WorkReport) -> None:
+    first = {name: value for name, value in (order.report or {}).items() if name in WorkReport.model_fields}
+    if first == report.model_dump():
+        return
+    told = ", ".join(f"{name} {value!r}" for name, value in first.items() if value not in ("", None))
+    at = (order.report or {}).get("completed_at", "")
+    raise ForbiddenTransition(f"the work was reported already, {at}, by {(order.report or {}).get('by', '')}: {told}")
 
 
 async def _order_and_case(conn: Connection, work_order_id: uuid.UUID | str) -> tuple[WorkOrderRow, Case]:

@@ -171,6 +171,7 @@ class WorkOrderRow:
     case_id: uuid.UUID
     number: int
     state: str
+    report: dict[str, object] | None
 
 
 @dataclass(slots=True)

@@ -1,26 +1,32 @@
 """The choice of a repair window from the customer's hourly load, in the site's time zone. Pure.
 
 All arithmetic is on UTC instants; local time only names things (which shift, what people read), so a day of 23 or
-25 hours changes nothing. A window starts on a full hour the WMS gave a load for, must lie wholly in hours with a
-known load, after the part's arrival and the notice period, be over by ``latest_end`` (the deadline; the planning
-horizon where that is nearer; later where lateness was accepted), clear of other bookings of the equipment, and within
-the free time of a qualified engineer. Feasible windows are ranked by load, then by start.
+25 hours changes nothing. A WMS counts hours as its site's clocks do, so they begin at :30 or :45 UTC in some zones. An
+hour lasts until the next begins; where summer time is half an hour, that is 30 or 90 minutes for one of them.
+A window starts where an hour begins that the WMS gave a load for, must lie wholly in hours with a known load, after the
+part's arrival and the notice period, be over by ``latest_end`` (the deadline; the planning horizon where that is
+nearer; later where lateness was accepted), clear of other bookings of the equipment, and within the free time of a
+qualified engineer. Feasible windows are ranked by load, then by start.
 Where lateness was accepted, soon counts first: the quietest that begins by ``soon_until``, else the first of all.
 Of a machine that has failed the earliest counts, whatever its load: it carries none.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fleet_core.errors import BadConfig
 
 HOUR = timedelta(hours=1)
+HALF_AN_HOUR = timedelta(minutes=30)
+"""By which summer time moves the clocks of Lord Howe, so that one local hour lasts longer or shorter by it."""
 MAX_ALTERNATIVES = 8
 """Windows that are kept and shown beside the chosen one: as many as a person compares at a glance."""
 
@@ -69,10 +75,10 @@ class Engineer:
 class WindowRequest:
     """What is asked for: a window of ``duration``, from ``earliest`` on and over by ``latest_end`` (UTC instants).
 
-    ``load`` maps full UTC hours to the orders expected in them; only these hours are possible starts. ``taken`` is
-    when the equipment is out of use already. ``engineers`` are the qualified ones, the nearest first. ``refused``
-    (starts) and ``refused_pairs`` (a start and an engineer) were turned down before. ``soon_until`` is set when a late
-    window was accepted: windows that begin by then come before all others.
+    ``load`` maps the instants at which hours begin to the orders expected in them; only these are possible starts.
+    ``taken`` is when the equipment is out of use already. ``engineers`` are the qualified ones, the nearest first.
+    ``refused`` (starts) and ``refused_pairs`` (a start and an engineer) were turned down before. ``soon_until`` is set
+    when a late window was accepted: windows that begin by then come before all others.
     """
 
     earliest: datetime
@@ -131,10 +137,10 @@ def rank_windows(request: WindowRequest) -> Ranking:
     zone = zone_info(request.time_zone)
     excluded: Counter[str] = Counter()
     feasible: list[Candidate] = []
-    starts = sorted(request.load)
+    starts, hours = sorted(request.load), _hours(request.load)
     for start in starts:
         span = Span(start, start + request.duration)
-        load = _load_over(request.load, span)
+        load = _load_over(hours, request.load, span)
         reason = _why_not(request, span, load)
         engineer = None if reason else _first_free(request, span)
         if not reason and engineer is None:
@@ -177,6 +183,9 @@ def why_none(ranking: Ranking, request: WindowRequest, skill: str, region: str) 
         earliest = f"{request.earliest:%Y-%m-%d %H:%M} UTC"
         return f"from {earliest}, when part and notice allow it, {request.duration / HOUR:g} h would end after {latest}"
     reason = max(in_time, key=lambda name: in_time[name])
+    if reason == "load_unknown" and (gap := _first_gap(request)) is not None:
+        local = gap.astimezone(zone_info(request.time_zone))
+        words[reason] += f"; it lacks the time from {local:%Y-%m-%d %H:%M} {request.time_zone}"
     return f"{in_time[reason]} of the {sum(in_time.values())} starts in time do not fit because {words[reason]}"
 
 
@@ -210,11 +219,6 @@ def zone_info(name: str) -> ZoneInfo:
         raise BadConfig(f"time zone {name!r} is not an IANA name such as Europe/Berlin") from None
 
 
-def full_hour(instant: datetime) -> datetime:
-    """The UTC hour an instant lies in."""
-    return instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
 def _why_not(request: WindowRequest, span: Span, load: float | None) -> str:
     if span.start < request.earliest:
         return "before_part_or_notice"
@@ -236,14 +240,50 @@ def _first_free(request: WindowRequest, span: Span) -> Engineer | None:
     return None
 
 
-def _load_over(load: dict[datetime, float], span: Span) -> float | None:
-    """Load of a span in whole and part hours; None where an hour's load is unknown or not a finite number."""
-    total, hour = 0.0, full_hour(span.start)
-    while hour < span.end:
-        value = load.get(hour)
-        if value is None or not math.isfinite(value):
+def _load_over(hours: Sequence[Span], load: dict[datetime, float], span: Span) -> float | None:
+    """Load of a span in whole and part hours; None where it is unknown for some time, or not a finite number."""
+    total, known_until = 0.0, span.start
+    first = bisect_right(hours, span.start, key=lambda hour: hour.start) - 1
+    for hour in hours[max(0, first) :]:
+        if hour.start > known_until or known_until >= span.end:
+            break
+        if not hour.overlaps(span):
+            continue
+        value = load[hour.start]
+        if not math.isfinite(value):
             return None
-        share = (min(span.end, hour + HOUR) - max(span.start, hour)) / HOUR
-        total += value * share
-        hour += HOUR
-    return total
+        total += value * ((min(span.end, hour.end) - max(span.start, hour.start)) / (hour.end - hour.start))
+        known_until = hour.end
+    return total if known_until >= span.end else None
+
+
+def _hours(load: dict[datetime, float]) -> list[Span]:
+    """The hours of a load, in order. An hour ends where the next begins; before a gap it has its usual length.
+
+    A start within a whole hour of the others is a start only, and splits no hour.
+    """
+    starts = sorted(load)
+    steps = Counter(after - before for before, after in itertools.pairwise(starts) if after - before <= HOUR)
+    usual = max(steps, key=lambda step: (steps[step], step)) if steps else HOUR
+    if usual == HOUR:
+        inner = {
+            at for before, at, after in zip(starts, starts[1:], starts[2:], strict=False) if after - before == HOUR
+        }
+        starts = [start for start in starts if start not in inner]
+    spans = []
+    for start, after in itertools.zip_longest(starts, starts[1:]):
+        long_hour = usual == HOUR and after is not None and after - start == HOUR + HALF_AN_HOUR
+        spans.append(
+            Span(start, after if after is not None and (after - start < usual or long_hour) else start + usual)
+        )
+    return spans
+
+
+def _first_gap(request: WindowRequest) -> datetime | None:
+    """When, of the time that windows could lie in, the load is first unknown."""
+    known_until = request.earliest
+    for hour in _hours(request.load):
+        if hour.start > known_until:
+            break
+        known_until = max(known_until, hour.end)
+    return known_until if known_until < request.latest_end else None

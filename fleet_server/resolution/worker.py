@@ -52,6 +52,7 @@ from fleet_server.resolution.triage import triage_finding
 from fleet_server.settings import Settings, clock_of
 from fleet_server.store.fetch import fetch_all
 from fleet_server.store.pool import AWAY, OPEN_TIMEOUT_S, open_pool
+from fleet_server.store.readiness import watch_database
 from fleet_server.store.sql import queries
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,7 @@ async def _serve(rt: Runtime, settings: Settings, hooks: Sequence[Hook], stop: a
             {
                 "jobs": _until_ended(jobs),
                 "warming": once(warm_shelf(rt.pool, rt.clock)),
+                "database": watch_database(rt.pool),
                 "metrics": serve_metrics(settings.metrics_host, settings.worker.metrics_port),
                 **{name: every(interval_s, act, _outage(name)) for name, (act, interval_s) in loops.items()},
             },

@@ -116,6 +116,12 @@ async def verify(conn: AsyncConnection[Any], login: str, password: str) -> User:
     return _user(row)
 
 
+async def password_hash_of(conn: AsyncConnection[Any], login: str) -> str:
+    """The hash of an active account's password, "" when there is none: the key of its known devices."""
+    row = await _one(conn, _SQL.password_hash_of, {"user_id": login})
+    return str(row["password_hash"]) if row else ""
+
+
 async def set_password(conn: AsyncConnection[Any], user: User, password: str) -> None:
     """Set a person's own password and end their other sessions (the caller starts a new one). Raises BadInput."""
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:

@@ -19,7 +19,6 @@ from fleet_server.resolution.window_choice import (
     Shift,
     Span,
     WindowRequest,
-    full_hour,
     load_by_shift,
     rank_windows,
     shift_at,
@@ -270,12 +269,6 @@ def test_a_ranking_of_nothing_says_that_nothing_was_there_to_rank() -> None:
     assert (Ranking(()).excluded, Ranking(()).best, Ranking(()).first_counts) == ({}, None, False)
 
 
-def test_an_hour_is_full_in_utc_wherever_it_is_told() -> None:
-    told = datetime(2026, 5, 4, 20, 59, 59, 999_999, tzinfo=zone_info("Asia/Kathmandu"))  # 15:14:59 UTC
-    assert full_hour(told) == datetime(2026, 5, 4, 15, tzinfo=UTC)
-    assert full_hour(told).tzinfo is UTC
-
-
 def test_a_folder_of_time_zones_is_none() -> None:
     with pytest.raises(BadConfig, match="time zone 'Europe' is not an IANA name"):
         zone_info("Europe")
@@ -312,3 +305,57 @@ def test_why_nothing_fits_names_the_hours_it_would_have_to_fit_between() -> None
     assert why_none(rank_windows(late), late, "welding", "north") == (
         "from 2026-03-28 11:00 UTC, when part and notice allow it, 1.5 h would end after 2026-03-28 12:00 UTC"
     )
+
+
+# -- hours that do not begin where those of UTC do
+
+
+@pytest.mark.parametrize(
+    ("zone", "minutes"),
+    [("Asia/Kolkata", 30), ("Asia/Kathmandu", 15), ("Australia/Eucla", 15), ("Europe/Amsterdam", 0)],
+)
+def test_local_hours_of_a_wms_are_counted_where_they_begin(zone: str, minutes: int) -> None:
+    first = START + timedelta(minutes=minutes)
+    load = {first + n * HOUR: value for n, value in enumerate([10.0, 9, 8, 7, 1, 2, 9, 9])}
+    plan = rank_windows(request(time_zone=zone, load=load, latest_end=first + 8 * HOUR))
+    assert plan.best is not None
+    assert (plan.best.start, plan.best.load) == (first + 4 * HOUR, 3.0)
+    assert "load_unknown" not in plan.excluded
+
+
+def test_half_an_hour_of_summer_time_leaves_no_gap_and_counts_nothing_twice() -> None:
+    """Lord Howe goes back by half an hour on 2026-04-05 at 15:00 UTC: the local hour from 14:00 UTC lasts 90 minutes;
+    on 2026-10-03 at 15:30 UTC it goes forward, and the local hour that begins then lasts 30 minutes."""
+    longer = [
+        datetime(2026, 4, 5, h, m, tzinfo=UTC) for h, m in ((12, 0), (13, 0), (14, 0), (15, 30), (16, 30), (17, 30))
+    ]
+    shorter = [datetime(2026, 10, 3, h, m, tzinfo=UTC) for h, m in ((13, 30), (14, 30), (15, 30), (16, 0), (17, 0))]
+    for hours in (longer, shorter):
+        end = hours[-1] + HOUR
+        load = dict.fromkeys(hours, 6.0)
+        plan = rank_windows(
+            request(
+                time_zone="Australia/Lord_Howe", load=load, earliest=hours[0], latest_end=end, duration=end - hours[0]
+            )
+        )
+        assert plan.best is not None, plan.excluded
+        assert plan.best.load == pytest.approx(6.0 * len(hours))
+
+
+def test_amsterdams_days_of_23_and_25_hours_have_every_hour_once() -> None:
+    for day in (datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC)):
+        load = {day - HOUR + n * HOUR: 1.0 for n in range(26)}
+        whole = request(
+            time_zone="Europe/Amsterdam", load=load, earliest=day, latest_end=day + 24 * HOUR, duration=24 * HOUR
+        )
+        plan = rank_windows(whole)
+        assert plan.best is not None and plan.best.load == 24.0
+
+
+def test_a_gap_in_the_load_is_named_with_its_time() -> None:
+    load = {START + n * HOUR: 1.0 for n in (0, 2, 4, 6)}
+    asked = request(load=load, latest_end=START + 8 * HOUR)
+    plan = rank_windows(asked)
+    assert plan.best is None
+    text = why_none(plan, asked, "drive-mechanics", "west")
+    assert "gives no load" in text and "2026-03-28 02:00 Europe/Berlin" in text

@@ -117,9 +117,37 @@ def test_a_good_login_frees_the_login_but_not_the_address() -> None:
     throttle = LoginThrottle(SimulatedClock())
     for number in range(60):
         throttle.failed(f"guess-{number}", "10.0.0.9")
-    throttle.succeeded("guess-1")
+    throttle.succeeded("guess-1", "10.0.0.9")
     assert throttle.wait_s("guess-1", "10.0.0.9") > 0
     assert throttle.wait_s("guess-1", "10.0.0.8") == 0
+
+
+def test_a_stranger_elsewhere_does_not_lock_a_person_out() -> None:
+    throttle = LoginThrottle(SimulatedClock())
+    for _ in range(50):
+        throttle.failed("anna", "203.0.113.7")
+    assert throttle.wait_s("anna", "203.0.113.7") > 0
+    assert throttle.wait_s("anna", "10.0.0.4") == 0
+
+
+def test_many_addresses_that_guess_one_name_wait_and_a_known_device_does_not() -> None:
+    throttle = LoginThrottle(SimulatedClock())
+    for number in range(300):
+        throttle.failed("anna", f"203.0.{number // 250}.{number % 250}")
+    assert throttle.wait_s("anna", "198.51.100.1") > 0
+    assert throttle.wait_s("anna", "198.51.100.1", device="d1") == 0
+    for _ in range(FREE_TRIES):
+        throttle.failed("anna", "198.51.100.1", device="d1")
+    assert throttle.wait_s("anna", "198.51.100.1", device="d1") > 0
+
+
+def test_a_network_of_ipv6_counts_as_one_address() -> None:
+    throttle = LoginThrottle(SimulatedClock())
+    for number in range(FREE_TRIES):
+        throttle.failed("anna", f"2001:db8:1:2::{number:x}")
+    assert throttle.wait_s("anna", "2001:db8:1:2:ffff::1") > 0
+    assert throttle.wait_s("anna", "2001:db8:1:3::1") == 0
+    assert throttle.wait_s("anna", "::ffff:10.0.0.1") == 0
 
 
 def test_throttling_remembers_a_bounded_number_of_keys() -> None:

@@ -100,6 +100,25 @@ async def test_what_observe_only_pauses_has_a_time_of_its_own(ready: Stage) -> N
     assert len(ready.servers.mails_of(case_id, "cancellation")) == 1
 
 
+# -- a report that is sent again
+
+
+async def test_an_equal_report_repeated_changes_nothing_and_a_different_one_is_told_what_was_reported(
+    ready: Stage,
+) -> None:
+    case_id = await ready.finding()
+    order = await _order(ready, case_id)
+    await ready.command(complete_work_order, order, REPORT)
+    first = await ready.case(case_id)
+    await ready.later(0.5)
+    await ready.command(complete_work_order, order, REPORT)
+    assert (await ready.case(case_id))["outcome"] == first["outcome"]
+    noted = await ready.rows("SELECT * FROM case_event WHERE case_id = %s AND kind = 'work_completed'", case_id)
+    assert len(noted) == 1
+    with pytest.raises(ForbiddenTransition, match=r"reported already.*bearing"):
+        await ready.command(complete_work_order, order, REPORT.model_copy(update={"note": "another story"}))
+
+
 # -- questions end with their cause
 
 

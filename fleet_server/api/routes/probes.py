@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import psycopg
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
-from psycopg_pool import PoolTimeout
 
 from fleet_server.api.access import App
 from fleet_server.api.models.fleet import Ready
+from fleet_server.store.readiness import why_not_ready
 
 router = APIRouter(tags=["probes"])
 _listeners = Gauge("forestall_web_live_listeners", "Pages that listen for live events")
-READY_TIMEOUT_S = 2.0
 
 
 @router.get("/health")
@@ -23,13 +21,12 @@ async def health() -> Ready:
 
 @router.get("/ready")
 async def ready(response: Response, app: App) -> Ready:
-    """The process can serve: the database answers. 503 when it does not."""
-    try:
-        async with app.web_pool.connection(timeout=READY_TIMEOUT_S) as conn:
-            await conn.execute("SELECT 1")
-    except (psycopg.Error, PoolTimeout):
+    """The process can do its work: the database answers and takes changes. 503 with the reason when it does not."""
+    why = await why_not_ready(app.worker_pool, app.trouble)
+    if why:
         response.status_code = 503
-        return Ready(status="no database", database=False)
+        response.headers["Retry-After"] = "2"
+        return Ready(status=why, database=False)
     return Ready(status="ready", database=True)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import Counter
@@ -17,6 +18,8 @@ from fleet_server.api.models.fleet import SignedIn as SignedInAnswer
 from fleet_server.api.services import Services
 from fleet_server.audit.log import record
 from fleet_server.sovereignty import users
+from fleet_server.sovereignty.known_device import COOKIE as DEVICE_COOKIE
+from fleet_server.sovereignty.known_device import KNOWN_DAYS, known_device, new_cookie
 from fleet_server.sovereignty.roles import PERMISSIONS
 
 router = APIRouter(prefix="/api", tags=["session"])
@@ -36,20 +39,30 @@ class PasswordRequest(BaseModel):
 @router.post("/login")
 async def login(body: LoginRequest, request: Request, response: Response, app: App) -> SignedInAnswer:
     """Sign in. The session is set as a cookie and given as a bearer token; 429 after too many failures."""
-    answer = await sign_in(app, body.login, body.password, request)
-    set_cookie(response, app, answer.token)
-    return answer
+    entered = await sign_in(app, body.login, body.password, request)
+    set_cookie(response, app, entered.answer.token)
+    remember_device(response, app, entered)
+    return entered.answer
 
 
-async def sign_in(app: Services, login_name: str, password: str, request: Request) -> SignedInAnswer:
+@dataclass(frozen=True)
+class Entered:
+    """A session that was begun, and the cookie by which the device is known from now on."""
+
+    answer: SignedInAnswer
+    device_cookie: str
+
+
+async def sign_in(app: Services, login_name: str, password: str, request: Request) -> Entered:
     """Check a login under the throttle and start its session. Raises WrongPassword or 429."""
-    address = request.client.host if request.client else ""
-    _check_throttle(app, login_name, address)
     now = app.real_clock.now()
+    device = await _known_device(app, login_name, request, now)
+    place = (login_name, request.client.host if request.client else "", device)
+    _check_throttle(app, *place)
     hours = app.settings.web.session_hours
     try:
         async with app.worker() as conn:
-            _check_throttle(app, login_name, address)  # again: many tries at once wait here for their turn
+            _check_throttle(app, *place)  # again: many tries at once wait here for their turn
             user = await users.verify(conn, login_name, password)
             token = await users.start_session(conn, user, hours, now)
             await record(
@@ -61,24 +74,49 @@ async def sign_in(app: Services, login_name: str, password: str, request: Reques
                 subject=f"user:{user.user_id}",
                 body={"one_time": user.must_change_password},
             )
+            cookie = new_cookie(login_name, await users.password_hash_of(conn, login_name), now)
     except users.WrongPassword:
-        app.throttle.failed(login_name, address)
+        app.throttle.failed(*place)
         _logins.labels("refused").inc()
-        _log.warning("login refused for %r from %s", login_name[:64], address)
+        _log.warning("login refused for %r from %s", login_name[:64], place[1])
         raise
-    app.throttle.succeeded(login_name)
+    app.throttle.succeeded(*place)
     _logins.labels("accepted").inc()
-    return SignedInAnswer(
+    answer = SignedInAnswer(
         token=token,
         csrf=users.csrf_token(token),
         role=user.role,
         must_change_password=user.must_change_password,
         expires_at=now + timedelta(hours=hours),
     )
+    return Entered(answer, cookie)
 
 
-def _check_throttle(app: Services, login_name: str, address: str) -> None:
-    wait_s = app.throttle.wait_s(login_name, address)
+async def _known_device(app: Services, login_name: str, request: Request, now: datetime) -> str:
+    cookie = request.cookies.get(DEVICE_COOKIE, "")
+    if not cookie:
+        return ""
+    async with app.worker() as conn:
+        return known_device(cookie, login_name, await users.password_hash_of(conn, login_name), now)
+
+
+def remember_device(response: Response, app: Services, entered: Entered) -> None:
+    """Hand the browser the cookie by which it is known."""
+    secure = app.settings.web.public_url.startswith("https://")
+    max_age_s = KNOWN_DAYS * 24 * 3600
+    response.set_cookie(
+        DEVICE_COOKIE,
+        entered.device_cookie,
+        max_age=max_age_s,
+        httponly=True,
+        samesite="strict",
+        secure=secure,
+        path="/",
+    )
+
+
+def _check_throttle(app: Services, login_name: str, address: str, device: str) -> None:
+    wait_s = app.throttle.wait_s(login_name, address, device)
     if wait_s > 0:
         _logins.labels("throttled").inc()
         headers = {"Retry-After": str(int(wait_s) + 1)}

@@ -23,7 +23,8 @@ class WorkShift:
 
 @dataclass(frozen=True, slots=True)
 class LoadForecast:
-    """Expected load: ``orders_by_hour`` by full UTC hour; ``taken`` are spans in which the equipment is out of use."""
+    """Expected load: ``orders_by_hour`` by the instant at which the site's hour begins;
+    ``taken`` are spans in which the equipment is out of use."""
 
     orders_by_hour: dict[Instant, float]
     shifts: tuple[WorkShift, ...] = ()

@@ -275,7 +275,7 @@ SELECT case_id FROM work_order WHERE work_order_id = %(work_order_id)s
 UPDATE timer SET due_at = %(due_at)s WHERE timer_id = %(timer_id)s AND done_at IS NULL AND due_at <= %(now)s
 
 -- name: lock_work_order
-SELECT work_order_id, case_id, number, state FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE
+SELECT work_order_id, case_id, number, state, report FROM work_order WHERE work_order_id = %(work_order_id)s FOR UPDATE
 
 -- name: start_order
 UPDATE work_order SET state = 'started' WHERE work_order_id = %(work_order_id)s

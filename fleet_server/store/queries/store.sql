@@ -22,3 +22,6 @@ SELECT drop_chunks(%(table)s::regclass, older_than => %(oldest)s)
 
 -- name: has_database
 SELECT FROM pg_database WHERE datname = %(name)s
+
+-- name: read_only
+SELECT pg_is_in_recovery() AS standby, current_setting('transaction_read_only')::boolean AS read_only

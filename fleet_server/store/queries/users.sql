@@ -44,3 +44,6 @@ DELETE FROM fleet.web_session WHERE token_hash = %(token_hash)s
 
 -- name: end_sessions
 DELETE FROM fleet.web_session WHERE user_id = %(user_id)s
+
+-- name: password_hash_of
+SELECT password_hash FROM fleet.app_user WHERE user_id = %(user_id)s AND active
