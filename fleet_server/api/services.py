@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from starlette.requests import HTTPConnection
 
 from fleet_core.clock import Clock, SystemClock
 from fleet_server.api.live import LiveEvents
+from fleet_server.health.assess import heard_since
 from fleet_server.settings import Settings
 from fleet_server.sovereignty.throttle import LoginThrottle
 from fleet_server.sovereignty.users import User
@@ -36,6 +38,10 @@ class Services:
 
     def __post_init__(self) -> None:
         self.throttle = LoginThrottle(self.real_clock)
+
+    def heard_since(self) -> datetime:
+        """Since when an agent must have been heard to be online."""
+        return heard_since(self.clock.now(), self.clock.scale)
 
     def use_real_clock(self, clock: Clock) -> None:
         """Tests: another real clock, for sessions and throttling."""

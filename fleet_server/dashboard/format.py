@@ -19,6 +19,8 @@ LEVEL_LABELS = {
     "good": "Good",
     "unknown": "Unknown",
 }
+RUNNING_LABELS = {"failed": "Failed", "stopped": "Stopped, though it should run", "resting": "At rest, as meant"}
+"""Running states that pages name; of the others the data themselves tell."""
 CASE_STEPS = ("open", "confirmed", "planning", "committed", "in_progress", "verifying", "closed")
 _UNIT_IN_NAME = re.compile(r"_(?:cel|a|v|w|g|rpm|hz|bar|by_s|percent)(?=_|\Z)")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)\Z")

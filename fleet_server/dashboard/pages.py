@@ -72,9 +72,10 @@ async def fleet_page(
     page: _Page = 1,
 ) -> Response:
     async with app.reader(user) as conn:
-        overview = await fleet.overview(conn, app.clock.now())
+        overview = await fleet.overview(conn, app.clock.now(), app.heard_since())
         table = await fleet.assets(
             conn,
+            app.heard_since(),
             level=level or None,
             site_id=site_id or None,
             asset_class=asset_class or None,
@@ -105,7 +106,7 @@ async def asset_page(
     request: Request, asset_id: str, user: Annotated[User, Depends(require(Permission.VIEW_VITALS))], app: App
 ) -> Response:
     async with app.reader(user) as conn:
-        asset = view(found(await assets.asset(conn, asset_id), "asset"), user.role)
+        asset = view(found(await assets.asset(conn, asset_id, app.heard_since()), "asset"), user.role)
         waveform = None
         for metric in {channel.metric for finding in asset.findings[:1] for channel in finding.channels}:
             seen = await assets.waveform(conn, asset_id, metric, app.clock.now())

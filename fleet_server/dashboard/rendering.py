@@ -65,6 +65,7 @@ def _make_environment() -> jinja2.Environment:
         environment.filters[function.__name__] = function
     environment.globals.update(
         level_labels=written.LEVEL_LABELS,
+        running_labels=written.RUNNING_LABELS,
         case_steps=written.CASE_STEPS,
         failure_modes=tuple(FAILURE_MODES.values()),
     )

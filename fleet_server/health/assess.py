@@ -15,6 +15,10 @@ from fleet_core.telemetry import DetectionState
 LEVELS = ("unknown", "good", "watch", "degrading", "critical")
 """Health levels, from the least to the most urgent."""
 
+REPORT_EVERY_S = 60.0
+"""An agent reports what it holds so often, in real seconds, also when it has nothing else to say."""
+REPORTS_MISSED = 5
+"""An agent of which so many reports are missing is not online, whatever it, or the broker, said last."""
 STALE_AFTER_PERIODS = 5
 LEAST_STALE_AFTER = timedelta(minutes=5)
 
@@ -78,6 +82,11 @@ def assess(
         return Assessment("learning", "unknown", 0.0, last_seen_at or now, quality, stale)
     worst = max(components, key=lambda part: (LEVELS.index(part.level), part.score))
     return Assessment(worst.state, worst.level, worst.score, worst.since, quality, stale)
+
+
+def heard_since(now: datetime, scale: float) -> datetime:
+    """Since when an agent must have been heard to count as online, by a clock of ``scale`` domain seconds a second."""
+    return now - timedelta(seconds=REPORT_EVERY_S * REPORTS_MISSED * max(1.0, scale))
 
 
 def stale_after(longest_period_s: float) -> timedelta:

@@ -32,6 +32,16 @@ class ComponentHealth(Answer):
     stale: bool = operational()
 
 
+class RunningState(Answer):
+    """Whether the asset (slot "") or a component runs; ``why`` is a code, ``reason`` for people."""
+
+    slot: str = operational()
+    state: str = operational()
+    since: datetime = operational()
+    why: str = operational()
+    reason: str = operational()
+
+
 class StateChange(Answer):
     slot: str = operational()
     state: str = operational()
@@ -126,6 +136,9 @@ class Asset(Answer):
     maintenance_until: datetime | None = operational()
     maintenance_note: str = customer()
     level: str = operational()
+    last_level: str = operational("unknown")
+    stale: bool = operational(True)
+    running: list[RunningState] = operational(default_factory=list)
     components: list[Component] = operational()
     health: list[ComponentHealth] = operational()
     health_history: list[StateChange] = operational()

@@ -9,7 +9,9 @@ from fleet_server.api.models.base import Answer, customer, operational, personal
 
 
 class FleetAsset(Answer):
-    """One line of the fleet table. ``level`` is the worst of its components."""
+    """One line of the fleet table. ``level`` is the worst of its components; of an asset that is not heard any more a
+    good one is ``unknown``, and ``last_level`` is what was known of it at ``last_seen_at``. ``running`` says whether it
+    runs, rests, stopped, failed or is silent, ``running_reason`` why, for people."""
 
     asset_id: str = operational()
     name: str = operational()
@@ -22,6 +24,10 @@ class FleetAsset(Answer):
     tenant_id: str = customer()
     tenant_name: str = customer()
     level: str = operational()
+    last_level: str = operational("unknown")
+    running: str = operational("unknown")
+    running_since: datetime | None = operational(None)
+    running_reason: str = operational("")
     worst_slot: str = operational()
     score: float = operational()
     stale: bool = operational()

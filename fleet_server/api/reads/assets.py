@@ -15,6 +15,7 @@ from fleet_server.api.models.assets import (
     Component,
     ComponentHealth,
     Finding,
+    RunningState,
     StateChange,
     Vital,
     VitalPoint,
@@ -34,17 +35,23 @@ DISPLAY_POINTS = 800
 _sql = queries("api_assets")
 
 
-async def asset(conn: Connection, asset_id: str) -> Asset | None:
+async def asset(conn: Connection, asset_id: str, heard_since: datetime) -> Asset | None:
     """One asset with everything but the courses of its vitals; None when the reader sees no such asset."""
-    key = {"asset_id": asset_id}
+    key = {"asset_id": asset_id, "heard_since": heard_since}
     row = await (await conn.execute(_sql.asset, key)).fetchone()
     if row is None:
         return None
     health = [ComponentHealth(**r) for r in await (await conn.execute(_sql.health, key)).fetchall()]
     findings = [finding(r) for r in await (await conn.execute(_sql.findings, key)).fetchall()]
+    last_level = next((level for level in LEVELS if any(h.level == level for h in health)), "unknown")
+    stale = not health or any(h.stale for h in health)
+    running = await (await conn.execute(_sql.running, key)).fetchall()
     return Asset(
         **row,
-        level=next((level for level in LEVELS if any(h.level == level for h in health)), "unknown"),
+        level="unknown" if stale and last_level == "good" else last_level,
+        last_level=last_level,
+        stale=stale,
+        running=[RunningState(**r) for r in running],
         components=[_component(r) for r in await (await conn.execute(_sql.components, key)).fetchall()],
         health=health,
         health_history=[StateChange(**r) for r in await (await conn.execute(_sql.health_history, key)).fetchall()],
@@ -57,7 +64,7 @@ async def asset(conn: Connection, asset_id: str) -> Asset | None:
 
 async def exists(conn: Connection, asset_id: str) -> bool:
     """Whether there is such an asset that the reader may see."""
-    return await (await conn.execute(_sql.asset, {"asset_id": asset_id})).fetchone() is not None
+    return await (await conn.execute(_sql.exists, {"asset_id": asset_id})).fetchone() is not None
 
 
 async def vitals(

@@ -25,10 +25,10 @@ LEVELS = ("critical", "degrading", "watch", "unknown", "good")
 _sql = queries("api_fleet")
 
 
-async def overview(conn: Connection, now: datetime) -> FleetOverview:
-    """Counts over everything the reader may see."""
+async def overview(conn: Connection, now: datetime, heard_since: datetime) -> FleetOverview:
+    """Counts over everything the reader may see; an agent is online that was heard since then."""
     counts = await (await conn.execute(_sql.overview_counts, {"now": now})).fetchall()
-    totals: Record = await (await conn.execute(_sql.overview_totals)).fetchone() or {}
+    totals: Record = await (await conn.execute(_sql.overview_totals, {"heard_since": heard_since})).fetchone() or {}
     by_level = {row["level"]: row for row in counts}
     return FleetOverview(
         at=now,
@@ -42,6 +42,7 @@ async def overview(conn: Connection, now: datetime) -> FleetOverview:
 
 async def assets(
     conn: Connection,
+    heard_since: datetime,
     *,
     level: str | None = None,
     site_id: str | None = None,
@@ -60,6 +61,7 @@ async def assets(
         await conn.execute(
             _sql.fleet_assets,
             {
+                "heard_since": heard_since,
                 "level": level,
                 "site_id": site_id,
                 "asset_class": asset_class,

@@ -32,7 +32,7 @@ MAX_MAINTENANCE = timedelta(days=90)
 async def asset(asset_id: str, user: Viewer, app: App) -> Asset:
     """Installed base, health, findings, prognoses, latest vitals, cases."""
     async with app.reader(user) as conn:
-        return view(found(await assets.asset(conn, asset_id), "asset"), user.role)
+        return view(found(await assets.asset(conn, asset_id, app.heard_since()), "asset"), user.role)
 
 
 @router.get("/{asset_id}/vitals")

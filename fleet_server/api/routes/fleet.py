@@ -30,7 +30,7 @@ class ObserveOnlyRequest(Asked):
 async def overview(user: Viewer, app: App) -> FleetOverview:
     """Counts by health level, cases, escalations, agents."""
     async with app.reader(user) as conn:
-        return view(await fleet.overview(conn, app.clock.now()), user.role)
+        return view(await fleet.overview(conn, app.clock.now(), app.heard_since()), user.role)
 
 
 @router.get("/assets")
@@ -48,6 +48,7 @@ async def assets(
     async with app.reader(user) as conn:
         page = await fleet.assets(
             conn,
+            app.heard_since(),
             level=level,
             site_id=site_id,
             asset_class=asset_class,

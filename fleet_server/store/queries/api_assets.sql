@@ -1,10 +1,17 @@
 -- name: asset
 SELECT asset.*, site.name AS site_name, site.time_zone, site.jurisdiction, site.wms_kind, tenant.name AS tenant_name,
-       tenant.observe_only, agent.online AS agent_online, agent.last_seen_at AS agent_last_seen_at,
+       tenant.observe_only, agent.online AND coalesce(agent.heard_at >= %(heard_since)s, agent.last_seen_at >= %(heard_since)s, false)
+           AS agent_online, agent.left_at AS agent_left_at, agent.last_seen_at AS agent_last_seen_at,
        agent.agent_version, agent.time_quality
   FROM asset JOIN site USING (site_id) JOIN tenant ON tenant.tenant_id = asset.tenant_id
   JOIN agent ON agent.agent_id = asset.agent_id
  WHERE asset.asset_id = %(asset_id)s;
+
+-- name: exists
+SELECT FROM asset WHERE asset_id = %(asset_id)s;
+
+-- name: running
+SELECT slot, state, since, why, reason FROM running_state WHERE asset_id = %(asset_id)s ORDER BY slot LIMIT 200;
 
 -- name: components
 SELECT slot, component_type, serial, part_no, valid_from, valid_to FROM component

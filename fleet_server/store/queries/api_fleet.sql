@@ -1,5 +1,6 @@
 -- name: overview_counts
--- One row per level (worst slot of each asset), with how many are stale or in maintenance.
+-- One row per level (worst slot of each asset), with how many are stale or in maintenance. What was good when it was
+-- last heard, and is not heard any more, is unknown.
 WITH worst AS (
     SELECT asset.asset_id, asset.maintenance_until > %(now)s AS in_maintenance,
            coalesce((array_agg(health.level ORDER BY array_position(
@@ -8,12 +9,13 @@ WITH worst AS (
       FROM asset LEFT JOIN health USING (asset_id)
      GROUP BY asset.asset_id, asset.maintenance_until
 )
-SELECT level, count(*)::int AS assets, (count(*) FILTER (WHERE stale))::int AS stale,
+SELECT CASE WHEN stale AND level = 'good' THEN 'unknown' ELSE level END AS level, count(*)::int AS assets,
+       (count(*) FILTER (WHERE stale))::int AS stale,
        (count(*) FILTER (WHERE in_maintenance))::int AS in_maintenance
-  FROM worst GROUP BY level;
+  FROM worst GROUP BY 1;
 
 -- name: overview_totals
-SELECT (SELECT count(*)::int FROM agent) AS agents, (SELECT count(*)::int FROM agent WHERE online) AS agents_online,
+SELECT (SELECT count(*)::int FROM agent) AS agents, (SELECT count(*)::int FROM agent WHERE online AND coalesce(heard_at, last_seen_at) >= %(heard_since)s) AS agents_online,
        (SELECT count(*)::int FROM repair_case WHERE state NOT IN ('closed', 'cancelled', 'false_alarm')) AS open_cases,
        (SELECT count(*)::int FROM escalation WHERE decided_at IS NULL) AS open_escalations,
        (SELECT count(*)::int FROM repair_case WHERE state = 'closed') AS closed_cases;
@@ -21,8 +23,12 @@ SELECT (SELECT count(*)::int FROM agent) AS agents, (SELECT count(*)::int FROM a
 -- name: fleet_assets
 SELECT asset.asset_id, asset.name, asset.asset_class, asset.model, asset.serial, asset.site_id, site.name AS site_name,
        site.time_zone, asset.tenant_id, tenant.name AS tenant_name, asset.last_seen_at, asset.maintenance_until,
-       coalesce(worst.level, 'unknown') AS level, coalesce(worst.slot, '') AS worst_slot,
-       coalesce(worst.score, 0) AS score, coalesce(worst.stale, true) AS stale, agent.online AS agent_online,
+       shown.level, coalesce(worst.level, 'unknown') AS last_level, coalesce(worst.slot, '') AS worst_slot,
+       coalesce(worst.score, 0) AS score, coalesce(worst.stale, true) AS stale,
+       agent.online AND coalesce(agent.heard_at >= %(heard_since)s, agent.last_seen_at >= %(heard_since)s, false)
+           AS agent_online,
+       coalesce(running.state, 'unknown') AS running, running.since AS running_since,
+       coalesce(running.reason, '') AS running_reason,
        opened.case_id, opened.number AS case_number, opened.state AS case_state,
        coalesce(opened.escalated, false) AS escalated, count(*) OVER ()::int AS total
   FROM asset JOIN site USING (site_id) JOIN tenant ON tenant.tenant_id = asset.tenant_id
@@ -31,17 +37,20 @@ SELECT asset.asset_id, asset.name, asset.asset_class, asset.model, asset.serial,
       SELECT level, slot, score, bool_or(stale) OVER () AS stale FROM health WHERE health.asset_id = asset.asset_id
        ORDER BY array_position(ARRAY['critical', 'degrading', 'watch', 'good', 'unknown'], level), slot = '', score DESC, slot
        LIMIT 1) worst ON true -- of equals the component, not the asset's own row that sums them up
+  CROSS JOIN LATERAL (SELECT CASE WHEN coalesce(worst.stale, true) AND coalesce(worst.level, 'good') = 'good'
+                                  THEN 'unknown' ELSE worst.level END AS level) AS shown
+  LEFT JOIN running_state AS running ON running.asset_id = asset.asset_id AND running.slot = ''
   LEFT JOIN LATERAL (
       SELECT case_id, number, state, escalated FROM repair_case
        WHERE repair_case.asset_id = asset.asset_id AND state NOT IN ('closed', 'cancelled', 'false_alarm')
        ORDER BY deadline_at NULLS LAST, escalated DESC, opened_at LIMIT 1) opened ON true
- WHERE (%(level)s::text IS NULL OR coalesce(worst.level, 'unknown') = %(level)s)
+ WHERE (%(level)s::text IS NULL OR shown.level = %(level)s)
    AND (%(site_id)s::text IS NULL OR asset.site_id = %(site_id)s)
    AND (%(asset_class)s::text IS NULL OR asset.asset_class = %(asset_class)s)
    AND (%(search)s::text IS NULL OR concat_ws(' ', asset.asset_id, asset.name, asset.serial, asset.model,
                         CASE WHEN %(search_names)s THEN site.name END)
         ILIKE %(search)s)
- ORDER BY array_position(ARRAY['critical', 'degrading', 'watch', 'unknown', 'good'], coalesce(worst.level, 'unknown')),
+ ORDER BY array_position(ARRAY['critical', 'degrading', 'watch', 'unknown', 'good'], shown.level),
           worst.score DESC NULLS LAST, asset.name, asset.asset_id
  LIMIT %(limit)s OFFSET %(offset)s;
 
