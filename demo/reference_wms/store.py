@@ -81,12 +81,13 @@ class BookingStore:
             return self._row("SELECT * FROM booking WHERE idempotency_key = ? AND equipment <> ''", key)
 
     def cancel(self, key: str, warehouse: str, now: datetime) -> None:
-        """Cancel the booking of a key, or the key itself when it was never booked."""
+        """Cancel the warehouse's booking of a key, or the key itself when it was never booked."""
         with self._lock, self._db:
             values = (key, str(uuid.uuid4()), warehouse, "", 0, 0, "cancelled before it was booked", now.isoformat())
             self._db.execute(
                 "INSERT INTO booking VALUES (?, ?, ?, ?, ?, ?, ?, 'cancelled', ?)"
-                " ON CONFLICT (idempotency_key) DO UPDATE SET state = 'cancelled'",
+                " ON CONFLICT (idempotency_key) DO UPDATE SET state = 'cancelled'"
+                " WHERE booking.warehouse = excluded.warehouse",
                 values,
             )
 

@@ -10,8 +10,10 @@ from fleet_server.resolution import messages, telling
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import OVERDUE, TELL_CANCELLED
 from fleet_server.resolution.escalations import intend_message, person
+from fleet_server.resolution.holders import holders_of, next_revision
 from fleet_server.resolution.metrics import CASES
 from fleet_server.resolution.plan import Plan, Window, needed
+from fleet_server.resolution.receivers import went_to
 from fleet_server.resolution.records import (
     CaseFile,
     change_case,
@@ -21,11 +23,13 @@ from fleet_server.resolution.records import (
     set_timer,
     settle,
 )
+from fleet_server.resolution.requests import announced_window
 from fleet_server.resolution.rows import Act, Name, Person
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import ActEvent, ActState, CaseEvent, CaseState, MoveEvent
+from fleet_server.resolution.states import ActEvent, ActState, CaseEvent, CaseState, MoveEvent, UndoingEvent
 from fleet_server.resolution.stored import table_of
-from fleet_server.resolution.verification import tell_closing
+from fleet_server.resolution.telling import channel_of
+from fleet_server.resolution.verification import tell_closing, tell_holder
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -41,6 +45,12 @@ async def do_commit(rt: Runtime, conn: Connection, file: CaseFile) -> None:
     async with conn.transaction():
         case = await lock_case(conn, file.case_id)
         if case.version != file.case.version:
+            return
+        held = file.held("window")
+        if held is not None and went_to(file, held) != file.site.site_id:
+            case = await change_case(conn, replace(case, plan=case.plan.fresh()).after(UndoingEvent.GIVE_UP))
+            text = f"{file.asset.name} stands at {file.site.name} by now: the repair is planned anew there"
+            await note(conn, rt.clock, case, "asset_moved", text, {"site_id": file.site.site_id})
             return
         case = case.after(CaseEvent.COMMIT, MoveEvent.NEW_PLAN)
         plan = replace(
@@ -109,29 +119,41 @@ async def _tell_director(
 ) -> None:
     """Intend the announcement; where a channel has brought one before, its amendment. ``channels``: by these alone.
 
-    An announcement that waits to be sent is withdrawn: the new one takes its place.
+    An announcement that waits to be sent is withdrawn: the new one takes its place. The appointment follows the site's
+    director: of one who is no longer it is taken back, and the new one, who was told nothing before, gets the whole
+    announcement. Where nobody is registered by now, the holder keeps it.
     """
-    wanted = {"tenant_id": case.tenant_id, "site_id": case.site_id}
+    wanted = {"tenant_id": case.tenant_id, "site_id": file.site.site_id}
     director = await fetch_one(conn, Person, _sql.directors, wanted)
-    if director is None:
+    acts = [await _withdrawn(rt, conn, act) for act in file.acts]
+    holding = {holder.person_id: holder for holder in holders_of(acts)}
+    if director is None and not holding:
         await note(conn, rt.clock, case, "nobody_to_tell", "No operations director is registered for the site")
         return
     owner = await person(conn, case.owner_id)
     decider = await _decider(conn, file.plan, owner.name)
-    acts = [await _withdrawn(rt, conn, act) for act in file.acts]
-    told = [act for act in acts if act.kind == "message" and act.purpose in telling.APPOINTMENT]
-    sequence = 1 + max((act.sequence for act in told), default=0)
+    now, revision = rt.clock.now(), next_revision(acts)
+    to = director or await person(conn, next(iter(holding)))
+    for holder in holding.values():
+        if holder.person_id == to.person_id:
+            continue
+        before = announced_window(holder.told)
+        composed = messages.withdrawal(file, owner.name, to.name, before, now, revision)
+        several = len(holding) > 2  # their keys would be the same
+        await tell_holder(rt, conn, case, composed, holder, revision, tag=holder.person_id if several else "")
+    threads = holding[to.person_id].threads if to.person_id in holding else {}
     addressed = []
     for channel in channels or rt.notifiers:
-        before = telling.standing(acts, channel)
-        composed = messages.announcement(file, owner.name, rt.clock.now(), sequence if before else 0, decider)
-        times = sum(1 for act in told if act.purpose == "announcement" and telling.channel_of(act) == channel)
+        again = sum(
+            1 for act in acts if act.purpose == "announcement" and act.kind == "message" and channel_of(act) == channel
+        )
+        composed = messages.announcement(file, owner.name, now, revision, decider, amends=channel in threads)
         addressed += await intend_message(
-            conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence if before else 0,
-            tag=f"again{times}" if times and not before else "", thread=telling.thread_of(acts), channels=(channel,),
+            conn, rt.clock, rt.notifiers, case, composed, to, sequence=revision,
+            tag=f"again{again}" if again and channel not in threads else "", thread=threads, channels=(channel,),
         )  # fmt: skip
     if not addressed:
-        await note(conn, rt.clock, case, "nobody_to_tell", f"No channel reaches {director.name}")
+        await note(conn, rt.clock, case, "nobody_to_tell", f"No channel reaches {to.name}")
 
 
 async def _withdrawn(rt: Runtime, conn: Connection, act: Act) -> Act:

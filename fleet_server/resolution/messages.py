@@ -91,7 +91,7 @@ def announcement(
         )
     data = {**_identity(file), "window": table_of(window), "engineer": engineer.name, "owner": owner_name}
     data |= {"decided_by": decided_by} if decided_by else {}
-    return _composed("amendment" if sequence > 0 else "announcement", subject, paragraphs, calendar, data)
+    return _composed("amendment" if amended else "announcement", subject, paragraphs, calendar, data)
 
 
 def closing(file: CaseFile, owner_name: str, *, announced: bool = True) -> Composed:
@@ -210,6 +210,32 @@ def _repair_stands(file: CaseFile, owner_name: str, now: datetime) -> str:
     if case.state is CaseState.OPEN:
         return "No repair is arranged yet."
     return "Its repair is being arranged; its time is told as soon as it is booked."
+
+
+def withdrawal(
+    file: CaseFile, owner_name: str, director_name: str, window: Window, now: datetime, sequence: int
+) -> Composed:
+    """Takes the appointment out of the calendar of somebody who is no longer the one to be told; the repair goes on."""
+    when = span_text(window.start, window.end, window.time_zone)
+    text = (
+        f"The repair of {file.asset.name}, of which we told you for {when}, is no longer an appointment of yours:"
+        f" {director_name} is told about it from now on, and the entry is taken out of your calendar."
+        f" Nothing is needed from you. {owner_name} answers for this case ({file.name})."
+    )
+    calendar = CalendarEntry(
+        uid=f"{file.case_id}@forestall",
+        sequence=sequence,
+        start=window.start,
+        end=window.end,
+        summary=f"Repair of {file.asset.name} ({component_label(file)})",
+        location=file.site.name,
+        description=text,
+        made_at=now,
+        cancelled=True,
+    )
+    data = {**_identity(file), "handed_to": director_name}
+    subject = f"{file.asset.name}: the repair is no longer your appointment"
+    return _composed("withdrawal", subject, [text], calendar, data)
 
 
 def cancellation(file: CaseFile, owner_name: str, now: datetime, sequence: int) -> Composed:

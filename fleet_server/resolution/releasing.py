@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from fleet_core.errors import OutcomeUnknown, Permanent, Retryable
 from fleet_server.resolution.acts import put_off
+from fleet_server.resolution.receivers import wms_of_booking
 from fleet_server.resolution.records import (
     CaseFile,
     change_case,
@@ -40,7 +41,7 @@ async def do_release(rt: Runtime, conn: Connection, file: CaseFile, act: Act) ->
     The plan waits for the release of what was not done as asked, so a person is asked about that one in the end.
     """
     try:
-        await _releaser(rt, file, act.kind)(act.idempotency_key)
+        await (await _releaser(rt, conn, file, act))(act.idempotency_key)
     except (Retryable, OutcomeUnknown, Permanent) as error:
         await put_off(rt, conn, file, act, error, gives_up=act.state is ActState.UNWANTED)
         return
@@ -89,12 +90,12 @@ async def do_consume(rt: Runtime, conn: Connection, file: CaseFile, act: Act) ->
             await note(conn, rt.clock, case, "part_consumed", text, {"reservation": act.external_ref})
 
 
-def _releaser(rt: Runtime, file: CaseFile, kind: str) -> Callable[[str], Awaitable[None]]:
-    """How the other system is told. Raises BadConfig when the site's WMS is configured wrongly."""
-    if kind == "window":
-        return rt.wms_of(file.site).release
+async def _releaser(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> Callable[[str], Awaitable[None]]:
+    """How the system that the act went to is told. Raises BadConfig when that WMS is configured wrongly."""
+    if act.kind == "window":
+        return (await wms_of_booking(rt, conn, file, act)).release
     return {
         "reservation": rt.parts.release,
         "work_order": rt.field_service.cancel_order,
         "dispatch": rt.field_service.release_dispatch,
-    }[kind]
+    }[act.kind]

@@ -17,12 +17,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """The WMS of a site as it was configured when the act was intended; no setting holds a secret."""
+
+    site_id: str
+    kind: str
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class BookingRequest:
     """The window to book in the WMS, who would come, and what it was chosen from.
 
     ``load_by_hour``: UTC hour (ISO 8601) to the orders expected in it; ``load_by_shift``: ``2026-03-29 night`` to
-    those of that shift. The pages show both. ``equipment`` is what the WMS calls the machine; earlier versions did not
-    write it.
+    those of that shift. The pages show both. ``equipment`` is what the WMS calls the machine, ``receiver`` which WMS
+    it is; earlier versions did not write them.
     """
 
     start: Instant
@@ -34,6 +43,7 @@ class BookingRequest:
     load_by_hour: dict[str, float] = field(default_factory=dict)
     load_by_shift: dict[str, float] = field(default_factory=dict)
     equipment: str = ""
+    receiver: Receiver | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Asset:
 
 @dataclass(slots=True)
 class Site:
-    """``site_of``: where it stands. Latitude and longitude in degrees."""
+    """``site_of``, ``site_by_id``: where it stands. Latitude and longitude in degrees."""
 
     site_id: str
     name: str

@@ -70,15 +70,15 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
         shown = {"purpose": message.purpose, "channel": channel, "to": message.to_name, "reference": reference}
         text = f"{message.purpose.capitalize()} accepted for {message.to_name} ({channel})"
         await note(conn, rt.clock, case, f"message_{message.purpose}", text, shown)
-        if message.purpose == "announcement":
+        if message.purpose == "announcement" and act.sequence == 0:
             await _observe_latency(conn, case)
         if message.purpose in telling.APPOINTMENT and case.state in (CaseState.CANCELLED, CaseState.FALSE_ALARM):
             await set_timer(conn, case, TELL_CANCELLED, rt.clock.now())  # it was on its way when the case ended
         return Held({"reference": reference}, reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
-        if asks:
-            await change_case(conn, case)  # the question itself stands in the dashboard
+        if asks or message.purpose == "withdrawal":  # the question stands in the dashboard; who left may be gone
+            await change_case(conn, case)
             return
         acts = [replace(one, state=ActState.REFUSED) if one.act_id == act.act_id else one for one in file.acts]
         if not telling.undelivered(case, acts) and message.purpose not in TELLS_OF_FAILURE:

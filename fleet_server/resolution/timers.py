@@ -18,16 +18,17 @@ from fleet_server.resolution.acts import later
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import OVERDUE, TELL_CANCELLED, cancel_case
 from fleet_server.resolution.decisions import CLOSE_BY_HAND
-from fleet_server.resolution.escalations import escalate, intend_message, person, remind
+from fleet_server.resolution.escalations import escalate, person, remind
+from fleet_server.resolution.holders import holders_of, next_revision
 from fleet_server.resolution.jobs import defer_triage
 from fleet_server.resolution.records import SYSTEM, CaseFile, load_case, lock_case, note, wake
 from fleet_server.resolution.refreshing import REFRESH, refresh_due
-from fleet_server.resolution.requests import MessageRequest, announced_window, read_request
+from fleet_server.resolution.requests import announced_window
 from fleet_server.resolution.rows import EscalationRef, FindingRevision, Moment, Timer, TimerRef
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseState
 from fleet_server.resolution.triage import LOOK_AGAIN
-from fleet_server.resolution.verification import VERIFY, close, verification_due
+from fleet_server.resolution.verification import VERIFY, close, tell_holder, verification_due
 from fleet_server.store.alone import do_alone
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
@@ -116,26 +117,21 @@ async def _tell_cancelled(rt: Runtime, conn: Connection, file: CaseFile, case: C
 
     This holds also when the plan was given up before the case ended. A case that nobody was told of ends silently.
     """
-    told = telling.announced(file.acts)
-    if not told or (file.plan.booking.announced is None and file.plan.unread is None):
+    holding = holders_of(file.acts)
+    if not holding or (file.plan.booking.announced is None and file.plan.unread is None):
         return
     try:
-        announced = file.plan.booking.announced or announced_window(told[-1])
+        announced = file.plan.booking.announced or announced_window(holding[-1].told)
     except BadInput as error:
         text = f"The customer is to be told by hand: the announced appointment cannot be read ({error})"
         await note(conn, rt.clock, case, "cancellation_not_told", text)
         return
     plan = replace(case.plan, booking=replace(case.plan.booking, announced=announced))
     file = replace(file, case=replace(file.case, plan=plan))
-    director = await person(conn, read_request(told[0], MessageRequest).to)
     owner = await person(conn, case.owner_id)
-    appointments = [act.sequence for act in telling.to_customer(file.acts)]
-    sequence = 1 + max(appointments)
-    composed = messages.cancellation(file, owner.name, rt.clock.now(), sequence)
-    thread = telling.thread_of(file.acts)
-    channels = telling.refused(case, file.acts)
-    if channels or not any(act.purpose == composed.purpose for act in telling.to_customer(file.acts)):
-        await intend_message(
-            conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence, thread=thread, channels=channels
-        )
+    revision, channels = next_revision(file.acts), telling.refused(case, file.acts)
+    for number, holder in enumerate(holding):
+        composed = messages.cancellation(file, owner.name, rt.clock.now(), revision)
+        tag = holder.person_id if number else ""
+        await tell_holder(rt, conn, case, composed, holder, revision, tag=tag, channels=channels)
     await wake(conn, rt.clock, case)

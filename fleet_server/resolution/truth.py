@@ -19,6 +19,7 @@ from fleet_server.health.running_kept import assess_now
 from fleet_server.notifiers.api import Message
 from fleet_server.resolution import messages
 from fleet_server.resolution.escalations import person
+from fleet_server.resolution.holders import TAKING
 from fleet_server.resolution.records import CaseFile, load_case
 from fleet_server.resolution.requests import MessageRequest, read_request
 from fleet_server.resolution.rows import Act, Found
@@ -131,17 +132,20 @@ def _failure_told(file: CaseFile, written: Message, owner: str, now: datetime) -
 
 
 def _told_before(file: CaseFile, act: Act, request: MessageRequest) -> list[Act]:
-    """What of the plan the same person may have been told by the same channel before, oldest first."""
-    return [
-        other
-        for other in file.acts
-        if other.kind == "message"
-        and other.purpose in PLAN
-        and other.act_id != act.act_id
-        and other.state in MAY_HAVE_ARRIVED
-        and (read := read_request(other, MessageRequest)).to == request.to
-        and read.channel == request.channel
-    ]
+    """What of the plan the same person may have been told by the same channel before, oldest first; nothing of what was
+    taken back from the person."""
+    told: list[Act] = []
+    for other in file.acts:
+        if other.kind != "message" or other.act_id == act.act_id or other.purpose not in (*PLAN, *TAKING):
+            continue
+        read = read_request(other, MessageRequest)
+        if read.to != request.to or read.channel != request.channel or other.state not in MAY_HAVE_ARRIVED:
+            continue
+        if other.purpose == "withdrawal":
+            told.clear()
+        elif other.purpose in PLAN:
+            told.append(other)
+    return told
 
 
 def _data(act: Act) -> dict[str, object]:

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from fleet_core.telemetry import DetectionState, Finding
-from fleet_server.resolution import messages, telling
+from fleet_server.resolution import messages
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.escalations import escalate, intend_message, person
+from fleet_server.resolution.holders import Holder, holders_of
 from fleet_server.resolution.metrics import CASES
 from fleet_server.resolution.plan import needed
 from fleet_server.resolution.records import (
@@ -27,7 +28,6 @@ from fleet_server.resolution.records import (
     set_timer,
     wake,
 )
-from fleet_server.resolution.requests import MessageRequest, read_request
 from fleet_server.resolution.rows import DeviceState, Vitals
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseEvent, CaseState, ControlEvent
@@ -128,22 +128,39 @@ async def close(rt: Runtime, conn: Connection, file: CaseFile, case: Case, why: 
 async def tell_closing(
     rt: Runtime, conn: Connection, file: CaseFile, case: Case, channels: Collection[str] = ()
 ) -> None:
-    """The closing line, in the announcement's thread, to whoever was told first; nothing where nobody was told.
+    """The closing line, in the announcement's thread, to whoever holds the appointment; nothing where nobody does.
 
     ``channels``: by these alone, where it was refused before.
     """
-    told = telling.announced(file.acts)
-    if not told:
-        return
-    director = await person(conn, read_request(told[0], MessageRequest).to)
     owner = await person(conn, case.owner_id)
     fresh = await load_case(conn, case.case_id)
-    composed = messages.closing(fresh, owner.name)
     sequence = file.next_sequence("message", "closing")
-    await intend_message(
-        conn, rt.clock, rt.notifiers, case, composed, director, sequence=sequence,
-        thread=telling.thread_of(file.acts), channels=channels,
-    )  # fmt: skip
+    for number, holder in enumerate(holders_of(file.acts)):
+        composed = messages.closing(fresh, owner.name)
+        tag = holder.person_id if number else ""
+        await tell_holder(rt, conn, case, composed, holder, sequence, tag=tag, channels=channels)
+
+
+async def tell_holder(
+    rt: Runtime,
+    conn: Connection,
+    case: Case,
+    composed: messages.Composed,
+    holder: Holder,
+    sequence: int,
+    *,
+    tag: str = "",
+    channels: Collection[str] = (),
+) -> None:
+    """Intend a message in the threads of whoever holds the appointment; ``tag`` tells several holders apart, and
+    ``channels`` are those of them to use, () for all."""
+    wanted = [channel for channel in holder.threads if not channels or channel in channels]
+    if wanted:
+        to = await person(conn, holder.person_id)
+        await intend_message(
+            conn, rt.clock, rt.notifiers, case, composed, to, sequence=sequence, tag=tag, thread=holder.threads,
+            channels=wanted,
+        )  # fmt: skip
 
 
 async def _failed(rt: Runtime, conn: Connection, file: CaseFile, case: Case, why: str) -> None:

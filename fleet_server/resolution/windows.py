@@ -11,17 +11,18 @@ from types import MappingProxyType
 from typing import Literal
 
 from fleet_core.assets import COMPONENT_TYPES
-from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
+from fleet_core.errors import BadConfig, BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_server.connectors.common import Refused
 from fleet_server.connectors.field_service.api import EngineerAvailability, EngineerQuery
 from fleet_server.connectors.wms.api import Booking, LoadForecast
-from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off_step, unusable
+from fleet_server.resolution.acts import Doing, Held, intend_now, perform, put_off, put_off_step, unusable
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.comparing import Differences, NotAsAsked, window_differences
 from fleet_server.resolution.cover_and_part import MAX_REFUSALS
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.latest_end import deadline_lifted, late_accepted, latest_end
 from fleet_server.resolution.plan import Alternative, PlannedEngineer, Retrying, Window, needed
+from fleet_server.resolution.receivers import receiver_of, wms_of_booking
 from fleet_server.resolution.records import CaseFile, change_case, lock_case, note
 from fleet_server.resolution.requests import BookingRequest, read_request
 from fleet_server.resolution.rows import Act
@@ -59,7 +60,11 @@ async def do_window(rt: Runtime, conn: Connection, file: CaseFile, act: Act | No
             return
     chosen = read_request(act, BookingRequest)
     start, end = chosen.start, chosen.end
-    wms = rt.wms_of(file.site)
+    try:
+        wms = await wms_of_booking(rt, conn, file, act)
+    except BadConfig as error:
+        await put_off(rt, conn, file, act, error)
+        return
     equipment = chosen.equipment or _equipment(file)
     reason = f"Preventive repair, case {file.name}"
 
@@ -230,6 +235,7 @@ def _booking_of(file: CaseFile, ranking: Ranking, request: WindowRequest) -> Boo
         load_by_hour={hour.isoformat(): load for hour, load in sorted(request.load.items())},
         load_by_shift=load_by_shift(request.load, request.shifts, request.time_zone),
         equipment=_equipment(file),
+        receiver=receiver_of(file.site),
     )
 
 

@@ -111,6 +111,10 @@ SELECT site.site_id, site.name, site.region, site.jurisdiction, site.time_zone, 
   FROM asset JOIN site USING (site_id)
  WHERE asset.asset_id = %(asset_id)s
 
+-- name: site_by_id
+SELECT site_id, name, region, jurisdiction, time_zone, latitude, longitude, wms_kind, wms_config
+  FROM site WHERE site_id = %(site_id)s
+
 -- name: tenant_of
 SELECT tenant.tenant_id, tenant.observe_only, tenant.policy
   FROM asset JOIN tenant USING (tenant_id)
