@@ -10,7 +10,7 @@ SUITES ?=
 COMPILED := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak mutate simulate-cases
+.PHONY: help setup setup-dev packages demo test check bench fmt lock proto clean soak mutate simulate-cases crash-cases
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -58,6 +58,9 @@ mutate: setup-dev ## Small faults in the cores, noticed or not; ARGS="--module f
 
 simulate-cases: setup-dev packages ## Seeded plays of cases in a misbehaving world; ARGS="--seeds 5000", ARGS="--seed 7 --tell"
 	@$(BIN)/python -m tests.simulation.cases $(ARGS)
+
+crash-cases: setup-dev packages ## The worker killed at every fault point of a case in turn; exactly one of each is left
+	@FORESTALL_CRASHES=all $(BIN)/python -m pytest -p no:randomly -v -k "killed or fault_point" tests/integration/test_resolution_crashes.py $(ARGS)
 
 soak: setup-dev packages ## Long seeded fault campaign; ARGS="--rounds 20 --seed 1"
 	@$(BIN)/python -m tests.simulation.campaign $(ARGS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 
+from fleet_core.faults import fault_point
 from fleet_server.resolution import arranging, committing, cover_and_part, releasing, windows
 from fleet_server.resolution.acts import later
 from fleet_server.resolution.escalations import end_questions
@@ -64,6 +65,7 @@ class Runner:
             todo = next_step(file, self._rt.clock.now())
             if todo.step is not Step.WAIT:
                 await self._do(conn, file, todo)
+                fault_point("case.after_step")
             elif await self._rest(conn, file, todo):
                 self._rt.pieces.cases.succeeded(case_id)
                 return
