@@ -94,3 +94,17 @@ async def test_a_farewell_is_told_from_a_will(postgres_dsn: str) -> None:
     for pool in (owner, ingest):
         await pool.close()
     drop_database(postgres_dsn, dsn)
+
+
+async def test_a_failed_machine_is_critical_and_one_that_stopped_is_not_good(story: Stage) -> None:
+    drive = Drive(story)
+    await drive.live(24)
+    await state_told(story, SLOT, "healthy")
+    await seen(story)
+    for state, level in (("running", "good"), ("resting", "good"), ("stopped", "watch"), ("failed", "critical")):
+        async with story.rt.pool.connection() as conn:
+            await conn.execute("UPDATE running_state SET state = %s WHERE slot = ''", (state,))
+        line, overview, asset = await seen(story)
+        assert line.running == state
+        assert line.level == asset.level == level
+        assert {count.level for count in overview.levels if count.assets} == {level}

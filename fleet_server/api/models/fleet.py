@@ -10,8 +10,11 @@ from fleet_server.api.models.base import Answer, customer, operational, personal
 
 class FleetAsset(Answer):
     """One line of the fleet table. ``level`` is the worst of its components; of an asset that is not heard any more a
-    good one is ``unknown``, and ``last_level`` is what was known of it at ``last_seen_at``. ``running`` says whether it
-    runs, rests, stopped, failed or is silent, ``running_reason`` why, for people."""
+    good one is ``unknown``; a failed asset is ``critical``, one that stopped though it should run at least ``watch``.
+
+    ``last_level`` is what was known at ``last_seen_at``. ``running`` says whether it runs, rests, stopped, failed or is
+    silent, ``running_reason`` why, for people.
+    """
 
     asset_id: str = operational()
     name: str = operational()

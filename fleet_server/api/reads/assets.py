@@ -26,6 +26,7 @@ from fleet_server.api.models.base import Record
 from fleet_server.api.reads.fleet import LEVELS
 from fleet_server.api.reads.plan import read_plan
 from fleet_server.api.reads.prognoses import prognosis
+from fleet_server.health.running import Running
 from fleet_server.labels import case_label
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -48,7 +49,7 @@ async def asset(conn: Connection, asset_id: str, heard_since: datetime) -> Asset
     running = await (await conn.execute(_sql.running, key)).fetchall()
     return Asset(
         **row,
-        level="unknown" if stale and last_level == "good" else last_level,
+        level=shown_level(last_level, stale, next((r["state"] for r in running if not r["slot"]), "unknown")),
         last_level=last_level,
         stale=stale,
         running=[RunningState(**r) for r in running],
@@ -60,6 +61,16 @@ async def asset(conn: Connection, asset_id: str, heard_since: datetime) -> Asset
         vitals=await _vitals(conn, asset_id),
         cases=[_case(r) for r in await (await conn.execute(_sql.asset_cases, key)).fetchall()],
     )
+
+
+def shown_level(level: str, stale: bool, running: str) -> str:
+    """The level that is shown of an asset whose worst component has ``level``: a failed machine is critical, one that
+    stopped though it should run is not good, and neither is one that is not heard any more. As in ``fleet_assets``."""
+    if running == Running.FAILED:
+        return "critical"
+    if running == Running.STOPPED and level in ("good", "unknown"):
+        return "watch"
+    return "unknown" if stale and level == "good" else level
 
 
 async def exists(conn: Connection, asset_id: str) -> bool:

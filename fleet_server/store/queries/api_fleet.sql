@@ -1,15 +1,18 @@
 -- name: overview_counts
 -- One row per level (worst slot of each asset), with how many are stale or in maintenance. What was good when it was
--- last heard, and is not heard any more, is unknown.
+-- last heard, and is not heard any more, is unknown. A failed machine is critical, one that stopped is not good.
 WITH worst AS (
     SELECT asset.asset_id, asset.maintenance_until > %(now)s AS in_maintenance,
            coalesce((array_agg(health.level ORDER BY array_position(
                ARRAY['critical', 'degrading', 'watch', 'good', 'unknown'], health.level)))[1], 'unknown') AS level,
-           coalesce(bool_or(health.stale), true) AS stale
+           coalesce(bool_or(health.stale), true) AS stale,
+           (SELECT state FROM running_state WHERE running_state.asset_id = asset.asset_id AND slot = '') AS running
       FROM asset LEFT JOIN health USING (asset_id)
      GROUP BY asset.asset_id, asset.maintenance_until
 )
-SELECT CASE WHEN stale AND level = 'good' THEN 'unknown' ELSE level END AS level, count(*)::int AS assets,
+SELECT CASE WHEN running = 'failed' THEN 'critical'
+            WHEN running = 'stopped' AND level IN ('good', 'unknown') THEN 'watch'
+            WHEN stale AND level = 'good' THEN 'unknown' ELSE level END AS level, count(*)::int AS assets,
        (count(*) FILTER (WHERE stale))::int AS stale,
        (count(*) FILTER (WHERE in_maintenance))::int AS in_maintenance
   FROM worst GROUP BY 1;
@@ -37,9 +40,12 @@ SELECT asset.asset_id, asset.name, asset.asset_class, asset.model, asset.serial,
       SELECT level, slot, score, bool_or(stale) OVER () AS stale FROM health WHERE health.asset_id = asset.asset_id
        ORDER BY array_position(ARRAY['critical', 'degrading', 'watch', 'good', 'unknown'], level), slot = '', score DESC, slot
        LIMIT 1) worst ON true -- of equals the component, not the asset's own row that sums them up
-  CROSS JOIN LATERAL (SELECT CASE WHEN coalesce(worst.stale, true) AND coalesce(worst.level, 'good') = 'good'
-                                  THEN 'unknown' ELSE worst.level END AS level) AS shown
   LEFT JOIN running_state AS running ON running.asset_id = asset.asset_id AND running.slot = ''
+  CROSS JOIN LATERAL (
+      SELECT CASE WHEN running.state = 'failed' THEN 'critical'
+                  WHEN running.state = 'stopped' AND coalesce(worst.level, 'unknown') IN ('good', 'unknown') THEN 'watch'
+                  WHEN coalesce(worst.stale, true) AND coalesce(worst.level, 'good') = 'good' THEN 'unknown'
+                  ELSE worst.level END AS level) AS shown
   LEFT JOIN LATERAL (
       SELECT case_id, number, state, escalated FROM repair_case
        WHERE repair_case.asset_id = asset.asset_id AND state NOT IN ('closed', 'cancelled', 'false_alarm')
