@@ -201,21 +201,29 @@ def registry_import(
     file: Annotated[Path, typer.Argument(help="A TOML file, see `fleet-server registry sample`.")],
     config: ConfigOption = DEFAULT_CONFIG,
     reset_stock: Annotated[bool, typer.Option("--reset-stock", help="Set stock that is there already, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add or bring up to date what a file names; may be repeated. Nothing is removed."""
+    """Add or bring up to date what a file names; may be repeated. What the file leaves out stays as it is."""
     from fleet_server.registry import import_registry, load_registry
+    from fleet_server.registry_kept import Imported
     from fleet_server.settings import clock_of
 
     registry = load_registry(file)
 
-    async def act(conn: Connection, settings: Settings) -> dict[str, int]:
-        return await import_registry(
-            conn, clock_of(settings), registry, actor="system:registry", reset_stock=reset_stock
-        )
+    async def act(conn: Connection, settings: Settings) -> Imported:
+        clock = clock_of(settings)
+        told = await import_registry(conn, clock, registry, actor="system:registry", reset_stock=reset_stock)
+        if dry_run:
+            await conn.rollback()
+        return told
 
-    counts = _with_connection(config, act)
-    typer.echo(json.dumps(counts) if as_json else ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+    told = _with_connection(config, act)
+    if as_json:
+        typer.echo(json.dumps({"dry_run": dry_run} | told.document()))
+    else:
+        head = ["nothing was changed (--dry-run); an import would do:"] if dry_run else []
+        typer.echo("\n".join([*head, *told.lines()]))
 
 
 @registry_app.command("sample")

@@ -1,8 +1,10 @@
 """The registry from a TOML file: tenants, sites, people, agents, assets with components, contracts, parts, stock.
 
-The import is one transaction and may be repeated: it adds rows and updates them, but removes none. Later changes by
-devices and people are kept: serial numbers of installed components and the firmware come from the devices, and stock is
-set only where there is none (or with ``reset_stock``), because reservations count it down. An id never moves to another
+The import is one transaction and may be repeated: it adds rows and updates them, but removes none, and what an entry
+leaves out stays as it is (``registry_kept.py``). Later changes by devices and people are kept: the serial number of an
+installed component changes when the file says another one than it said before, in place, or with a later ``valid_from``
+as a swap that keeps the history. Stock is set only where there is none (or with ``reset_stock``), because reservations
+count it down. An id never moves to another
 tenant.
 
 Tables of the file: ``[[tenant]] [[site]] [[person]] [[agent]] [[asset]]`` with ``[[asset.component]]``,
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import tomllib
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -27,6 +30,7 @@ from fleet_core.clock import Clock
 from fleet_core.errors import BadConfig, BadInput
 from fleet_core.plugins import load_plugin, parse_config
 from fleet_server.audit.log import record
+from fleet_server.registry_kept import TABLES, Imported, merged, stored
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -283,9 +287,25 @@ def parse_registry(text: str, name: str = "registry") -> Registry:
     except tomllib.TOMLDecodeError as error:
         raise BadConfig(f"{name}: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()
+        first = next(
+            (one for one in errors if one["type"] == "extra_forbidden"), errors[0]
+        )  # often the cause of others
         where = ".".join(str(part + 1) if isinstance(part, int) else str(part) for part in first["loc"])
-        raise BadConfig(f"{name}: {where}: {first['msg']}") from None
+        near = _nearest(first["loc"]) if first["type"] == "extra_forbidden" else ""
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise BadConfig(f"{name}: {where}: {first['msg']}{hint}") from None
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str:
+    """The known key that is most like an unknown one, "" when none is."""
+    kinds: dict[str, type[BaseModel]] = {
+        "tenant": Tenant, "site": Site, "person": Person, "agent": Agent, "asset": Asset, "component": Component,
+        "contract": Contract, "part": Part, "centre": Centre, "stock": Stock,
+    }  # fmt: skip
+    above = [part for part in loc[:-1] if isinstance(part, str)]
+    model = kinds.get(above[-1], Registry) if above else Registry
+    return next(iter(get_close_matches(str(loc[-1]), list(model.model_fields), 1)), "")
 
 
 def load_registry(path: Path) -> Registry:
@@ -300,37 +320,91 @@ def load_registry(path: Path) -> Registry:
 
 async def import_registry(
     conn: Connection, clock: Clock, registry: Registry, *, actor: str, reset_stock: bool = False
-) -> dict[str, int]:
-    """Bring the database up to ``registry`` in the caller's transaction (owner role); returns entries by table.
+) -> Imported:
+    """Bring the database up to ``registry`` in the caller's transaction (owner role); returns what became of it.
 
-    Raises BadConfig for an entry that refers to something unknown or belongs to another tenant.
+    Raises BadConfig for an entry that refers to something unknown or belongs to another tenant, and for a file that a
+    WMS configuration names and that is not there.
     """
     now = clock.now()
+    told = Imported()
+    for site in registry.site:
+        _require_files(site)
     for kind in ("tenant", "site", "person", "agent"):
         for entry in getattr(registry, kind):
-            row = _plain(entry.model_dump())
+            row = await _merge(conn, told, kind, entry)
             await _put(conn, kind, {**row, "now": now}, next(iter(row.values())), returns=kind != "tenant")
     for asset in registry.asset:
-        await _put_asset(conn, asset, now)
+        await _put_asset(conn, told, asset, now)
     for kind in ("contract", "part", "centre", "stock"):
         for entry in getattr(registry, kind):
-            row = _plain(entry.model_dump())
             if kind == "stock":
-                await conn.execute(_SQL.lock_stock, row)
+                await conn.execute(_SQL.lock_stock, entry.model_dump())
+            row = await _merge(conn, told, kind, entry, unset=set() if reset_stock else {"on_hand"})
             await _put(conn, kind, {**row, "reset_stock": reset_stock}, " ".join(map(str, list(row.values())[:2])))
-    counts = {kind: len(getattr(registry, kind)) for kind in Registry.model_fields}
-    await record(conn, clock, tenant_id=None, actor=actor, action="registry.imported", subject="registry", body=counts)
-    return counts
+    body = told.document()
+    await record(conn, clock, tenant_id=None, actor=actor, action="registry.imported", subject="registry", body=body)
+    return told
 
 
-async def _put_asset(conn: Connection, asset: Asset, now: datetime) -> None:
-    row = _plain(asset.model_dump(exclude={"component"}))
-    stored = await _put(conn, "asset", row, asset.asset_id)
-    head = {"tenant_id": stored["tenant_id"], "asset_id": asset.asset_id}
+async def _merge(
+    conn: Connection, told: Imported, kind: str, entry: BaseModel, *, unset: set[str] | None = None
+) -> dict[str, Any]:
+    """The row of an entry, with what the file leaves out as it is; ``unset`` are fields that are not told of."""
+    row = _plain(entry.model_dump(exclude={"component"}))
+    before = await stored(conn, kind, row)
+    row = merged(row, entry.model_fields_set, before)
+    shown = {key: value for key, value in row.items() if key not in (unset or set()) and key != "firmware"}
+    told.note(kind, " ".join(str(row[key]) for key in TABLES[kind][1]), before, shown)
+    return row
+
+
+def _require_files(site: Site) -> None:
+    for key, value in site.wms_config.items():
+        if key.endswith("_file") and isinstance(value, str) and value and not _is_there(Path(value)):
+            mend = "write the token there" if key == "token_file" else "put it there"
+            raise BadConfig(f"site {site.site_id}: {key} {value} is not there; {mend}, or mend wms_config")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that this user may not enter: the server may
+        return True
+
+
+async def _put_component(conn: Connection, told: Imported, component: Component, values: dict[str, Any]) -> None:
+    """Install, correct or swap a component. A file that repeats what it said before changes no serial number."""
+    name = f"{values['asset_id']} {component.slot}"
+    before = await (await conn.execute(_SQL.installed, values)).fetchone()
+    if before is None:
+        told.of("component").added += 1
+        await _put(conn, "component", values, name)
+        return
+    news = component.serial not in (before["registry_serial"], before["serial"])
+    if not before["registry_serial"] and before["reported_serial"]:  # no file said anything since the device did
+        news = False
+    if news and component.valid_from is not None and component.valid_from > before["valid_from"]:
+        await conn.execute(_SQL.end_installed, values)
+        await _put(conn, "component", values, name)
+        told.of("component").ended += 1
+        told.of("component").added += 1
+        told.changes.append(f"component {name}: {before['serial']} ended, {component.serial} installed")
+        return
+    row = merged(values, component.model_fields_set | {"asset_id", "tenant_id"}, before) | {"correct": news}
+    after = {"component_type": component.type, "part_no": row["part_no"]}
+    told.note("component", name, before, after | ({"serial": component.serial} if news else {}))
+    await _put(conn, "component", row, name)
+
+
+async def _put_asset(conn: Connection, told: Imported, asset: Asset, now: datetime) -> None:
+    row = await _merge(conn, told, "asset", asset)
+    written = await _put(conn, "asset", row, asset.asset_id)
+    head = {"tenant_id": written["tenant_id"], "asset_id": asset.asset_id}
     for component in asset.component:
         values = component.model_dump()
         values["valid_from"] = component.valid_from or asset.in_service_at or now
-        await _put(conn, "component", {**head, **values}, f"{asset.asset_id} {component.slot}")
+        await _put_component(conn, told, component, {**head, **values, "correct": False})
     if asset.firmware:
         seen_at = asset.in_service_at or now
         await conn.execute(_SQL.first_firmware, {**head, "firmware": asset.firmware, "seen_at": seen_at})
@@ -339,14 +413,14 @@ async def _put_asset(conn: Connection, asset: Asset, now: datetime) -> None:
 async def _put(conn: Connection, kind: str, row: dict[str, Any], name: str, *, returns: bool = True) -> dict[str, Any]:
     try:
         cursor = await conn.execute(getattr(_SQL, kind), row)
-        stored = await cursor.fetchone() if returns else {}
+        written = await cursor.fetchone() if returns else {}
     except psycopg.errors.ForeignKeyViolation as error:
         raise BadConfig(f"{kind} {name}: {error.diag.message_detail or error}") from None
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise BadConfig(f"{kind} {name}: {error.diag.message_primary or error}") from None
-    if stored is None:
+    if written is None:
         raise BadConfig(f"{kind} {name}: what it belongs to is not registered, or it belongs to another tenant")
-    return stored
+    return written
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from fleet_core.assets import component_type
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadConfig
 from fleet_server.registry import SAMPLE, import_registry, parse_registry
+from fleet_server.registry_kept import Imported
 from fleet_server.store.pool import Pool, open_pool, transaction
 
 
@@ -104,3 +107,83 @@ async def test_an_asset_never_moves_to_another_tenant(owner: Pool) -> None:
     other = SAMPLE.replace('"acme"', '"rival"').replace('"acme-berlin"', '"rival-berlin"').replace("agent-1", "agent-r")
     with pytest.raises(BadConfig, match="belongs to another tenant"):
         await _import(owner, other.replace("dana", "dora").replace("C-1", "C-2"))
+
+
+# -- a file again, with less in it, or corrected
+
+
+async def _told(owner: Pool, text: str, **options: bool) -> Imported:
+    async with transaction(owner) as conn:
+        return await import_registry(conn, SimulatedClock(), parse_registry(text), actor="system:test", **options)
+
+
+@pytest.mark.integration
+async def test_what_a_file_leaves_out_stays(owner: Pool, tmp_path: Path) -> None:
+    token = tmp_path / "wms.token"
+    token.write_text("secret")
+    wms = (
+        'wms_kind = "reference_http"\nwms_config = '
+        f'{{ url = "https://wms.example.com", warehouse = "b", token_file = "{token}" }}'
+    )
+    full = SAMPLE.replace('wms_kind = "none" ', wms + " #")
+    full = full.replace('jurisdiction = "EU"', 'jurisdiction = "EU"\npolicy = { cost_limit_eur = 900.0 }', 1)
+    full = full.replace("on_order = 0 ", "on_order = 4 ")
+    await _import(owner, full)
+    less = "\n".join(
+        line
+        for line in SAMPLE.splitlines()
+        if not line.startswith(("wms_kind", "latitude", "on_order", "skills", "price"))
+    )
+    less = less.replace("[[centre]]", "[[centre]]\nlatitude = 51.34")
+    told = await _told(owner, less)
+    site = await _one(owner, "SELECT wms_kind, latitude FROM site")
+    assert site == {"wms_kind": "reference_http", "latitude": 52.52}
+    assert (await _one(owner, "SELECT policy FROM tenant"))["policy"] == {"cost_limit_eur": 900.0}
+    assert (await _one(owner, "SELECT skills FROM person WHERE person_id = 'emil'"))["skills"] == ["drive-mechanics"]
+    assert (await _one(owner, "SELECT price_eur FROM part"))["price_eur"] == Decimal("84.50")
+    assert (await _one(owner, "SELECT on_order FROM stock"))["on_order"] == 4
+    assert told.changes == [], told.changes
+    await _import(owner, SAMPLE.replace('jurisdiction = "EU"', 'jurisdiction = "EU"\npolicy = {}', 1))  # said: removed
+    assert (await _one(owner, "SELECT wms_kind FROM site"))["wms_kind"] == "none"
+    assert (await _one(owner, "SELECT policy FROM tenant"))["policy"] == {}
+
+
+@pytest.mark.integration
+async def test_a_corrected_serial_model_and_component_change_and_are_told(owner: Pool) -> None:
+    await _import(owner, SAMPLE)
+    text = SAMPLE.replace('serial = "SN-0001"', 'serial = "SN-0007"', 1).replace('"RX-2"', '"RX-3"')
+    told = await _told(owner, text.replace('serial = "B-0001"', 'serial = "B-0009"'))
+    assert await _one(owner, "SELECT serial, model FROM asset") == {"serial": "SN-0007", "model": "RX-3"}
+    assert await _one(owner, "SELECT serial, valid_to FROM component") == {"serial": "B-0009", "valid_to": None}
+    assert "asset robot-1: model RX-2 -> RX-3, serial SN-0001 -> SN-0007" in told.changes
+    assert "component robot-1 bearing-1: serial B-0001 -> B-0009" in told.changes
+    assert told.counts["asset"].changed == 1 and told.counts["site"].unchanged == 1
+
+
+@pytest.mark.integration
+async def test_a_component_that_was_swapped_keeps_its_history(owner: Pool) -> None:
+    await _import(owner, SAMPLE.replace('slot = "bearing-1"', 'slot = "bearing-1"\nvalid_from = 2020-01-01T00:00:00Z'))
+    swapped = SAMPLE.replace('slot = "bearing-1"', 'slot = "bearing-1"\nvalid_from = 2024-01-01T00:00:00Z')
+    told = await _told(owner, swapped.replace('serial = "B-0001"', 'serial = "B-0009"'))
+    async with transaction(owner) as conn:
+        rows = await (await conn.execute("SELECT serial, valid_to FROM component ORDER BY valid_from")).fetchall()
+    assert [(row["serial"], row["valid_to"] is None) for row in rows] == [("B-0001", False), ("B-0009", True)]
+    assert told.counts["component"].ended == 1 and told.counts["component"].added == 1
+
+
+@pytest.mark.integration
+async def test_a_missing_token_file_is_an_error_at_the_import(owner: Pool) -> None:
+    wms = (
+        'wms_kind = "reference_http"\nwms_config = '
+        '{ url = "https://wms.example.com", warehouse = "b", token_file = "/nowhere/wms.token" }'
+    )
+    with pytest.raises(BadConfig, match=r"site acme-berlin: token_file /nowhere/wms\.token .*write the token there"):
+        await _import(owner, SAMPLE.replace('wms_kind = "none" ', wms + " #"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "near"), [("serial =", "seriel =", "serial"), ("[[stock]]", "[[stok]]", "stock")]
+)
+def test_an_unknown_key_names_the_nearest_known_one(old: str, new: str, near: str) -> None:
+    with pytest.raises(BadConfig, match=f"did you mean '{near}'"):
+        parse_registry(SAMPLE.replace(old, new, 1))

@@ -42,18 +42,30 @@ SELECT %(asset_id)s, agent.tenant_id, agent.site_id, agent.agent_id, %(name)s, %
   FROM agent WHERE agent.agent_id = %(agent_id)s
 ON CONFLICT (asset_id) DO UPDATE
    SET site_id = excluded.site_id, agent_id = excluded.agent_id, name = excluded.name,
-       asset_class = excluded.asset_class, equipment_ref = excluded.equipment_ref,
+       asset_class = excluded.asset_class, model = excluded.model, serial = excluded.serial,
+       equipment_ref = excluded.equipment_ref,
        criticality = excluded.criticality,
        in_service_at = coalesce(excluded.in_service_at, asset.in_service_at)
  WHERE asset.tenant_id = excluded.tenant_id
 RETURNING asset_id, tenant_id
 
 -- name: component
-INSERT INTO component (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from)
-VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(type)s, %(serial)s, %(part_no)s, %(valid_from)s)
+-- "correct": the file says another serial number than it said before.
+INSERT INTO component AS c (tenant_id, asset_id, slot, component_type, serial, part_no, valid_from, registry_serial)
+VALUES (%(tenant_id)s, %(asset_id)s, %(slot)s, %(type)s, %(serial)s, %(part_no)s, %(valid_from)s, %(serial)s)
 ON CONFLICT (asset_id, slot) WHERE valid_to IS NULL DO UPDATE
-   SET component_type = excluded.component_type, part_no = excluded.part_no
+   SET component_type = excluded.component_type, part_no = excluded.part_no,
+       serial = CASE WHEN %(correct)s THEN excluded.serial ELSE c.serial END,
+       registry_serial = excluded.registry_serial
 RETURNING component_id
+
+-- name: installed
+SELECT component_type, serial, part_no, valid_from, reported_serial, registry_serial
+  FROM component WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND valid_to IS NULL FOR UPDATE
+
+-- name: end_installed
+UPDATE component SET valid_to = %(valid_from)s
+ WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND valid_to IS NULL
 
 -- name: contract
 INSERT INTO contract (contract_id, tenant_id, kind, asset_serial, component_types, valid_from, valid_to, terms)
