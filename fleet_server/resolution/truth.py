@@ -88,6 +88,8 @@ def _composed(
         case "cancellation":
             if not told:
                 return Dropped("what it takes back was never announced to them")
+            if file.plan.booking.announced is None:  # a plan that cannot be read: it was written from the announcement
+                return None
             return messages.cancellation(file, owner, now, act.sequence)
         case "closing":
             return messages.closing(file, owner, announced=bool(told))
