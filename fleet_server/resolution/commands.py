@@ -107,6 +107,9 @@ async def complete_work_order(
         "by": actor,
         "old_serial": case.component_serial,
     }
+    failed_at = case.plan.emergency.failed_at  # a candidate by its vitals; the report confirms it, or does not
+    if failed_at is not None and report.failed:
+        outcome["failed_at"] = failed_at.isoformat()
     values = {"work_order_id": order.work_order_id, "report": jsonb(outcome), "now": now}
     await conn.execute(_sql.complete_order, values)
     if report.replaced:
@@ -118,6 +121,8 @@ async def complete_work_order(
     case = replace(case, outcome=outcome, failure_mode=found, waits_for="vitals that confirm the repair")
     case = await wake(conn, clock, case)
     text = f"Work done: {'replaced' if report.replaced else 'not replaced'}, found {report.failure_mode}"
+    if failed_at is not None:
+        text += "; that it had failed is confirmed" if report.failed else "; it had not failed, as its vitals suggested"
     await note(conn, clock, case, "work_completed", text, outcome, actor=actor)
 
 

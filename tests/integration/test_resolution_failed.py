@@ -265,3 +265,18 @@ async def test_observe_only_arranges_nothing_and_still_tells_the_owner(story: St
     await story.settle()
     assert await booked_at(story, case_id) == before
     assert len(texts(story, case_id, "alert")) == 1 and texts(story, case_id, "failure") == []
+
+
+@pytest.mark.parametrize("failed", [True, False])
+async def test_the_report_of_the_work_confirms_the_candidate_or_not(story: Stage, failed: bool) -> None:
+    _, case_id = await dead_drive(story)
+    await running(story)
+    await story.settle()
+    failed_at = (await story.case(case_id))["plan"]["failed_at"]
+    (order,) = await story.rows("SELECT work_order_id FROM work_order WHERE case_id = %s", case_id)
+    report = commands.WorkReport(failure_mode="bearing_spalling", failed=failed, new_serial="BRG-2")
+    await story.command(commands.complete_work_order, order["work_order_id"], report)
+    outcome = (await story.case(case_id))["outcome"]
+    assert outcome["failed"] is failed and outcome.get("failed_at") == (failed_at if failed else None)
+    (told,) = await story.rows("SELECT summary FROM case_event WHERE kind = 'work_completed'")
+    assert ("had failed is confirmed" in told["summary"]) is failed
