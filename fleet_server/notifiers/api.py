@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from fleet_core.errors import Retryable
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -70,6 +72,10 @@ class Message:
             times = {name: datetime.fromisoformat(entry[name]) for name in ("start", "end", "made_at")}
             entry = CalendarEntry(**{**entry, **times})
         return cls(**{**record, "calendar": entry or None})
+
+
+class NotYet(Retryable):
+    """The receiving server asks to come again (greylisting, a full mailbox): tried for a day before a question."""
 
 
 class Notifier(Protocol):

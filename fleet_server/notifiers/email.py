@@ -24,7 +24,7 @@ from fleet_core.errors import BadConfig, OutcomeUnknown, Permanent, Retryable
 from fleet_core.network import is_loopback
 from fleet_server.connectors.common import ConnectorDeps
 from fleet_server.connectors.secret_file import read_secret
-from fleet_server.notifiers.api import CalendarEntry, Message, Notifier, Recipient, one_line
+from fleet_server.notifiers.api import CalendarEntry, Message, Notifier, NotYet, Recipient, one_line
 
 SAMPLE = 'host = "smtp.example.com"\nport = 587\nsender = "forestall@example.com"\nsecurity = "starttls"\n'
 _UNSAFE_IN_ID = re.compile(r"[^A-Za-z0-9.\-]+")
@@ -173,4 +173,4 @@ def calendar_text(entry: CalendarEntry, method: str, organizer: str, attendee: s
 def _answer(code: int, text: str) -> Exception:
     """4xx asks to come again, 5xx is final."""
     line = f"mail server answered {code}: {one_line(str(text))}"
-    return Retryable(line) if 400 <= code < 500 else Permanent(line)
+    return NotYet(line) if 400 <= code < 500 else Permanent(line)

@@ -20,11 +20,13 @@ from typing import Generic, TypeVar
 from fleet_core.errors import BadInput, OutcomeUnknown, Permanent, Retryable
 from fleet_core.faults import fault_point
 from fleet_server.connectors.common import Refused
+from fleet_server.notifiers.api import NotYet
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.comparing import Differences, NotAsAsked
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import ACTS
 from fleet_server.resolution.plan import Retrying
+from fleet_server.resolution.policy import Policy
 from fleet_server.resolution.records import CaseFile, change_case, intend, lock_case, note, settle
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.runtime import Runtime
@@ -139,12 +141,19 @@ async def put_off(
         if attempts == 1:
             log.warning("%s: %s failed, trying again: %s", file.name, act.kind, error)
             await note(conn, rt.clock, case, "act_put_off", f"{act.kind}: {error}"[:300], {"kind": act.kind})
-        if gives_up and (isinstance(error, Permanent) or attempts >= policy.retry_attempts):
+        if gives_up and (isinstance(error, Permanent) or _tried_enough(rt, policy, act, attempts, error)):
             await give_up(rt, conn, file, case, act.kind, error, attempts)
         elif case.escalated:
             await change_case(conn, case)  # what people wait for is the decision
         else:
             await change_case(conn, replace(case, waits_for=f"{act.kind}: {error}"[:300]))
+
+
+def _tried_enough(rt: Runtime, policy: Policy, act: Act, attempts: int, error: Exception) -> bool:
+    """A receiver that asks for a message later gets it for a day: greylisting passes by itself."""
+    if isinstance(error, NotYet) and act.intended_at is not None:
+        return rt.clock.now() - act.intended_at >= timedelta(hours=policy.mail_patience_h * rt.clock.scale)
+    return attempts >= policy.retry_attempts
 
 
 async def put_off_step(rt: Runtime, conn: Connection, file: CaseFile, step: str, error: Exception) -> None:

@@ -86,6 +86,8 @@ def _who(file: CaseFile, people: Mapping[str, Contact]) -> list[Broken]:
         found.append(Broken(Kind.OWNER_UNREACHABLE, f"no channel reaches its owner {file.case.owner_id}"))
     coming = file.held("dispatch")
     engineer = planned_engineer(coming) if coming and not is_asked(file, "engineer_left") else ""
+    if file.plan.decisions.keep_plan:  # a person looked at it
+        engineer = ""
     known = people.get(engineer) if engineer else None
     if known is not None and not known.active and file.case.state in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
         found.append(Broken(Kind.ENGINEER_LEFT, f"the engineer {engineer} is not active any more"))

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from fleet_core.clock import Clock
 from fleet_core.errors import BadInput
+from fleet_server.resolution.at_rest import BY_HAND
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import MAX_NOTE, OVERDUE, end_case
 from fleet_server.resolution.plan import Cover, Decisions, Retrying
@@ -33,6 +34,7 @@ from fleet_server.resolution.rows import (
     EscalationRef,
 )
 from fleet_server.resolution.states import (
+    FINAL_CASE_STATES,
     CaseEvent,
     CaseState,
     ControlEvent,
@@ -161,10 +163,38 @@ async def _close_anyway(conn: Connection, clock: Clock, actor: str, case: Case) 
 
 
 async def _take_over(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
-    """Nothing more is planned or moved; what is held stays held, and what is being released is released."""
+    """Nothing more is planned or moved; what is held stays held, and what is being released is released. Whoever took
+    over is asked after a while how it stands."""
+    if case.state not in FINAL_CASE_STATES:
+        await _ask_later(conn, clock, case)
     plan = replace(case.plan, decisions=replace(case.plan.decisions, manual=actor))
     case = case.after(ControlEvent.TAKE_OVER, MoveEvent.STOPPED)
     await wake(conn, clock, replace(case, plan=plan, waits_for=f"handled by {actor}"))
+
+
+async def _ask_later(conn: Connection, clock: Clock, case: Case) -> None:
+    file = await load_case(conn, case.case_id)
+    await set_timer(conn, case, BY_HAND, clock.now() + timedelta(hours=file.policy.by_hand_h))
+
+
+async def _still_on_it(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    await _ask_later(conn, clock, case)
+    plan = replace(case.plan, decisions=replace(case.plan.decisions, manual=actor))
+    await wake(conn, clock, replace(case, plan=plan, waits_for=f"handled by {actor}"))
+
+
+async def _hand_back(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    """Automation has the word again; the sweep sets the time that is missing (``rest_sweep``)."""
+    events = (ControlEvent.HAND_BACK, *((ControlEvent.ASK,) if case.escalated else ()))
+    plan = replace(case.plan, decisions=replace(case.plan.decisions, manual=""))
+    file = await load_case(conn, case.case_id)
+    if case.state in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
+        await set_timer(conn, case, OVERDUE, clock.now() + timedelta(hours=file.policy.overdue_h))
+    await wake(conn, clock, replace(case.after(*events), plan=plan, waits_for=""))
+
+
+async def _done_by_hand(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
+    await end_case(conn, clock, actor, case, "it was done by hand", false_alarm=False)
 
 
 async def _false_alarm(conn: Connection, clock: Clock, actor: str, case: Case) -> None:
@@ -185,6 +215,9 @@ CHOICES: Mapping[str, Callable[[Connection, Clock, str, Case], Awaitable[None]]]
     "verify_longer": _verify_longer,
     "close_anyway": _close_anyway,
     "take_over": _take_over,
+    "still_on_it": _still_on_it,
+    "hand_back": _hand_back,
+    "done_by_hand": _done_by_hand,
     "false_alarm": _false_alarm,
 }
 """Code of a choice -> what it does to the case, whose row is held."""

@@ -1,7 +1,9 @@
 """Handing over to a named person: why, with everything needed on one screen, what can be chosen, until when.
 
 An escalation is a row with a due time in domain time, so it survives every restart. When it falls due undecided it goes
-once to the second line, with a reminder. Its message goes to the person, never to the customer's director.
+to the next line of the policy's chain (``chain.py``), and at the last one it is repeated, oftener and oftener, until
+somebody decides or says to be on it. A message that does not arrive goes to the next person at once. Questions go to
+people of ours, never to the customer's director.
 """
 
 from __future__ import annotations
@@ -9,18 +11,23 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fleet_core.clock import Clock
+from fleet_core.errors import BadInput
+from fleet_server.labels import case_label
 from fleet_server.notifiers.api import Message, Notifier, Recipient
 from fleet_server.resolution import messages
+from fleet_server.resolution.at_rest import was_sent
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.chain import wait_h, whom
 from fleet_server.resolution.metrics import ESCALATIONS
 from fleet_server.resolution.plan import write_plan
 from fleet_server.resolution.questions import OPTIONS, options_for, reason_label, what_changed
 from fleet_server.resolution.records import (
     SYSTEM,
     CaseFile,
+    NotFound,
     change_case,
     intend,
     jsonb,
@@ -29,8 +36,8 @@ from fleet_server.resolution.records import (
     note,
     wake,
 )
-from fleet_server.resolution.rows import Count, Escalation, EscalationRef, Person
-from fleet_server.resolution.states import FINAL_CASE_STATES, ControlEvent
+from fleet_server.resolution.rows import Act, Count, Escalation, EscalationRef, Followed, Person, Question
+from fleet_server.resolution.states import FINAL_CASE_STATES, ControlEvent, ForbiddenTransition
 from fleet_server.resolution.stored import storable
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
@@ -39,8 +46,8 @@ from fleet_server.store.sql import queries
 _sql = queries("resolution")
 NO_LONGER_NEEDED = "no_longer_needed"
 """The decision of a question whose cause has gone before anybody decided."""
-DUE_H = 24.0
-"""Hours (domain time) until a decision is due when the policy names none for the case's urgency."""
+MOST_ACKNOWLEDGED = timedelta(days=7)
+"""Nobody may silence a question for longer."""
 
 
 def _pointless(case: Case, detail: Mapping[str, object]) -> set[str]:
@@ -62,11 +69,18 @@ async def escalate(
     reason: str,
     summary: str,
     detail: Mapping[str, object] | None = None,
+    *,
+    first: str = "",
 ) -> Case:
-    """Hand the case to its owner; the case's row is held. Does nothing more while the same reason is open."""
+    """Hand the case to a person: to ``first`` when one is named, else along the policy's lines, its owner first.
+
+    The case's row is held. Does nothing more while the same reason is open.
+    """
     case, summary = case.after(ControlEvent.ASK), storable(summary)
-    due_h = file.policy.escalation_due_h.get(case.urgency, DUE_H)
-    due_at = clock.now() + timedelta(hours=due_h)
+    asked = await whom(conn, notifiers, file, clock.now(), first=first)
+    to = asked.person if asked else await person(conn, case.owner_id)
+    level = asked.level if asked else 0
+    due_at = clock.now() + timedelta(hours=wait_h(file.policy, level, case.urgency, 0))
     options = options_for(reason, _pointless(case, detail or {}))
     values = {
         "escalation_id": uuid.uuid4(),
@@ -74,7 +88,8 @@ async def escalate(
         "case_id": case.case_id,
         "reason": reason,
         "summary": summary,
-        "to_person": case.owner_id,
+        "to_person": to.person_id,
+        "level": level,
         "now": clock.now(),
         "due_at": due_at,
         "context": jsonb(context_of(file, case, detail or {})),
@@ -83,13 +98,13 @@ async def escalate(
     if await fetch_one(conn, EscalationRef, _sql.insert_escalation, values) is None:  # it is open already
         return await change_case(conn, case)
     ESCALATIONS.labels(reason).inc()
-    owner = await person(conn, case.owner_id)
-    summary_line = f"Handed to {owner.name}: {summary}"
-    shown = {"reason": reason, "to": owner.name, "due_at": due_at, **(detail or {})}
+    passed = "".join(f"{why}; " for why in (asked.passed if asked else ("nobody can be reached",)))
+    summary_line = f"{passed}{'handed' if passed else 'Handed'} to {to.name}: {summary}"
+    shown = {"reason": reason, "to": to.name, "due_at": due_at, **(detail or {})}
     await note(conn, clock, case, "escalated", summary_line, shown)
     composed = messages.escalation(file, summary, due_at, options)
-    await intend_message(conn, clock, notifiers, case, composed, owner, tag=str(values["escalation_id"]))
-    return await wake(conn, clock, replace(case, waits_for=f"decision of {owner.name}: {summary}"[:300]))
+    await intend_message(conn, clock, notifiers, case, composed, to, tag=str(values["escalation_id"]))
+    return await wake(conn, clock, replace(case, waits_for=f"decision of {to.name}: {summary}"[:300]))
 
 
 def context_of(file: CaseFile, case: Case, detail: Mapping[str, object]) -> dict[str, object]:
@@ -102,10 +117,16 @@ def context_of(file: CaseFile, case: Case, detail: Mapping[str, object]) -> dict
         "site": _fields(file.site, ("site_id", "name", "time_zone", "region")),
         "component": _fields(file.component, ("component_type", "serial", "part_no")),
         "prognosis": None if file.prognosis is None else _fields(file.prognosis, wanted),
+        **({"follows": _follows(file.follows)} if file.follows else {}),
         "plan": write_plan(case.plan),
         "acts": [_fields(act, ("kind", "purpose", "sequence", "state", "error", "external_ref")) for act in file.acts],
         **detail,
     }
+
+
+def _follows(before: Followed) -> dict[str, object]:
+    ended = {"opened_at": before.opened_at, "closed_at": before.closed_at, "ended_because": before.ended_because}
+    return {"case_id": str(before.case_id), "name": case_label(before.number), "state": before.state, **ended}
 
 
 def _fields(row: object, names: Sequence[str]) -> dict[str, object]:
@@ -113,28 +134,134 @@ def _fields(row: object, names: Sequence[str]) -> dict[str, object]:
 
 
 async def remind(conn: Connection, clock: Clock, notifiers: Mapping[str, Notifier], found: EscalationRef) -> None:
-    """Hand an overdue escalation to the second line, once; nothing when it was decided or handed over meanwhile."""
-    await lock_case(conn, found.case_id)  # the case first, as every writer does
+    """Nobody decided by the due time: the next line is asked, at the last one again; nothing when that changed
+    meanwhile. Whoever said to be on it until now is asked again, before any other line."""
+    case = await lock_case(conn, found.case_id)  # the case first, as every writer does
     overdue = await fetch_one(conn, Escalation, _sql.lock_escalation, {"escalation_id": found.escalation_id})
-    if overdue is None or overdue.decided_at is not None or overdue.reminded_at is not None:
+    if overdue is None or overdue.decided_at is not None or overdue.due_at > clock.now():
         return
     file = await load_case(conn, overdue.case_id)
-    wanted = {"person_id": overdue.to_person, "tenant_id": overdue.tenant_id}
-    to = await fetch_one(conn, Person, _sql.second_line, wanted) or await person(conn, overdue.to_person)
-    due_at = clock.now() + timedelta(hours=file.policy.escalation_due_h.get(file.case.urgency, DUE_H))
+    if what_changed(overdue.reason, case, file.acts, overdue.step):
+        await conn.execute(_sql.postpone_escalation, _postponed(overdue, clock, file))
+        await wake(conn, clock, case)  # it is ended there
+        return
+    last = len(file.policy.escalation_chain) - 1
+    again = overdue.acknowledged_by is not None
+    repeats = overdue.repeats + 1 if overdue.level >= last or again else 0
+    level = overdue.level if again else min(overdue.level + 1, last)
+    first = overdue.to_person if again else ""
+    why = f"Not decided by {overdue.acknowledged_by} in the time named" if again else "Undecided when due"
+    await _pass_on(conn, clock, notifiers, file, overdue, level=level, repeats=repeats, why=why, first=first)
+
+
+async def not_reached(
+    conn: Connection, clock: Clock, notifiers: Mapping[str, Notifier], case: Case, act: Act, error: str
+) -> None:
+    """A question's message was refused: the next channel, which is on its way already, or the next person at once."""
+    file = await load_case(conn, case.case_id)
+    question = next((one for one in file.questions if str(one.escalation_id) in act.idempotency_key), None)
+    if question is None or question.to_person != act.request.get("to"):
+        return
+    others = [one for one in file.acts if one.act_id != act.act_id]
+    if was_sent(others, question):
+        return
+    found = await fetch_one(conn, Escalation, _sql.lock_escalation, {"escalation_id": question.escalation_id})
+    assert found is not None  # escalations are never deleted
+    gone = [*found.unreached, question.to_person]
+    await _pass_on(
+        conn, clock, notifiers, file, found, level=found.level, repeats=found.repeats, why=f"Not delivered ({error})",
+        unreached=gone,
+    )  # fmt: skip
+
+
+async def ask_another(
+    conn: Connection, clock: Clock, notifiers: Mapping[str, Notifier], file: CaseFile, question: Question, why: str
+) -> None:
+    """Whom the question is with is not there any more, or never got it: it is asked anew along the lines."""
+    found = await fetch_one(conn, Escalation, _sql.lock_escalation, {"escalation_id": question.escalation_id})
+    if found is not None and found.decided_at is None:
+        await _pass_on(conn, clock, notifiers, file, found, level=0, repeats=found.repeats, why=why)
+
+
+async def _pass_on(
+    conn: Connection,
+    clock: Clock,
+    notifiers: Mapping[str, Notifier],
+    file: CaseFile,
+    question: Escalation,
+    *,
+    level: int,
+    repeats: int,
+    why: str,
+    unreached: Sequence[str] = (),
+    first: str = "",
+) -> None:
+    """Ask whoever is next, with what has happened so far; the case's row is held.
+
+    When nobody at all can be reached the question stays on the pages, and the lines are tried again when it is due.
+    """
+    now, case = clock.now(), file.case
+    asked = await whom(conn, notifiers, file, now, level=level, unreached=unreached)
+    if first and asked is not None and first not in unreached:
+        asked = await whom(conn, notifiers, file, now, first=first) or asked
+        asked = replace(asked, level=level)
+    due_at = now + timedelta(hours=wait_h(file.policy, asked.level if asked else level, case.urgency, repeats))
+    to = asked.person if asked else await person(conn, question.to_person)
     values = {
-        "now": clock.now(),
+        "escalation_id": question.escalation_id,
+        "now": now,
         "to_person": to.person_id,
         "due_at": due_at,
-        "escalation_id": overdue.escalation_id,
+        "level": asked.level if asked else level,
+        "repeats": repeats,
+        "unreached": list(unreached),
     }
     await conn.execute(_sql.hand_over, values)
-    text = f"Undecided when due, now with {to.name}: {overdue.summary}"
-    await note(conn, clock, file.case, "escalation_handed_over", text, {"to": to.name, "due_at": due_at})
-    composed = messages.escalation(file, f"Reminder. {overdue.summary}", due_at, overdue.options)
-    tag = f"{overdue.escalation_id}:reminder"
-    await intend_message(conn, clock, notifiers, file.case, composed, to, tag=tag)
-    await wake(conn, clock, replace(file.case, waits_for=f"decision of {to.name}: {overdue.summary}"[:300]))
+    if asked is None:
+        text = f"{why}; nobody can be reached, the question stands on the pages: {question.summary}"
+        await note(conn, clock, case, "nobody_reached", text, {"due_at": due_at})
+        await wake(conn, clock, case)
+        return
+    text = "; ".join([why, *asked.passed, f"now with {to.name}: {question.summary}"])
+    await note(conn, clock, case, "escalation_handed_over", text, {"to": to.name, "due_at": due_at})
+    before = await person(conn, question.to_person)
+    told = f"It was put to {before.name} and is not decided" if before.person_id != to.person_id else "Still undecided"
+    summary = " ".join(
+        [f"Reminder. {question.summary.rstrip('.')}.", f"{told}; asked first {question.raised_at:%d %b %H:%M} UTC."]
+    )
+    composed = messages.escalation(file, summary, due_at, question.options)
+    tag = f"{question.escalation_id}:{sum(str(question.escalation_id) in act.idempotency_key for act in file.acts)}"
+    await intend_message(conn, clock, notifiers, case, composed, to, tag=tag)
+    await wake(conn, clock, replace(case, waits_for=f"decision of {to.name}: {question.summary}"[:300]))
+
+
+def _postponed(question: Escalation, clock: Clock, file: CaseFile) -> dict[str, object]:
+    later = clock.now() + timedelta(hours=file.policy.look_again_h)
+    return {"escalation_id": question.escalation_id, "now": clock.now(), "due_at": later}
+
+
+async def acknowledge(
+    conn: Connection, clock: Clock, actor: str, escalation_id: uuid.UUID | str, until: datetime
+) -> None:
+    """Somebody is on it until then: nobody is asked again meanwhile; then the repeats return.
+
+    Raises NotFound, ForbiddenTransition for a question that is decided, BadInput for a time that is over or too far.
+    """
+    where = {"escalation_id": escalation_id}
+    found = await fetch_one(conn, EscalationRef, _sql.case_of_escalation, where)
+    if found is None:
+        raise NotFound(f"there is no escalation {escalation_id}")
+    case = await lock_case(conn, found.case_id)
+    question = await fetch_one(conn, Escalation, _sql.lock_escalation, where)
+    assert question is not None  # escalations are never deleted
+    if question.decided_at is not None:
+        raise ForbiddenTransition(f"it was decided already: {question.decision} by {question.decided_by}")
+    if not clock.now() < until <= clock.now() + MOST_ACKNOWLEDGED:
+        raise BadInput("until", f"must lie within the next {MOST_ACKNOWLEDGED / timedelta(hours=1):g} h")
+    await conn.execute(_sql.acknowledge, {**where, "actor": actor, "until": until})
+    text = f"{actor.removeprefix('user:')} is on it until {until:%Y-%m-%d %H:%M} UTC: {question.summary}"
+    await note(conn, clock, case, "acknowledged", text, {"until": until, "reason": question.reason}, actor=actor)
+    await wake(conn, clock, case)
 
 
 async def end_questions(conn: Connection, clock: Clock, file: CaseFile) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from fleet_core.assets import COMPONENT_TYPES, failure_mode
 from fleet_server.health.running import Running, RunningState
+from fleet_server.labels import case_label
 from fleet_server.notifiers.api import CalendarEntry
 from fleet_server.resolution.plan import Window, needed
 from fleet_server.resolution.records import CaseFile
@@ -48,13 +49,15 @@ def announcement(
     *,
     machine: RunningState | None = None,
     amends: bool | None = None,
+    stays: bool = False,
 ) -> Composed:
     """What is arranged, as it is at ``now``: told first, or as an amendment of what was told (``amends``; by itself
     from ``sequence`` 1 on).
 
     ``machine`` is the running state of the asset; None: not known, and nothing is said of it. ``decided_by`` names the
     person without whose decision nothing would have been arranged, "" when it was automatic. The deadline and the
-    window are named as ahead or past, as they are. Raises PlanIncomplete when window, engineer or part is missing.
+    window are named as ahead or past, as they are. ``stays``: the window is the one that was told of last, and somebody
+    else comes. Raises PlanIncomplete when window, engineer or part is missing.
     """
     booking = file.plan.booking
     window, engineer = needed(booking.window, "window"), needed(booking.engineer, "engineer")
@@ -62,7 +65,10 @@ def announcement(
     when = span_text(window.start, window.end, window.time_zone)
     amended = sequence > 0 if amends is None else amends
     over = window.end <= now or file.case.state in (CaseState.VERIFYING, CaseState.CLOSED)
-    paragraphs = [f"The repair of {file.asset.name} has been moved: it now takes place {when}."] if amended else []
+    moved = f"The repair of {file.asset.name} has been moved: it now takes place {when}."
+    if stays:
+        moved = f"The repair of {file.asset.name} takes place as announced, {when}; {engineer.name} comes for it now."
+    paragraphs = [moved] if amended else []
     if not over:
         paragraphs += _machine(file, machine, now, first=not amended)
     if not amended or over:
@@ -75,7 +81,7 @@ def announcement(
             brings += f" The part is on site by {_long(part.arrives_at, window.time_zone)}."
         paragraphs.append(f"{brings} Nothing is needed from you; the appointment is attached for your calendar.")
     paragraphs.append(f"{owner_name} answers for this case ({file.name}).")
-    verb = "moved to" if amended else "arranged for"
+    verb = "by another engineer on" if amended and stays else "moved to" if amended else "arranged for"
     subject = f"{file.asset.name}: repair {verb} {short_time(window.start, window.time_zone)}"
     calendar = None
     if not over:
@@ -268,11 +274,37 @@ def escalation(file: CaseFile, summary: str, due_at: datetime, options: Sequence
     paragraphs = [
         f"Case {file.name}, {file.asset.name} ({component_label(file)}) at {file.site.name}, needs your decision.",
         summary,
+        *_history(file),
         "You can: " + "; ".join(f"{option['label']} ({option['effect']})" for option in options) + ".",
-        f"Please decide by {_long(due_at, zone)}; afterwards it goes to the second line.",
+        f"Please decide by {_long(due_at, zone)}; afterwards the next line is asked.",
     ]
     data = {**_identity(file), "summary": summary, "due_at": due_at.isoformat(), "options": [dict(o) for o in options]}
     return _composed("escalation", f"Decision needed: {file.asset.name} ({file.name})", paragraphs, None, data)
+
+
+def hand_over(file: CaseFile, before: str, owner_name: str) -> Composed:
+    """To whoever answers for a case from now on: where it stands, what it waits for, what is asked."""
+    case = file.case
+    paragraphs = [
+        f"You answer for case {file.name} now, in the place of {before}: {file.asset.name} ({component_label(file)}) at"
+        f" {file.site.name}.",
+        f"It is {case.state.replace('_', ' ')}" + (f" and waits for {case.waits_for}." if case.waits_for else "."),
+        *(f"Open question: {question.summary}" for question in file.questions),
+        *_history(file),
+    ]
+    subject = f"Yours now: {file.asset.name} ({file.name})"
+    return _composed("hand_over", subject, paragraphs, None, _identity(file))
+
+
+def _history(file: CaseFile) -> list[str]:
+    """The ended case of the same trouble, if there is one."""
+    before = file.follows
+    if before is None:
+        return []
+    ended = f" on {short_time(before.closed_at, file.site.time_zone)}" if before.closed_at else ""
+    because = f": {before.ended_because}" if before.ended_because else ""
+    as_what = before.state.replace("_", " ")
+    return [f"It follows case {case_label(before.number)}, which ended{ended} as {as_what}{because}."]
 
 
 def span_text(start: datetime, end: datetime, time_zone: str) -> str:

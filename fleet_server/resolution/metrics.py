@@ -8,6 +8,7 @@ CASES = Counter("forestall_cases_total", "Cases by what happened to them", ["eve
 ACTS = Counter("forestall_acts_total", "Outward acts by kind and outcome", ["kind", "outcome"])
 ESCALATIONS = Counter("forestall_escalations_total", "Hand-overs to people by reason", ["reason"])
 FINDINGS = Counter("forestall_findings_judged_total", "Findings by what they led to", ["verdict"])
+BROKEN = Counter("forestall_cases_mended_total", "Cases found waiting without owner, reason or time, by kind", ["kind"])
 FAILURES = Counter("forestall_worker_failures_total", "Failures of a worker's task that is tried again", ["task"])
 ANNOUNCED_S = Histogram(
     "forestall_finding_to_announcement_seconds",

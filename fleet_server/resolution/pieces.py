@@ -39,6 +39,9 @@ class Pieces:
     timers: PutOff = field(
         default_factory=partial(_kind, "timer", "timer {} cannot be handled", "timer {} was handled")
     )
+    rests: PutOff = field(
+        default_factory=partial(_kind, "rest_check", "case {} cannot be checked", "case {} was checked again")
+    )
     reminders: PutOff = field(
         default_factory=partial(
             _kind, "reminder", "escalation {} cannot be reminded of", "escalation {} was reminded of"

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +24,16 @@ ALWAYS_APPROVED_BY_PEOPLE = frozenset({AssetClass.INFUSION_PUMP.value, AssetClas
 
 
 MAX_LOOK_AGAIN_H = 24.0
+
+
+class Line(BaseModel):
+    """One line of the chain: ``owner``, ``second_line``, ``last_line``, a role of ours, or ``person:ID``. ``wait_h``:
+    how long it has to decide; None: as ``escalation_due_h`` says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    to: str = Field(pattern=r"^(owner|second_line|last_line|case_owner|fleet_operator|administrator|person:.{1,64})$")
+    wait_h: float | None = Field(default=None, gt=0, le=720)
 
 
 class Policy(BaseModel):
@@ -55,6 +66,21 @@ class Policy(BaseModel):
     vitals_wait_h: float = Field(4.0, ge=0, le=168)
     """How long vitals may be on their way (after an outage the finding overtakes them) before a person is asked."""
     escalation_due_h: dict[str, float] = {"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}
+    escalation_chain: tuple[Line, ...] = Field(
+        default=(Line(to="owner"), Line(to="second_line"), Line(to="last_line")), min_length=1, max_length=20
+    )
+    """Who is asked, one line after the other while nobody decides."""
+    repeat_shares: tuple[Annotated[float, Field(ge=0.01, le=1)], ...] = Field(default=(0.5, 0.25, 1 / 6), min_length=1)
+    """The last line is asked again after these shares of its hours, then at the last of them until somebody acts."""
+    last_line: str = ""
+    """The person who is asked when nobody else decides; "" for whoever has the role for it."""
+    questions_per_shift: int = Field(default=20, ge=1, le=1000)
+    """More open questions than these of one shift are not put to one person: the next goes to the next line."""
+    shift_h: float = Field(default=8.0, gt=0, le=48)
+    by_hand_h: float = Field(default=72.0, gt=0, le=720)
+    """How long a case that a person took over may go without a word before that person is asked how it stands."""
+    mail_patience_h: float = Field(default=24.0, gt=0, le=120)
+    """How long a message is tried again whose receiver asks for it later, before a person is asked. Real time."""
     retry_attempts: int = Field(default=8, ge=1, le=50)
     retry_first_s: float = Field(default=0.5, gt=0, le=3600)
 

@@ -50,6 +50,9 @@ OPTIONS: Mapping[str, Option] = {
     "plan_again": Option("Plan again", "what is booked is released and a new plan is made"),
     "close_anyway": Option("Close the case", "the repair counts as verified by you"),
     "verify_longer": Option("Verify longer", "the vitals are observed for another period"),
+    "still_on_it": Option("I am still on it", "nothing is arranged automatically; you are asked again later"),
+    "hand_back": Option("Give it back", "what is booked stays, and automation goes on from here"),
+    "done_by_hand": Option("It is done", "the case ends; what is held is released"),
     "take_over": Option("Take over by hand", "nothing more is arranged automatically for this case"),
     "false_alarm": Option("False alarm", "the case ends; what is held is released"),
 }
@@ -76,6 +79,10 @@ REASONS: Mapping[str, Reason] = {
         "The repair did not hold", ("plan_again", "verify_longer", "close_anyway", "take_over", "false_alarm")
     ),
     "work_overdue": Reason("The work is overdue", _BOOKED),
+    "engineer_left": Reason("The engineer is not here any more", _BOOKED),
+    "taken_over": Reason(
+        "Taken over, and nothing heard since", ("still_on_it", "hand_back", "done_by_hand", "false_alarm")
+    ),
 }
 
 
@@ -129,6 +136,12 @@ def _while_too_late(case: Case, acts: Sequence[Act], step: str) -> str:
     return ""
 
 
+def _while_by_hand(case: Case, acts: Sequence[Act], step: str) -> str:
+    if case.closed_at is not None:
+        return _STANDS[case.state]
+    return "" if case.control is Control.BY_HAND else "the case was given back"
+
+
 WHAT_CHANGED: Mapping[str, Callable[[Case, Sequence[Act], str], str]] = {
     "no_warranty": _while_planned,
     "no_part_in_time": _while_planned,
@@ -144,6 +157,8 @@ WHAT_CHANGED: Mapping[str, Callable[[Case, Sequence[Act], str], str]] = {
     "deadline_moved": _while_too_late,
     "verification_failed": _while_in(CaseState.VERIFYING),
     "work_overdue": _while_in(CaseState.COMMITTED, CaseState.IN_PROGRESS),
+    "engineer_left": _while_in(CaseState.COMMITTED, CaseState.IN_PROGRESS),
+    "taken_over": _while_by_hand,
 }
 """Reason -> (case, its acts, what could not be done) -> "" while the reason holds, else what changed, for people."""
 

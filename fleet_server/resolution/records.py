@@ -26,6 +26,7 @@ from fleet_server.resolution.rows import (
     Asset,
     Component,
     FindingBody,
+    Followed,
     PendingTimer,
     Prognosis,
     Question,
@@ -67,6 +68,8 @@ class CaseFile:
     """Those that nobody has decided, the oldest first."""
     timers: list[PendingTimer] = field(default_factory=list)
     """Those that are still to ring, the next first."""
+    follows: Followed | None = None
+    """The ended case of the same trouble, if this one was opened since it got worse."""
 
     @property
     def case_id(self) -> uuid.UUID:
@@ -130,6 +133,7 @@ async def load_case(conn: Connection, case_id: uuid.UUID) -> CaseFile:
         policy_problem=problem,
         questions=await fetch_all(conn, Question, _sql.open_questions_of, where),
         timers=await fetch_all(conn, PendingTimer, _sql.timers_of, where),
+        follows=await fetch_one(conn, Followed, _sql.followed_case, where),
     )
 
 

@@ -30,6 +30,7 @@ class Act:
     attempts: int
     due_at: datetime
     error: str
+    intended_at: datetime | None = None
 
     def __post_init__(self) -> None:
         """The database gives text. Raises BadInput for a state there is not."""
@@ -117,6 +118,25 @@ class Person:
 
 
 @dataclass(slots=True)
+class Colleague:
+    """``colleagues``: one of ours who may be asked. ``open_questions``: of this shift; ``tenant_bound``: not one of
+    ours, but of the tenant."""
+
+    person_id: str
+    name: str
+    email: str
+    webhook_url: str
+    role: str
+    active: bool
+    tenant_bound: bool
+    open_questions: int
+
+    @property
+    def person(self) -> Person:
+        return Person(self.person_id, self.name, self.email, self.webhook_url)
+
+
+@dataclass(slots=True)
 class Escalation:
     """``lock_escalation``: a question to a person. ``options`` are objects with ``code``, ``label`` and ``effect``."""
 
@@ -132,6 +152,13 @@ class Escalation:
     decision: str | None
     reminded_at: datetime | None
     step: str
+    level: int
+    repeats: int
+    unreached: list[str]
+    acknowledged_by: str | None
+    acknowledged_until: datetime | None
+    raised_at: datetime
+    due_at: datetime
 
 
 @dataclass(slots=True)
@@ -233,10 +260,35 @@ class JudgedAsset:
 
 @dataclass(slots=True)
 class EndedCase:
-    """``last_ended_case_of``. ``was_critical``: the device had called the component critical by then."""
+    """``last_ended_case_of``. ``was_critical``: the device had called the component critical by then; ``revision``:
+    the newest that was judged in it; ``recovered_at``: when the device last found the component healthy, or None."""
 
+    case_id: uuid.UUID
     state: str
     was_critical: bool
+    revision: int
+    closed_at: datetime | None
+    recovered_at: datetime | None
+
+
+@dataclass(slots=True)
+class PersonRef:
+    """``person_of_user``."""
+
+    person_id: str
+
+
+@dataclass(slots=True)
+class Followed:
+    """``followed_case``: the ended case that a case follows."""
+
+    case_id: uuid.UUID
+    number: int
+    state: str
+    opened_at: datetime
+    closed_at: datetime | None
+    outcome: Mapping[str, object] | None
+    ended_because: str
 
 
 @dataclass(slots=True)

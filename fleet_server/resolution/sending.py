@@ -18,7 +18,7 @@ from fleet_server.resolution.acts import MESSAGE, Doing, Held, perform
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import TELL_CANCELLED
 from fleet_server.resolution.comparing import nothing_differs
-from fleet_server.resolution.escalations import escalate
+from fleet_server.resolution.escalations import escalate, not_reached
 from fleet_server.resolution.metrics import ANNOUNCED_S
 from fleet_server.resolution.records import CaseFile, change_case, jsonb, lock_case, note, set_timer, settle
 from fleet_server.resolution.requests import MessageRequest, read_request
@@ -77,7 +77,11 @@ async def do_send(rt: Runtime, conn: Connection, file: CaseFile, act: Act) -> No
         return Held({"reference": reference}, reference)
 
     async def on_refused(conn: Connection, case: Case, error: Refused) -> None:
-        if asks or message.purpose == "withdrawal":  # the question stands in the dashboard; who left may be gone
+        if asks:
+            await change_case(conn, case)
+            await not_reached(conn, rt.clock, rt.notifiers, await lock_case(conn, case.case_id), act, str(error))
+            return
+        if message.purpose == "withdrawal":  # who left may be gone
             await change_case(conn, case)
             return
         acts = [replace(one, state=ActState.REFUSED) if one.act_id == act.act_id else one for one in file.acts]

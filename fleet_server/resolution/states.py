@@ -106,6 +106,7 @@ class ControlEvent(StrEnum):
     ANSWERED = "answered"
     """No question is open any more."""
     TAKE_OVER = "take_over"
+    HAND_BACK = "hand_back"
 
 
 class ActState(StrEnum):
@@ -216,6 +217,7 @@ CONTROL_TRANSITIONS: Mapping[tuple[Control, ControlEvent], Control] = {
     (Control.BY_HAND, ControlEvent.ASK): Control.BY_HAND,
     (Control.BY_HAND, ControlEvent.ANSWERED): Control.BY_HAND,
     (Control.BY_HAND, ControlEvent.TAKE_OVER): Control.BY_HAND,
+    (Control.BY_HAND, ControlEvent.HAND_BACK): Control.AUTOMATIC,
 }
 
 _S = TypeVar("_S", bound=StrEnum)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from fleet_server.resolution import telling
 from fleet_server.resolution.questions import what_changed
 from fleet_server.resolution.records import CaseFile
-from fleet_server.resolution.requests import DispatchRequest, read_request
+from fleet_server.resolution.requests import DispatchRequest, planned_engineer, read_request
 from fleet_server.resolution.rows import Act
 from fleet_server.resolution.states import ActState, CaseState, Control, Undoing
 
@@ -147,6 +147,9 @@ def _next_of_plan(file: CaseFile, now: datetime) -> Next:
         return _when_due(Step.ENTITLEMENT, _pending(file, "entitlement"), now)
     if file.policy.asks_a_person(file.asset.asset_class) and not decisions.approved_by:
         return Next(Step.APPROVAL)
+    coming = file.held("dispatch")
+    if coming is not None and planned_engineer(coming) == file.plan.replanning.gone_engineer:
+        return _when_due(Step.RELEASE, coming, now)
     for kind, step in (
         ("reservation", Step.PART),
         ("window", Step.WINDOW),

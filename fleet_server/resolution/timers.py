@@ -15,6 +15,7 @@ from functools import partial
 from fleet_core.errors import BadInput
 from fleet_server.resolution import messages, telling
 from fleet_server.resolution.acts import later
+from fleet_server.resolution.at_rest import BY_HAND
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import OVERDUE, TELL_CANCELLED, cancel_case
 from fleet_server.resolution.decisions import CLOSE_BY_HAND
@@ -24,9 +25,9 @@ from fleet_server.resolution.jobs import defer_triage
 from fleet_server.resolution.records import SYSTEM, CaseFile, load_case, lock_case, note, wake
 from fleet_server.resolution.refreshing import REFRESH, refresh_due
 from fleet_server.resolution.requests import announced_window
-from fleet_server.resolution.rows import EscalationRef, FindingRevision, Moment, Timer, TimerRef
+from fleet_server.resolution.rows import EscalationRef, FindingRevision, Moment, PersonRef, Timer, TimerRef
 from fleet_server.resolution.runtime import Runtime
-from fleet_server.resolution.states import CaseState
+from fleet_server.resolution.states import FINAL_CASE_STATES, CaseState, Control
 from fleet_server.resolution.triage import LOOK_AGAIN
 from fleet_server.resolution.verification import VERIFY, close, tell_holder, verification_due
 from fleet_server.store.alone import do_alone
@@ -93,9 +94,21 @@ async def _ring(rt: Runtime, conn: Connection, due: TimerRef) -> None:
         await refresh_due(conn, rt.clock, file, case)
     elif timer.kind == TELL_CANCELLED:
         await _tell_cancelled(rt, conn, file, case)
+    elif timer.kind == BY_HAND and case.control is Control.BY_HAND and case.state not in FINAL_CASE_STATES:
+        await _ask_how_it_stands(rt, conn, file, case)
     elif timer.kind == OVERDUE and case.state in (CaseState.COMMITTED, CaseState.IN_PROGRESS):
         summary = f"The repair window ended {file.policy.overdue_h:g} h ago and the work is not reported as done"
         await escalate(conn, rt.clock, rt.notifiers, file, case, "work_overdue", summary, {"step": "work"})
+
+
+async def _ask_how_it_stands(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:
+    """A person took over and nothing was heard since: that person is asked, then the lines."""
+    actor = case.plan.decisions.manual
+    user = await fetch_one(conn, PersonRef, _sql.person_of_user, {"user_id": actor.removeprefix("user:")})
+    who = actor.removeprefix("user:")
+    summary = f"{who} handles the case by hand and nothing was heard of it since; how does it stand?"
+    first = user.person_id if user else ""
+    await escalate(conn, rt.clock, rt.notifiers, file, case, "taken_over", summary, {"step": "by_hand"}, first=first)
 
 
 async def _look_again(rt: Runtime, conn: Connection, file: CaseFile, case: Case) -> None:

@@ -19,6 +19,7 @@ from fleet_server.audit.log import record
 from fleet_server.health.running_kept import why_standing
 from fleet_server.labels import case_label
 from fleet_server.resolution.case import Case
+from fleet_server.resolution.chain import reachable
 from fleet_server.resolution.escalations import escalate
 from fleet_server.resolution.metrics import CASES, FINDINGS
 from fleet_server.resolution.policy import (
@@ -53,7 +54,7 @@ from fleet_server.resolution.rows import (
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import CaseEvent, CaseState, Control, ControlEvent, Move, MoveEvent
 from fleet_server.resolution.verification import VERIFY
-from fleet_server.store.fetch import fetch_one
+from fleet_server.store.fetch import fetch_all, fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -110,7 +111,7 @@ async def _why_not_judged(
     if case is None:
         where = {"asset_id": row.asset_id, "slot": row.slot, "finding_id": row.finding_id}
         known = await fetch_one(conn, EndedCase, _sql.last_ended_case_of, where)
-        if known is not None and not _worse_than_dismissed(known, finding):
+        if known is not None and not _is_new_trouble(known, finding):
             return "already_handled", f"its case ended as {known.state}"
     return None
 
@@ -123,17 +124,33 @@ async def _look_again_later(rt: Runtime, conn: Connection, case: Case | None) ->
         await set_timer(conn, case, LOOK_AGAIN, rt.clock.now() + timedelta(hours=after_h))
 
 
-def _worse_than_dismissed(known: EndedCase, finding: Finding) -> bool:
-    """A case that ended without a repair is opened anew when its finding has become critical since."""
-    dismissed = known.state in (CaseState.CANCELLED, CaseState.FALSE_ALARM)
-    return dismissed and finding.state is DetectionState.CRITICAL and not known.was_critical
+def _is_new_trouble(known: EndedCase, finding: Finding) -> bool:
+    """Whether a finding whose case has ended tells of more than was known then: a case is opened for it, beside the
+    history of that one.
+
+    It does when it is critical and was not before, when it is critical after a repair, and when the device had found
+    the component healthy meanwhile. A revision that was judged before tells nothing new, however often it comes.
+    """
+    if finding.revision <= known.revision:
+        return False
+    detected = from_us(finding.detected_us)
+    ended, healthy = known.closed_at, known.recovered_at
+    if ended is not None and healthy is not None and ended <= healthy <= detected:
+        return True
+    if finding.state is not DetectionState.CRITICAL:
+        return False
+    repaired = known.state == CaseState.CLOSED and known.closed_at is not None and detected > known.closed_at
+    return repaired or not known.was_critical
 
 
 async def open_case(rt: Runtime, conn: Connection, row: FindingRow, finding: Finding, asset: JudgedAsset) -> Case:
-    """Open a case. Raises Permanent when no person at all could own it."""
+    """Open a case, beside the ended one of the same finding. Raises Permanent when no person at all could own it."""
+    where = {"asset_id": row.asset_id, "slot": row.slot, "finding_id": row.finding_id}
+    known = await fetch_one(conn, EndedCase, _sql.last_ended_case_of, where)
     site = await fetch_one(conn, Region, _sql.region_of_site, {"site_id": row.site_id})
     wanted = {"tenant_id": row.tenant_id, "site_id": row.site_id, "region": site.region if site else None}
-    owner = await fetch_one(conn, Person, _sql.case_owner, wanted)
+    candidates = await fetch_all(conn, Person, _sql.case_owner, wanted)
+    owner = next((one for one in candidates if reachable(one, rt.notifiers)), next(iter(candidates), None))
     if owner is None:
         raise Permanent(
             f"nobody can own a case at site {row.site_id}; register a person with role case_owner (site, region or"
@@ -157,6 +174,8 @@ async def open_case(rt: Runtime, conn: Connection, row: FindingRow, finding: Fin
     }
     case = await fetch_one(conn, Case, _sql.insert_case, values)
     assert case is not None
+    if known is not None:
+        await conn.execute(_sql.follow, {"case_id": case.case_id, "follows": known.case_id})
     text = f"Case opened for {asset.name}, {row.slot}; owner {owner.name}"
     await note(conn, rt.clock, case, "opened", text, {"owner": owner.name, "finding_id": str(row.finding_id)})
     CASES.labels("opened").inc()

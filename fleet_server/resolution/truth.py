@@ -25,6 +25,7 @@ from fleet_server.resolution.requests import MessageRequest, read_request
 from fleet_server.resolution.rows import Act, Found
 from fleet_server.resolution.runtime import Runtime
 from fleet_server.resolution.states import ActState, CaseState
+from fleet_server.resolution.stored import table_of
 from fleet_server.store.fetch import fetch_one
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
@@ -113,7 +114,10 @@ def _plan_told(
         return Dropped("the repair does not take place any more")
     if booking.window is None or booking.engineer is None or booking.part is None:
         return Dropped("what it tells of is no longer booked")
-    composed = messages.announcement(file, owner, now, act.sequence, decider, machine=machine, amends=bool(told))
+    stays = bool(told) and _data(told[-1]).get("window") == table_of(booking.window)
+    composed = messages.announcement(
+        file, owner, now, act.sequence, decider, machine=machine, amends=bool(told), stays=stays
+    )
     same = ("window", "engineer")
     if told and all(_data(told[-1]).get(name) == composed.data.get(name) for name in same):
         return Dropped("they were told of this window already")

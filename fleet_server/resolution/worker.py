@@ -44,6 +44,7 @@ from fleet_server.resolution.job_loop import run_jobs
 from fleet_server.resolution.jobs import ADVANCE_CASE, TRIAGE_FINDING, make_app
 from fleet_server.resolution.maintenance import end_maintenance
 from fleet_server.resolution.metrics import FAILURES
+from fleet_server.resolution.rest_sweep import RestSweep
 from fleet_server.resolution.rows import CaseRef
 from fleet_server.resolution.runner import Runner
 from fleet_server.resolution.runtime import Runtime, build_runtime
@@ -126,11 +127,13 @@ class Sweep:
         self._runner = runner
         self._running: dict[uuid.UUID, asyncio.Task[bool]] = {}
         self._fault: BaseException | None = None
+        self._rests = RestSweep(rt)
 
     async def once(self) -> None:
         """Start what is due and not yet running here. Raises what a case met that the runner did not foresee."""
         self.raise_fault()
         await run_due(self._rt)
+        await self._rests.once()
         async with self._rt.pool.connection() as conn:
             due = await fetch_all(conn, CaseRef, _sql.due_cases, {"now": self._rt.clock.now()})
         for case_id in (row.case_id for row in due):

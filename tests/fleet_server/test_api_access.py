@@ -112,6 +112,7 @@ async def test_a_search_tells_an_operator_nothing_withheld(
 
 COMMANDS = {
     f"/api/escalations/{ident('escalation:amr-007')}/decide": {"decision": "retry"},
+    f"/api/escalations/{ident('escalation:amr-007')}/acknowledge": {"hours": 4},
     f"/api/work-orders/{ident('order:amr-001')}/start": {},
     f"/api/work-orders/{ident('order:amr-001')}/complete": {"failure_mode": "bearing_spalling", "new_serial": "N-1"},
     f"/api/cases/{CASE}/cancel": {"reason": "test"},

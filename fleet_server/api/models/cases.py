@@ -102,6 +102,8 @@ class Escalation(Answer):
     deadline_at: datetime | None = operational()
     context: dict[str, Any] = customer()
     options: list[Option] = operational()
+    acknowledged_by: str | None = personal()
+    acknowledged_until: datetime | None = operational()
     decided_at: datetime | None = operational()
     decided_by: str | None = personal()
     decision: str | None = operational()
@@ -191,6 +193,8 @@ class Case(Answer):
     owner_email: str | None = personal()
     component_serial: str = operational()
     observe_only: bool = operational()
+    follows_case: UUID | None = operational()
+    """The ended case of the same trouble that this one was opened beside."""
     trace_id: str = operational()
     plan: Plan = operational()
     outcome: dict[str, Any] | None = customer()
@@ -205,6 +209,10 @@ class Case(Answer):
 class DecisionRequest(Asked):
     decision: str = public(pattern=r"^[a-z][a-z0-9_]{0,63}$")
     note: str = customer("", max_length=2000)
+
+
+class AcknowledgeRequest(Asked):
+    hours: float = operational(gt=0, le=168)
 
 
 class CancelRequest(Asked):

@@ -58,7 +58,17 @@ async def case(conn: Connection, case_id: UUID, user: User, now: datetime) -> Ca
     acts = await (await conn.execute(_sql.acts, {"case_id": case_id})).fetchall()
     part = await (await conn.execute(_sql.part, {"part_no": row["part_no"]})).fetchone()
     return Case(
-        **{name: row[name] for name in ("impact", "owner_email", "component_serial", "observe_only", "trace_id")},
+        **{
+            name: row[name]
+            for name in (
+                "impact",
+                "owner_email",
+                "component_serial",
+                "observe_only",
+                "trace_id",
+                "follows_case",
+            )
+        },
         summary=_summary(row),
         plan=read_plan(row["plan"], acts, part, row["part_no"]),
         outcome=row["outcome"],

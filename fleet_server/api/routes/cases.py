@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from fleet_core.errors import BadInput
 from fleet_server.api.access import App, Identity, Limit, Offset, SignedIn, found, require
 from fleet_server.api.models.base import Done
 from fleet_server.api.models.cases import (
+    AcknowledgeRequest,
     CancelRequest,
     Case,
     Cases,
@@ -26,6 +28,7 @@ from fleet_server.api.reads import cases
 from fleet_server.api.services import Services
 from fleet_server.resolution import commands
 from fleet_server.resolution.decisions import decide_escalation
+from fleet_server.resolution.escalations import acknowledge
 from fleet_server.sovereignty.directives import view
 from fleet_server.sovereignty.roles import Permission, allowed
 from fleet_server.sovereignty.users import User
@@ -102,6 +105,19 @@ async def decide(escalation_id: UUID, body: DecisionRequest, user: SignedIn, app
     async with app.worker() as conn:
         await decide_escalation(conn, app.clock, user.actor, escalation_id, body.decision, body.note)
     return Done(detail=f"Decided: {chosen.label}")
+
+
+@router.post("/escalations/{escalation_id}/acknowledge")
+async def acknowledge_escalation(escalation_id: UUID, body: AcknowledgeRequest, user: SignedIn, app: App) -> Done:
+    """Say to be on it for so many hours: nobody is asked again meanwhile, then the repeats return."""
+    escalation = await _escalation(app, user, escalation_id)
+    addressed = allowed(user.role, Permission.DECIDE_ADDRESSED) and escalation.mine_to_decide
+    if not addressed and not allowed(user.role, Permission.DECIDE_ESCALATION):
+        raise HTTPException(403, f"the role {user.role} may not acknowledge this escalation")
+    until = app.clock.now() + timedelta(hours=body.hours)
+    async with app.worker() as conn:
+        await acknowledge(conn, app.clock, user.actor, escalation_id, until)
+    return Done(detail=f"Nobody is asked again before {until:%Y-%m-%d %H:%M} UTC")
 
 
 @router.get("/work-orders")

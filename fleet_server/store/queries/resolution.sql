@@ -51,12 +51,25 @@ SELECT 1 AS found
  LIMIT 1
 
 -- name: last_ended_case_of
-SELECT state,
+SELECT case_id, state, closed_at,
        EXISTS (SELECT FROM prognosis WHERE prognosis.case_id = repair_case.case_id
-                                       AND prognosis.inputs ->> 'device_state' = 'critical') AS was_critical
+                                       AND prognosis.inputs ->> 'device_state' = 'critical') AS was_critical,
+       (SELECT coalesce(max(revision), 0) FROM prognosis WHERE prognosis.case_id = repair_case.case_id
+                                       AND prognosis.finding_id = %(finding_id)s) AS revision,
+       (SELECT max(at) FROM state_change WHERE state_change.asset_id = repair_case.asset_id
+                                       AND state_change.slot = repair_case.slot AND state = 'healthy') AS recovered_at
   FROM repair_case
  WHERE asset_id = %(asset_id)s AND slot = %(slot)s AND finding_id = %(finding_id)s
  ORDER BY opened_at DESC LIMIT 1
+
+-- name: follow
+UPDATE repair_case SET follows_case = %(follows)s WHERE case_id = %(case_id)s
+
+-- name: followed_case
+SELECT before.case_id, before.number, before.state, before.opened_at, before.closed_at, before.outcome,
+       coalesce(before.plan ->> 'ended_because', '') AS ended_because
+  FROM repair_case AS later JOIN repair_case AS before ON before.case_id = later.follows_case
+ WHERE later.case_id = %(case_id)s
 
 -- name: insert_case
 INSERT INTO repair_case (case_id, tenant_id, site_id, asset_id, slot, state, failure_mode, owner_id, impact, urgency,
@@ -141,20 +154,34 @@ SELECT prognosis_id, made_at, abstained, abstain_code, reason, failure_mode, con
   FROM prognosis WHERE prognosis_id = %(prognosis_id)s
 
 -- name: case_owner
-SELECT person_id, name, email FROM person
+SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM person
  WHERE active AND role IN ('case_owner', 'fleet_operator')
    AND (tenant_id IS NULL OR tenant_id = %(tenant_id)s)
    AND (site_id IS NULL OR site_id = %(site_id)s)
    AND (region IS NULL OR region = %(region)s)
  ORDER BY role <> 'case_owner', site_id IS NULL, tenant_id IS NULL, region IS NULL, person_id
- LIMIT 1
+ LIMIT 100
 
--- name: second_line
-SELECT person_id, name, email FROM person
- WHERE active AND person_id <> %(person_id)s AND role IN ('fleet_operator', 'case_owner', 'administrator')
-   AND (tenant_id IS NULL OR tenant_id = %(tenant_id)s)
- ORDER BY role <> 'fleet_operator', role <> 'case_owner', person_id
- LIMIT 1
+-- name: colleagues
+-- Ours who may be asked, and those of the tenant; besides them the people named.
+SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url, role, active,
+       tenant_id IS NOT NULL AS tenant_bound,
+       (SELECT count(*) FROM escalation
+         WHERE escalation.to_person = person.person_id AND decided_at IS NULL
+           AND coalesce(asked_at, raised_at) > %(shift_began)s)::int AS open_questions
+  FROM person
+ WHERE (role IN ('case_owner', 'fleet_operator', 'administrator')
+        AND (tenant_id IS NULL OR tenant_id = %(tenant_id)s))
+    OR person_id = ANY (%(people)s)
+ ORDER BY person_id LIMIT 500
+
+-- name: contacts
+SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url, role, active,
+       tenant_id IS NOT NULL AS tenant_bound, 0 AS open_questions
+  FROM person WHERE person_id = ANY (%(people)s)
+
+-- name: person_of_user
+SELECT person_id FROM app_user WHERE user_id = %(user_id)s AND person_id IS NOT NULL
 
 -- name: directors
 SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM person
@@ -169,8 +196,34 @@ SELECT person_id, name, email, coalesce(webhook_url, '') AS webhook_url FROM per
 -- name: name_of_user
 SELECT person.name FROM app_user JOIN person USING (person_id) WHERE app_user.user_id = %(user_id)s
 
+-- name: set_owner
+UPDATE repair_case SET owner_id = %(owner_id)s WHERE case_id = %(case_id)s
+
+-- name: cases_left
+-- Open cases of which somebody is not active any more: the owner, who is asked, or the engineer who is to come.
+SELECT case_id FROM repair_case AS c
+ WHERE state NOT IN ('closed', 'cancelled', 'false_alarm')
+   AND EXISTS (SELECT FROM person
+                WHERE NOT active
+                  AND (person_id = c.owner_id
+                       OR (c.state IN ('committed', 'in_progress') AND person_id = c.plan #>> '{engineer,id}')
+                       OR person_id IN (SELECT to_person FROM escalation
+                                         WHERE escalation.case_id = c.case_id AND decided_at IS NULL)))
+ ORDER BY case_id LIMIT 64
+
+-- name: cases_to_check
+-- Open cases, and ended ones of which something is still to be told or asked, in order.
+SELECT case_id FROM repair_case AS c
+ WHERE case_id > %(after)s
+   AND (state NOT IN ('closed', 'cancelled', 'false_alarm')
+        OR EXISTS (SELECT FROM act WHERE act.case_id = c.case_id AND act.kind = 'message'
+                      AND act.state IN ('intended', 'unknown'))
+        OR EXISTS (SELECT FROM escalation WHERE escalation.case_id = c.case_id AND decided_at IS NULL))
+ ORDER BY case_id LIMIT 32
+
 -- name: acts_of
-SELECT act_id, case_id, kind, purpose, sequence, idempotency_key, state, request, external_ref, attempts, due_at, error
+SELECT act_id, case_id, kind, purpose, sequence, idempotency_key, state, request, external_ref, attempts, due_at, error,
+       intended_at
   FROM act WHERE case_id = %(case_id)s ORDER BY intended_at, sequence
 
 -- name: acts_shown
@@ -182,7 +235,8 @@ INSERT INTO act (act_id, tenant_id, case_id, kind, purpose, sequence, idempotenc
 VALUES (%(act_id)s, %(tenant_id)s, %(case_id)s, %(kind)s, %(purpose)s, %(sequence)s, %(idempotency_key)s, 'intended',
         %(request)s, %(now)s, %(now)s)
 ON CONFLICT (idempotency_key) DO NOTHING
-RETURNING act_id, case_id, kind, purpose, sequence, idempotency_key, state, request, external_ref, attempts, due_at, error
+RETURNING act_id, case_id, kind, purpose, sequence, idempotency_key, state, request, external_ref, attempts, due_at, error,
+       intended_at
 
 -- name: settle_act
 UPDATE act SET state = %(state)s, response = coalesce(%(response)s, response), external_ref = %(external_ref)s,
@@ -203,9 +257,9 @@ VALUES (%(tenant_id)s, %(case_id)s, %(at)s, %(kind)s, %(summary)s, %(detail)s)
 
 -- name: insert_escalation
 INSERT INTO escalation (escalation_id, tenant_id, case_id, reason, summary, to_person, raised_at, due_at, context,
-                        options)
+                        options, level, asked_at)
 VALUES (%(escalation_id)s, %(tenant_id)s, %(case_id)s, %(reason)s, %(summary)s, %(to_person)s, %(now)s, %(due_at)s,
-        %(context)s, %(options)s)
+        %(context)s, %(options)s, %(level)s, %(now)s)
 ON CONFLICT (case_id, reason) WHERE decided_at IS NULL DO NOTHING
 RETURNING escalation_id, case_id
 
@@ -214,7 +268,8 @@ SELECT escalation_id, case_id FROM escalation WHERE escalation_id = %(escalation
 
 -- name: lock_escalation
 SELECT escalation_id, tenant_id, case_id, reason, summary, to_person, options, decided_at, decided_by, decision,
-       reminded_at, coalesce(context ->> 'step', '') AS step
+       reminded_at, coalesce(context ->> 'step', '') AS step, level, repeats, unreached, acknowledged_by, acknowledged_until,
+       raised_at, due_at
   FROM escalation WHERE escalation_id = %(escalation_id)s FOR UPDATE
 
 -- name: decide_escalation
@@ -241,16 +296,22 @@ SELECT count(*) AS n FROM escalation WHERE case_id = %(case_id)s AND decided_at 
 
 -- name: overdue_escalation
 SELECT escalation_id, case_id FROM escalation
- WHERE decided_at IS NULL AND reminded_at IS NULL AND due_at <= %(now)s
+ WHERE decided_at IS NULL AND due_at <= %(now)s
  ORDER BY due_at LIMIT 1
 
 -- name: hand_over
-UPDATE escalation SET reminded_at = %(now)s, to_person = %(to_person)s, due_at = %(due_at)s
+UPDATE escalation SET reminded_at = %(now)s, due_at = %(due_at)s, level = %(level)s, repeats = %(repeats)s,
+       unreached = %(unreached)s, acknowledged_by = NULL, acknowledged_until = NULL,
+       asked_at = CASE WHEN to_person = %(to_person)s THEN asked_at ELSE %(now)s END, to_person = %(to_person)s
+ WHERE escalation_id = %(escalation_id)s
+
+-- name: acknowledge
+UPDATE escalation SET acknowledged_by = %(actor)s, acknowledged_until = %(until)s, due_at = %(until)s
  WHERE escalation_id = %(escalation_id)s
 
 -- name: postpone_escalation
 UPDATE escalation SET due_at = %(due_at)s
- WHERE escalation_id = %(escalation_id)s AND decided_at IS NULL AND reminded_at IS NULL AND due_at <= %(now)s
+ WHERE escalation_id = %(escalation_id)s AND decided_at IS NULL AND due_at <= %(now)s
 
 -- name: due_cases
 SELECT case_id FROM repair_case WHERE next_at <= %(now)s ORDER BY next_at LIMIT 64
@@ -347,12 +408,12 @@ SELECT 1 AS found FROM escalation WHERE escalation_id::text = %(escalation_id)s 
 UPDATE act SET request = %(request)s WHERE act_id = %(act_id)s
 
 -- name: unjudged_findings
--- The newest finding of each component that is still degraded and whose finding no case has dealt with.
+-- The newest finding of each component that is still degraded and whose newest revision no case has judged.
 SELECT DISTINCT ON (finding.asset_id, finding.slot) finding.finding_id, finding.revision
   FROM finding JOIN health USING (asset_id, slot)
  WHERE finding.asset_id = %(asset_id)s AND health.state IN ('degrading', 'critical')
-   AND NOT EXISTS (SELECT FROM repair_case WHERE repair_case.asset_id = finding.asset_id
-                      AND repair_case.slot = finding.slot AND repair_case.finding_id = finding.finding_id)
+   AND NOT EXISTS (SELECT FROM prognosis WHERE prognosis.finding_id = finding.finding_id
+                      AND prognosis.revision >= finding.revision AND prognosis.case_id IS NOT NULL)
  ORDER BY finding.asset_id, finding.slot, finding.detected_at DESC, finding.revision DESC
 
 -- name: set_maintenance
