@@ -205,20 +205,23 @@ def registry_import(
     as_json: JsonOption = False,
 ) -> None:
     """Add or bring up to date what a file names; may be repeated. What the file leaves out stays as it is."""
-    from fleet_server.registry import import_registry, load_registry
+    from fleet_server.registry import import_registry, load_registry, who_cannot_be_asked
     from fleet_server.registry_kept import Imported
     from fleet_server.settings import clock_of
 
     registry = load_registry(file)
 
-    async def act(conn: Connection, settings: Settings) -> Imported:
+    async def act(conn: Connection, settings: Settings) -> tuple[Imported, list[str]]:
         clock = clock_of(settings)
         told = await import_registry(conn, clock, registry, actor="system:registry", reset_stock=reset_stock)
+        missing = await who_cannot_be_asked(conn, list(settings.notifiers))
         if dry_run:
             await conn.rollback()
-        return told
+        return told, missing
 
-    told = _with_connection(config, act)
+    told, missing = _with_connection(config, act)
+    for line in missing:
+        typer.echo(f"warning: {line}", err=True)
     if as_json:
         typer.echo(json.dumps({"dry_run": dry_run} | told.document()))
     else:

@@ -15,6 +15,7 @@ Failure: BadConfig naming the entry and what is wrong with it; nothing is change
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -190,7 +191,8 @@ class Person(_Entry):
     person_id: Identity
     tenant_id: Identity | None = None
     name: Text
-    email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+    email: Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$", max_length=254)] = ""
+    """"" for somebody who is reached by another channel alone."""
     role: Literal[
         "operations_director", "site_manager", "engineer", "case_owner", "fleet_operator", "auditor", "administrator"
     ]
@@ -345,6 +347,26 @@ async def import_registry(
     body = told.document()
     await record(conn, clock, tenant_id=None, actor=actor, action="registry.imported", subject="registry", body=body)
     return told
+
+
+async def who_cannot_be_asked(conn: Connection, channels: Collection[str]) -> list[str]:
+    """What is missing for a question always to reach somebody, one line each with its mend; [] when nothing is.
+
+    ``channels``: the notifiers that are configured.
+    """
+    reached = {"email": "email" in channels, "webhook": "webhook" in channels}
+    rows = await (await conn.execute(_SQL.people_out_of_reach, reached)).fetchall()
+    said = [
+        f"person {row['person_id']} ({row['role']}) has no address on a configured channel ({', '.join(channels)}):"
+        " add an email or a webhook_url, or configure the channel"
+        for row in rows
+    ]
+    rows = await (await conn.execute(_SQL.tenants_without_last_line, reached)).fetchall()
+    return said + [
+        f"tenant {row['tenant_id']} has no last line: register a person with role administrator, fleet_operator or"
+        " case_owner who can be reached; until then a question may reach nobody"
+        for row in rows
+    ]
 
 
 async def _merge(

@@ -13,7 +13,7 @@ from support.database import drop_database, new_database, settings_for
 from fleet_core.assets import component_type
 from fleet_core.clock import SimulatedClock
 from fleet_core.errors import BadConfig
-from fleet_server.registry import SAMPLE, import_registry, parse_registry
+from fleet_server.registry import SAMPLE, import_registry, parse_registry, who_cannot_be_asked
 from fleet_server.registry_kept import Imported
 from fleet_server.store.pool import Pool, open_pool, transaction
 
@@ -187,3 +187,14 @@ async def test_a_missing_token_file_is_an_error_at_the_import(owner: Pool) -> No
 def test_an_unknown_key_names_the_nearest_known_one(old: str, new: str, near: str) -> None:
     with pytest.raises(BadConfig, match=f"did you mean '{near}'"):
         parse_registry(SAMPLE.replace(old, new, 1))
+
+
+async def test_who_can_never_be_asked_is_said_with_the_mend(owner: Pool) -> None:
+    text = SAMPLE.replace('email = "olga@example.org"\n', "")
+    async with owner.connection() as conn:
+        await import_registry(conn, SimulatedClock(), parse_registry(text), actor="test")
+        person, tenant = await who_cannot_be_asked(conn, ["email"])
+        assert "person olga (case_owner) has no address on a configured channel (email)" in person
+        assert "tenant acme has no last line" in tenant
+        await import_registry(conn, SimulatedClock(), parse_registry(SAMPLE), actor="test")
+        assert await who_cannot_be_asked(conn, ["email"]) == []

@@ -116,3 +116,18 @@ RETURNING centre_id
 INSERT INTO firmware_history (asset_id, tenant_id, firmware, seen_at)
 SELECT %(asset_id)s, %(tenant_id)s, %(firmware)s, %(seen_at)s
  WHERE NOT EXISTS (SELECT FROM firmware_history WHERE asset_id = %(asset_id)s)
+
+-- name: people_out_of_reach
+SELECT person_id, role FROM person
+ WHERE active AND role IN ('case_owner', 'fleet_operator', 'administrator', 'operations_director', 'site_manager')
+   AND NOT ((%(email)s AND email <> '') OR (%(webhook)s AND coalesce(webhook_url, '') <> ''))
+ ORDER BY person_id LIMIT 50
+
+-- name: tenants_without_last_line
+SELECT tenant_id FROM tenant
+ WHERE NOT EXISTS (SELECT FROM person
+                    WHERE active AND (person.tenant_id IS NULL OR person.tenant_id = tenant.tenant_id)
+                      AND (role IN ('case_owner', 'fleet_operator', 'administrator')
+                           OR person_id = tenant.policy ->> 'last_line')
+                      AND ((%(email)s AND email <> '') OR (%(webhook)s AND coalesce(webhook_url, '') <> '')))
+ ORDER BY tenant_id LIMIT 50
