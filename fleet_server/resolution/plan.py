@@ -147,7 +147,9 @@ class Replanning:
 
     def forgiven(self) -> Replanning:
         """Everything may be tried again."""
-        return replace(self, refused_windows=(), refused_pairs=(), refused_offers=(), refused_orders=0)
+        return replace(
+            self, refused_windows=(), refused_pairs=(), refused_offers=(), refused_orders=0, gone_engineer=""
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,8 +147,8 @@ def _next_of_plan(file: CaseFile, now: datetime) -> Next:
         return _when_due(Step.ENTITLEMENT, _pending(file, "entitlement"), now)
     if file.policy.asks_a_person(file.asset.asset_class) and not decisions.approved_by:
         return Next(Step.APPROVAL)
-    coming = file.held("dispatch")
-    if coming is not None and planned_engineer(coming) == file.plan.replanning.gone_engineer:
+    coming, gone = file.held("dispatch"), file.plan.replanning.gone_engineer
+    if coming is not None and gone and planned_engineer(coming) == gone:
         return _when_due(Step.RELEASE, coming, now)
     for kind, step in (
         ("reservation", Step.PART),
