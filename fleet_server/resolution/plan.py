@@ -136,14 +136,14 @@ class Replanning:
     next_engineer: PlannedEngineer | None = None
     refused_windows: tuple[Instant, ...] = ()
     """Starts that the WMS refused or for which no engineer was free."""
-    gone_engineer: str = ""
-    """Who was dispatched and has left: that dispatch is released, and another one comes."""
     refused_pairs: tuple[tuple[Instant, str], ...] = ()
     """A start and the engineer who was not to be had then."""
     refused_offers: tuple[tuple[str, str], ...] = ()
     """A centre and the part that it did not reserve as asked."""
     refused_orders: int = 0
     """How often in a row the work order was not written as asked."""
+    gone_engineer: str = ""
+    """Who was dispatched and has left: that dispatch is released, and another one comes."""
 
     def forgiven(self) -> Replanning:
         """Everything may be tried again."""

@@ -81,7 +81,7 @@ REASONS: Mapping[str, Reason] = {
     "work_overdue": Reason("The work is overdue", _BOOKED),
     "engineer_left": Reason("The engineer is not here any more", _BOOKED),
     "taken_over": Reason(
-        "Taken over, and nothing heard since", ("still_on_it", "hand_back", "done_by_hand", "false_alarm")
+        "Taken over, and nothing heard since", ("still_on_it", "hand_back", "done_by_hand", "take_over", "false_alarm")
     ),
 }
 

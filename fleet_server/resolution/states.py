@@ -218,6 +218,8 @@ CONTROL_TRANSITIONS: Mapping[tuple[Control, ControlEvent], Control] = {
     (Control.BY_HAND, ControlEvent.ANSWERED): Control.BY_HAND,
     (Control.BY_HAND, ControlEvent.TAKE_OVER): Control.BY_HAND,
     (Control.BY_HAND, ControlEvent.HAND_BACK): Control.AUTOMATIC,
+    (Control.AUTOMATIC, ControlEvent.HAND_BACK): Control.AUTOMATIC,
+    (Control.ASKED, ControlEvent.HAND_BACK): Control.ASKED,
 }
 
 _S = TypeVar("_S", bound=StrEnum)

@@ -78,9 +78,12 @@ CONTROL = {
     ("by_hand", "ask"): "by_hand",
     ("by_hand", "answered"): "by_hand",
     ("by_hand", "take_over"): "by_hand",
+    ("by_hand", "hand_back"): "automatic",
+    ("automatic", "hand_back"): "automatic",
+    ("asked", "hand_back"): "asked",
 }
 CONTROL_STATES = ["automatic", "asked", "by_hand"]
-CONTROL_EVENTS = ["ask", "answered", "take_over"]
+CONTROL_EVENTS = ["ask", "answered", "take_over", "hand_back"]
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(MOVE_STATES, MOVE_EVENTS)))
@@ -256,6 +259,7 @@ LIFE: list[tuple[str, str, Plan, dict[str, Any], StrEnum, Plan, str]] = [
     ("answered", "planning", BOOKED, {"escalated": True}, ControlEvent.ANSWERED, BOOKED,
      "planning stays nothing automatic"),
     ("take_over", "planning", BOOKED, {}, ControlEvent.TAKE_OVER, BY_HAND, "planning stays nothing by_hand"),
+    ("hand_back", "planning", BY_HAND, {}, ControlEvent.HAND_BACK, BOOKED, "planning stays nothing automatic"),
 ]  # fmt: skip
 
 

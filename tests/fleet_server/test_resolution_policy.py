@@ -12,6 +12,7 @@ from support.case_files import prognosis
 
 from fleet_core.errors import BadConfig
 from fleet_server.resolution.policy import (
+    Line,
     Policy,
     PolicyJudgement,
     Verdict,
@@ -159,6 +160,17 @@ FIELDS: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "patience_h": (48.0, [0.001, 2160], [0, 2160.001]),
     "vitals_wait_h": (4.0, [0, 168], [-0.001, 168.001]),
     "escalation_due_h": ({"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}, [{"low": 1.0}], [{"low": "x"}]),
+    "repeat_shares": ((0.5, 0.25, 1 / 6), [(0.01,), (1,)], [(), (0,), (1.1,)]),
+    "last_line": ("", ["petra"], [1]),
+    "questions_per_shift": (20, [1, 1000], [0, 1001]),
+    "shift_h": (8.0, [0.001, 48], [0, 48.001]),
+    "by_hand_h": (72.0, [0.001, 720], [0, 720.001]),
+    "mail_patience_h": (24.0, [0.001, 120], [0, 120.001]),
+    "escalation_chain": (
+        (Line(to="owner"), Line(to="second_line"), Line(to="last_line")),
+        [(Line(to="person:petra", wait_h=4),)],
+        [(), ({"to": "nobody"},), ({"to": "owner", "wait_h": 0},)],
+    ),
     "retry_attempts": (8, [1, 50], [0, 51]),
     "retry_first_s": (0.5, [0.001, 3600], [0, 3600.001]),
 }

@@ -20,7 +20,7 @@ from support.database import settings_for
 from support.resolution import ASSET, SITE, TENANT, Servers, Stage, finding_at, stage, store_finding
 
 from fleet_core.clock import SimulatedClock
-from fleet_server.resolution import cover_and_part, maintenance, timers, worker
+from fleet_server.resolution import cover_and_part, maintenance, rest_sweep, timers, worker
 from fleet_server.resolution.maintenance import end_maintenance
 from fleet_server.resolution.metrics import FAILURES
 from fleet_server.resolution.timers import run_due
@@ -86,8 +86,9 @@ async def test_a_timer_that_cannot_be_handled_stops_no_other(
 
 
 async def test_an_escalation_that_cannot_be_composed_stops_no_other(
-    ready: Stage, caplog: pytest.LogCaptureFixture
+    ready: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rest_sweep, "CHECK_EVERY_S", float("inf"))  # it would find the questions that were never sent
     case_id = await ready.finding()
     now = ready.clock.now()
 
@@ -101,8 +102,8 @@ async def test_an_escalation_that_cannot_be_composed_stops_no_other(
         return escalation_id
 
     option = {"code": "retry", "label": "try again", "effect": "it is tried again"}
-    poisoned = await raised("policy_limit", [{"code": "retry"}], 1)
-    sound = await raised("no_warranty", [option], 2)
+    poisoned = await raised("work_overdue", [{"code": "retry"}], 1)
+    sound = await raised("engineer_left", [option], 2)
 
     async def handed(escalation_id: uuid.UUID) -> list[str]:
         found = await ready.rows(
