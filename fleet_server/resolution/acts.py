@@ -105,7 +105,7 @@ async def perform(
                 act = await _found_absent(rt, conn, act)
             result = await _bounded(rt, doing.call(key))
     except Refused as error:
-        return await _refused(rt, conn, act, doing, error)
+        return await _refused(rt, conn, act, doing, error, fresh=fresh)
     except OutcomeUnknown as error:
         return await _after_lost_answer(rt, conn, file, act, doing, error)
     except (Retryable, Permanent) as error:
@@ -256,10 +256,16 @@ async def _not_as_asked(rt: Runtime, conn: Connection, act: Act, doing: Doing[T]
     return state
 
 
-async def _refused(rt: Runtime, conn: Connection, act: Act, doing: Doing[T], error: Refused) -> ActState:
+async def _refused(
+    rt: Runtime, conn: Connection, act: Act, doing: Doing[T], error: Refused, *, fresh: bool
+) -> ActState:
+    """Not to be had. An earlier call that was never answered may still arrive there and be done: such an act is
+    released, so that it is refused too when it comes."""
+    binds = doing.lookup is not None and act.kind != MESSAGE
+    event = ActEvent.DIFFER if binds and not fresh else ActEvent.REFUSE
     async with conn.transaction():
         case = await lock_case(conn, act.case_id)
-        state = await settle(conn, rt.clock, act, ActEvent.REFUSE, error=str(error)[:500])
+        state = await settle(conn, rt.clock, act, event, error=str(error)[:500])
         await note(conn, rt.clock, case, "act_refused", f"{act.kind} refused: {error}"[:300], {"kind": act.kind})
         await doing.on_refused(conn, case, error)
     ACTS.labels(act.kind, state).inc()

@@ -93,7 +93,6 @@ LEFT_OUT = {
     Kind.WMS_CANCELS: "what is held is not looked up again",
     Kind.WMS_MOVES_LATER: "the same",
     Kind.WMS_LOSES: "the same",
-    Kind.WMS_LATE: "a booking that arrives after its act was refused is not released",
     Kind.DIRECTOR_CHANGES: "a director who left and one who came may both get an announcement",
     Kind.RESTORED: "a case of the lost hour is opened again under another identity",
 }
