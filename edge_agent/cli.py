@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a folder that may not be written, a full disk, a port that is taken
+        print(f"edge-agent: {error.filename or ''} {error.strerror or error}".replace("  ", " "), file=sys.stderr)
+        return 2
 
 
 def _parser(heavy: Sequence[str] = HEAVY) -> argparse.ArgumentParser:

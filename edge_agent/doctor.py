@@ -26,6 +26,8 @@ from fleet_core.telemetry import EARLIEST_US
 from fleet_core.tls import client_context
 
 CONNECT_TIMEOUT_S = 3.0
+REFUSAL_WITHIN_S = 2.0
+"""Several round trips of a slow link; a refusal follows the handshake by one."""
 RENEW_WITHIN_DAYS = 14
 BACKWARDS_LIMIT_S = 60.0
 """How far the agent's files may be ahead of the clock."""
@@ -51,7 +53,7 @@ def examine(config: AgentConfig) -> list[Check]:
     """The results of all checks, for a configuration that could be read."""
     checks = [Check("config", Verdict.OK, f"{config.node_id} of {config.group_id}, {len(config.assets)} assets")]
     checks += [_clock(), _clock_floor(config), *_state_dir(config), _outbox(config), *_identity(config.uplink)]
-    checks.append(_broker(config.uplink))
+    checks.append(broker_check(config.uplink))
     for asset in config.assets:
         checks += _source(asset)
     return checks
@@ -135,7 +137,12 @@ def _validity(name: str, start: datetime, end: datetime) -> Check:
     return Check(name, Verdict.OK, f"valid for {days} days")
 
 
-def _broker(uplink: UplinkConfig) -> Check:
+def broker_check(uplink: UplinkConfig) -> Check:
+    """Whether the broker answers and lets this device's certificate in. Sends nothing.
+
+    Under TLS 1.3 the client's handshake ends before the broker has judged its certificate; the refusal comes as the
+    first thing to read. So it reads on, for ``REFUSAL_WITHIN_S`` at most: a broker that is content says nothing.
+    """
     where = f"{uplink.host}:{uplink.port}"
     try:
         with socket.create_connection((uplink.host, uplink.port), CONNECT_TIMEOUT_S) as connection:
@@ -143,12 +150,29 @@ def _broker(uplink: UplinkConfig) -> Check:
                 return Check("broker", Verdict.OK, f"{where} answers")
             context = client_context(uplink.ca_file, uplink.cert_file, uplink.key_file)
             with context.wrap_socket(connection, server_hostname=uplink.host) as secured:
+                refusal = _refusal(secured)
+                if refusal:
+                    mend = "is it revoked or expired? Ask for a new claim and run `edge-agent enrol`"
+                    return Check("broker", Verdict.FAIL, f"{where} refused the certificate: {refusal}", mend)
                 return Check("broker", Verdict.OK, f"{where} answers with {secured.version()}")
     except ssl.SSLCertVerificationError as error:
         return Check("broker", Verdict.FAIL, f"{where}: {error.verify_message}", "check [uplink] host and ca_file")
     except OSError as error:
         mend = "check [uplink] host and port, the network, and that the broker runs; batches wait meanwhile"
         return Check("broker", Verdict.FAIL, f"{where}: {error}", mend)
+
+
+def _refusal(secured: ssl.SSLSocket) -> str:
+    """Why the broker ends the connection, "" when it keeps it."""
+    secured.settimeout(REFUSAL_WITHIN_S)
+    try:
+        return "" if secured.recv(1) else "it closed the connection"
+    except TimeoutError:
+        return ""
+    except ssl.SSLError as error:
+        return (error.reason or str(error)).lower().replace("_", " ")
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _source(asset: AssetConfig) -> Iterator[Check]:

@@ -35,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except (KeyboardInterrupt, BrokenPipeError):
         return 0
+    except OSError as error:  # a port that is taken or gone, a folder that may not be written
+        print(f"firmware-bridge: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,8 +108,12 @@ def evaluate_detection(
 
 
 def main() -> None:
-    """Entry point."""
-    app()
+    """Entry point: one line and exit code 2 for a wrong setting or a file that cannot be read or written."""
+    try:
+        app()
+    except (ForestallError, OSError) as error:
+        print(f"fleet-models: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _show(found: dict[str, Any]) -> None:

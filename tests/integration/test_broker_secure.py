@@ -19,6 +19,8 @@ from support.broker import ACCEPTED, SecureFleet, connect_answer, keeper, secure
 
 from demo.broker import PID_FILE
 from demo.processes import Keeper, free_port, tcp_ready
+from edge_agent.config import UplinkConfig
+from edge_agent.doctor import Verdict, broker_check
 from fleet_core.clock import SystemClock
 from fleet_core.errors import BadConfig, BadInput, Retryable
 from provisioning.authority import Authority
@@ -166,6 +168,12 @@ async def test_revocation_cuts_the_live_session_and_refuses_the_next(secure_flee
                 raise aiomqtt.MqttError("it stayed connected")
         assert await topics_so_far(server, server) == [topic]
         assert not await is_let_in(secure_fleet, node.cert_file, node.key_file)
+        where = UplinkConfig(
+            "127.0.0.1", node.port, ca_file=node.ca_file, cert_file=node.cert_file, key_file=node.key_file
+        )
+        told = await asyncio.to_thread(broker_check, where)  # under TLS 1.3 the refusal follows the handshake
+        assert (told.verdict, "refused" in told.message) == (Verdict.FAIL, True), told
+        assert "edge-agent enrol" in told.mend
         assert not secure_fleet.files.publish()  # nothing changed: the broker is left in peace
         old = secure_fleet.directory / "nodes" / "node-1"
         old = old.rename(old.with_name("old"))
