@@ -32,6 +32,7 @@ from fleet_core.errors import BadConfig, BadInput
 from fleet_core.plugins import load_plugin, parse_config
 from fleet_server.audit.log import record
 from fleet_server.registry_kept import TABLES, Imported, merged, stored
+from fleet_server.resolution.policy import policy_for
 from fleet_server.store.pool import Connection
 from fleet_server.store.sql import queries
 
@@ -159,6 +160,15 @@ class Tenant(_Entry):
     name: Text
     jurisdiction: Text
     policy: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _policy_can_be_read(self) -> Tenant:
+        """Refuse here a policy under which the worker would ask a person about everything."""
+        try:
+            policy_for(self.policy)
+        except BadConfig as error:
+            raise ValueError(f"tenant {self.tenant_id!r}: {error}") from None
+        return self
 
 
 class Site(_Entry):

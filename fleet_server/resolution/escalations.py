@@ -102,7 +102,7 @@ async def escalate(
     summary_line = f"{passed}{'handed' if passed else 'Handed'} to {to.name}: {summary}"
     shown = {"reason": reason, "to": to.name, "due_at": due_at, **(detail or {})}
     await note(conn, clock, case, "escalated", summary_line, shown)
-    composed = messages.escalation(file, summary, due_at, options)
+    composed = messages.escalation(file, summary, due_at, options, reason)
     await intend_message(conn, clock, notifiers, case, composed, to, tag=str(values["escalation_id"]))
     return await wake(conn, clock, replace(case, waits_for=f"decision of {to.name}: {summary}"[:300]))
 
@@ -229,7 +229,7 @@ async def _pass_on(
     summary = " ".join(
         [f"Reminder. {question.summary.rstrip('.')}.", f"{told}; asked first {question.raised_at:%d %b %H:%M} UTC."]
     )
-    composed = messages.escalation(file, summary, due_at, question.options)
+    composed = messages.escalation(file, summary, due_at, question.options, question.reason)
     tag = f"{question.escalation_id}:{sum(str(question.escalation_id) in act.idempotency_key for act in file.acts)}"
     await intend_message(conn, clock, notifiers, case, composed, to, tag=tag)
     await wake(conn, clock, replace(case, waits_for=f"decision of {to.name}: {question.summary}"[:300]))

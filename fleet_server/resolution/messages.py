@@ -17,6 +17,7 @@ from fleet_server.health.running import Running, RunningState
 from fleet_server.labels import case_label
 from fleet_server.notifiers.api import CalendarEntry
 from fleet_server.resolution.plan import Window, needed
+from fleet_server.resolution.questions import reason_label
 from fleet_server.resolution.records import CaseFile
 from fleet_server.resolution.states import CaseState, Control
 from fleet_server.resolution.stored import table_of
@@ -268,8 +269,10 @@ def cancellation(file: CaseFile, owner_name: str, now: datetime, sequence: int) 
     return _composed("cancellation", subject, [text], calendar, _identity(file))
 
 
-def escalation(file: CaseFile, summary: str, due_at: datetime, options: Sequence[Mapping[str, str]]) -> Composed:
-    """To the named person who must decide."""
+def escalation(
+    file: CaseFile, summary: str, due_at: datetime, options: Sequence[Mapping[str, str]], reason: str
+) -> Composed:
+    """To the named person who must decide. The subject says which asset, what about (``reason``) and until when."""
     zone = file.site.time_zone
     paragraphs = [
         f"Case {file.name}, {file.asset.name} ({component_label(file)}) at {file.site.name}, needs your decision.",
@@ -279,7 +282,9 @@ def escalation(file: CaseFile, summary: str, due_at: datetime, options: Sequence
         f"Please decide by {_long(due_at, zone)}; afterwards the next line is asked.",
     ]
     data = {**_identity(file), "summary": summary, "due_at": due_at.isoformat(), "options": [dict(o) for o in options]}
-    return _composed("escalation", f"Decision needed: {file.asset.name} ({file.name})", paragraphs, None, data)
+    about = reason_label(reason)
+    subject = f"{file.asset.name}: {about[0].lower()}{about[1:]}; decide by {short_time(due_at, zone)} ({file.name})"
+    return _composed("escalation", subject, paragraphs, None, data)
 
 
 def hand_over(file: CaseFile, before: str, owner_name: str) -> Composed:

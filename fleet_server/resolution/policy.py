@@ -6,14 +6,15 @@ never widens what the machine may do: the defaults apply and every case asks a p
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fleet_core.assets import UNKNOWN_FAILURE_MODE, AssetClass
 from fleet_core.errors import BadConfig
@@ -24,6 +25,8 @@ ALWAYS_APPROVED_BY_PEOPLE = frozenset({AssetClass.INFUSION_PUMP.value, AssetClas
 
 
 MAX_LOOK_AGAIN_H = 24.0
+URGENCIES = ("low", "normal", "high", "immediate")
+_DueH = Annotated[float, Field(gt=0, le=2160)]
 
 
 class Line(BaseModel):
@@ -37,15 +40,18 @@ class Line(BaseModel):
 
 
 class Policy(BaseModel):
-    """Limits of automatic acting. Hours are domain time; ``retry_first_s`` is real time (a transport's)."""
+    """Limits of automatic acting. Hours are domain time; ``retry_first_s`` is real time (a transport's).
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Values are taken as they are: a text is no number, ``true`` is none either, and no number is without end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     act_probability: float = Field(default=0.5, ge=0, le=1)
     act_horizon_h: float = Field(default=168.0, gt=0, le=8760)
     cost_limit_eur: float = Field(default=5000.0, ge=0)
     require_approval: bool = False
-    approval_classes: tuple[str, ...] = ()
+    approval_classes: tuple[str, ...] = Field(default=(), strict=False)  # a list, as TOML and JSON have it
     mode_confidence: float = Field(default=0.6, ge=0, le=1)
     """How sure both the device and the neighbours must be of different failure modes to count as a conflict."""
     notice_h: float = Field(default=2.0, ge=0, le=336)
@@ -65,12 +71,17 @@ class Policy(BaseModel):
     """How long a device may insist while its indicator stays healthy before a person is asked."""
     vitals_wait_h: float = Field(4.0, ge=0, le=168)
     """How long vitals may be on their way (after an outage the finding overtakes them) before a person is asked."""
-    escalation_due_h: dict[str, float] = {"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}
+    escalation_due_h: dict[str, _DueH] = {"low": 48.0, "normal": 24.0, "high": 8.0, "immediate": 2.0}
     escalation_chain: tuple[Line, ...] = Field(
-        default=(Line(to="owner"), Line(to="second_line"), Line(to="last_line")), min_length=1, max_length=20
+        default=(Line(to="owner"), Line(to="second_line"), Line(to="last_line")),
+        min_length=1,
+        max_length=20,
+        strict=False,
     )
     """Who is asked, one line after the other while nobody decides."""
-    repeat_shares: tuple[Annotated[float, Field(ge=0.01, le=1)], ...] = Field(default=(0.5, 0.25, 1 / 6), min_length=1)
+    repeat_shares: tuple[Annotated[float, Field(ge=0.01, le=1)], ...] = Field(
+        default=(0.5, 0.25, 1 / 6), min_length=1, strict=False
+    )
     """The last line is asked again after these shares of its hours, then at the last of them until somebody acts."""
     last_line: str = ""
     """The person who is asked when nobody else decides; "" for whoever has the role for it."""
@@ -83,6 +94,18 @@ class Policy(BaseModel):
     """How long a message is tried again whose receiver asks for it later, before a person is asked. Real time."""
     retry_attempts: int = Field(default=8, ge=1, le=50)
     retry_first_s: float = Field(default=0.5, gt=0, le=3600)
+
+    @field_validator("approval_classes")
+    @classmethod
+    def _known_classes(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        _all_known(classes, [kind.value for kind in AssetClass], "asset class")
+        return classes
+
+    @field_validator("escalation_due_h")
+    @classmethod
+    def _known_urgencies(cls, due_h: dict[str, float]) -> dict[str, float]:
+        _all_known(due_h, URGENCIES, "urgency")
+        return due_h
 
     def asks_a_person(self, asset_class: str) -> bool:
         """Whether a person must approve before anything is reserved or booked."""
@@ -111,12 +134,16 @@ class PolicyJudgement(BaseModel):
 
 
 def policy_for(overrides: Mapping[str, object]) -> Policy:
-    """A tenant's policy. Raises BadConfig naming the value that is wrong."""
+    """A tenant's policy. Raises BadConfig naming the value that is wrong, and for an unknown key the nearest known."""
     try:
         return Policy.model_validate(dict(overrides))
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadConfig(f"policy: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        where = ".".join(str(part) for part in first["loc"])
+        said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            said = f"unknown key; {_nearest(where, Policy.model_fields)}"
+        raise BadConfig(f"policy: {where}: {said}") from None
 
 
 def safe_policy(overrides: Mapping[str, object]) -> tuple[Policy, str]:
@@ -210,13 +237,12 @@ def look_again_after_h(policy: Policy, age_h: float) -> float:
 
 def urgency(deadline_at: datetime | None, now: datetime, criticality: int) -> str:
     """low, normal, high or immediate; the most critical assets are one step more urgent."""
-    steps = ("low", "normal", "high", "immediate")
     if deadline_at is None:
         level = 1
     else:
         hours_left = (deadline_at - now).total_seconds() / 3600
         level = 3 if hours_left < 24 else 2 if hours_left < 72 else 1 if hours_left < 336 else 0
-    return steps[min(3, level + (criticality == 1))]
+    return URGENCIES[min(3, level + (criticality == 1))]
 
 
 def needs_replan(policy: Policy, window_end: datetime, planned_for: datetime | None, moved_to: datetime | None) -> bool:
@@ -224,6 +250,19 @@ def needs_replan(policy: Policy, window_end: datetime, planned_for: datetime | N
     if moved_to is None or window_end <= moved_to:
         return False
     return planned_for is None or planned_for - moved_to > timedelta(hours=policy.replan_threshold_h)
+
+
+def _all_known(names: Iterable[str], known: Sequence[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} is no {what}; {_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by a name that is not known, else all that there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names)}"
 
 
 def _interval(prognosis: Prognosis) -> str:

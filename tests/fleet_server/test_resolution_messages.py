@@ -10,7 +10,7 @@ import pytest
 from support.case_files import BOOKED, WINDOW, case, case_file
 
 from fleet_server.health.running import Running, RunningState, Why
-from fleet_server.resolution.messages import announcement, cancellation, closing, failure, runs_again
+from fleet_server.resolution.messages import announcement, cancellation, closing, escalation, failure, runs_again
 from fleet_server.resolution.plan import Cover, Emergency
 
 START = datetime(2026, 11, 24, 1, tzinfo=UTC)
@@ -129,3 +129,10 @@ def test_what_is_taken_back_or_closed_is_told_as_it_was() -> None:
     assert "does not take place" in cancellation(file, "Marta", BEFORE, 1).text
     assert "did not take place" in cancellation(file, "Marta", END, 1).text
     assert "could not be delivered to you" in closing(file, "Marta", announced=False).text
+
+
+def test_the_subject_of_a_question_says_which_asset_what_and_until_when() -> None:
+    file = case_file(case("planning", BOOKED))
+    asked = escalation(file, "The first part comes late", START, [], "no_part_in_time")
+    assert asked.subject.startswith(f"{file.asset.name}: no part before the deadline; decide by Tue 24 Nov, 02:00")
+    assert file.name in asked.subject
