@@ -177,8 +177,11 @@ def _arranged(file: CaseFile, when: str, decided_by: str, now: datetime) -> str:
         return f"The repair has been arranged {how} and takes place now, {when}."
     deadline_at = file.case.deadline_at
     in_time = deadline_at is not None and window.end <= deadline_at and now < deadline_at
-    promise = ", before a failure is expected" if in_time and not file.plan.is_emergency else ""
-    return f"The repair has been arranged {how} and takes place {when}{promise}."
+    arranged = f"The repair has been arranged {how} and takes place {when}"
+    if not in_time or file.plan.is_emergency:
+        return f"{arranged}."
+    promise = "An optimised preventive maintenance is arranged, for continuous performance."
+    return f"{arranged}, before a failure is expected. {promise}"
 
 
 def _lateness(file: CaseFile, window: Window, machine: RunningState | None, now: datetime) -> list[str]:

@@ -136,3 +136,8 @@ def test_the_subject_of_a_question_says_which_asset_what_and_until_when() -> Non
     asked = escalation(file, "The first part comes late", START, [], "no_part_in_time")
     assert asked.subject.startswith(f"{file.asset.name}: no part before the deadline; decide by Tue 24 Nov, 02:00")
     assert file.name in asked.subject
+
+
+def test_what_comes_in_time_is_announced_as_the_preventive_maintenance_it_is() -> None:
+    promise = "An optimised preventive maintenance is arranged, for continuous performance."
+    assert promise in told(END) and promise not in told(END - timedelta(hours=1))
