@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -109,6 +110,12 @@ class Follower:
                 return
             if done(self.wait(what, lambda case: True)):
                 return
+
+    def has_come(self, order: dict[str, Any], case: dict[str, Any]) -> bool:
+        """Whether the order's time has come, or it has another time or another state by now."""
+        now = next((one for one in case["work_orders"] if one["work_order_id"] == order["work_order_id"]), None)
+        same = now is not None and all(now[name] == order[name] for name in ("state", "starts_at"))
+        return not same or self._clock.now() >= datetime.fromisoformat(order["starts_at"])
 
     def wait_until(self, moment: datetime) -> None:
         """Let story time pass."""
@@ -212,8 +219,7 @@ def _perform(console: Console, follower: Follower, story: Repair, case: dict[str
     """Play the engineer: come when the window begins, swap the part, report."""
     while True:
         order = next(order for order in case["work_orders"] if order["state"] in ("open", "dispatched", "started"))
-        follower.wait_until(datetime.fromisoformat(order["starts_at"]))
-        case = follower.wait("the work order", lambda case: True)
+        case = follower.wait("the appointment", partial(follower.has_come, order))
         current = next((one for one in case["work_orders"] if one["work_order_id"] == order["work_order_id"]), None)
         if current and current["state"] == "dispatched" and current["starts_at"] == order["starts_at"]:
             break

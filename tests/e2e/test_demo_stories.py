@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -214,17 +215,29 @@ def decide_an_escalation(page, url: str, demo: RunningDemo) -> None:
     card = page.locator("article.ask", has_text="Robot 44")
     card.wait_for()
     shoot(page, "escalations")
-    number = card.get_attribute("id")
-    card.locator("label.option").first.click()
-    card.get_by_label("Note for the record").fill("the warehouse system is back")
-    card.get_by_role("button", name="Decide").click()
-    page.locator(f"#{number}").wait_for(state="detached", timeout=15_000)
+    decide_first_option(page, card)
     page.locator("#decided").get_by_text("the warehouse system is back").wait_for()
     shoot(page, "decided")
     page.goto(f"{url}/cases")
     page.locator("tr", has_text="Robot 44").first.locator("a[href^='/cases/']").first.click()
-    page.locator("#case-state").get_by_text("Closed").wait_for(timeout=STORIES_S * 1000)  # the engineer came
+    case_url = page.url
+    until_s = time.monotonic() + STORIES_S
+    while "Closed" not in page.locator("#case-state").inner_text():  # the engineer comes
+        assert time.monotonic() < until_s, page.locator("#timeline").inner_text()
+        page.goto(f"{url}/escalations")
+        if card.count():  # a visitor who reads slowly is asked again: the deadline has passed meanwhile
+            decide_first_option(page, card)
+        page.goto(case_url)
+        page.wait_for_timeout(1000)
     shoot(page, "decided-and-repaired")
+
+
+def decide_first_option(page, card) -> None:
+    number = card.first.get_attribute("id")
+    card.first.locator("label.option").first.click()
+    card.first.get_by_label("Note for the record").fill("the warehouse system is back")
+    card.first.get_by_role("button", name="Decide").click()
+    page.locator(f"#{number}").wait_for(state="detached", timeout=15_000)
 
 
 def shoot(page, name: str) -> None:

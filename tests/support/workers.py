@@ -37,7 +37,7 @@ IN_TURN = ("tests/e2e/", "tests/simulation/")
 """They play whole stacks of some fifteen processes, the demo's file two at once. One worker plays them one after the
 other: more stacks at once would make every story late on two cores."""
 
-SPREAD = ("tests/integration/test_resolution_crashes.py", "tests/simulation/cases/test_cases.py")
+SPREAD = ("tests/integration/test_resolution_crashes.py",)
 """Files whose tests share nothing but the fixtures' servers: the workers share such a file."""
 
 
