@@ -14,6 +14,9 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from fleet_server.store.pool import Connection
+from fleet_server.store.sql import queries
+
+_sql = queries("registry")
 
 TABLES = {
     "tenant": ("tenant", ("tenant_id",)),
@@ -79,7 +82,7 @@ async def stored(conn: Connection, kind: str, row: dict[str, Any]) -> dict[str, 
     """The row of an entry as it is now, None when there is none."""
     table, keys = TABLES[kind]
     where = sql.SQL(" AND ").join(sql.SQL("{} = {}").format(sql.Identifier(key), sql.Placeholder(key)) for key in keys)
-    asked = sql.SQL("SELECT * FROM {} WHERE {} FOR UPDATE").format(sql.Identifier(table), where)  # composed: names
+    asked = sql.SQL(_sql.row_as_it_is).format(table=sql.Identifier(table), keys=where)
     return await (await conn.execute(asked, {key: row[key] for key in keys})).fetchone()
 
 

@@ -53,10 +53,11 @@ class Policy(NamedTuple):
 
     @property
     def statement(self) -> str:
-        using = f" USING ({self.using_})" if self.using_ else ""
-        check = f" WITH CHECK ({self.with_check})" if self.with_check else ""
         to = ", ".join(self.roles)
-        return f"CREATE POLICY {self.policy} ON {self.name} FOR {self.command} TO {to}{using}{check}"
+        made = f"CREATE POLICY {self.policy} ON {self.name} FOR {self.command} TO {to}"
+        if self.using_:
+            made = f"{made} USING ({self.using_})"
+        return f"{made} {_SQL.with_check.format(condition=self.with_check)}" if self.with_check else made
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ SERVER = Path(__file__).parents[2] / "fleet_server"
 _STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH)\s")
 INLINE = {
     # does the server answer at all? It names nothing of ours
-    ("api/routes/probes.py", "SELECT 1"),
     ("store/leader.py", "SELECT 1"),
 }
 """Statements that stand in Python, and why. Everything else is a named block of ``store/queries``."""

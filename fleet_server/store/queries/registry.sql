@@ -131,3 +131,7 @@ SELECT tenant_id FROM tenant
                            OR person_id = tenant.policy ->> 'last_line')
                       AND ((%(email)s AND email <> '') OR (%(webhook)s AND coalesce(webhook_url, '') <> '')))
  ORDER BY tenant_id LIMIT 50
+
+-- name: row_as_it_is
+-- the table and the condition on its key are put in from registry_kept.TABLES
+SELECT * FROM {table} WHERE {keys} FOR UPDATE

@@ -50,3 +50,6 @@ SELECT format('fleet.%I', tablename) AS name, quote_ident(policyname) AS policy,
 
 -- name: set_aside
 ALTER SCHEMA fleet RENAME TO fleet_as_it_is
+
+-- name: with_check
+WITH CHECK ({condition})
