@@ -46,7 +46,7 @@ def set_read_only(dsn: str, value: str) -> None:
 
 
 def throttle_of(http: httpx.AsyncClient) -> LoginThrottle:
-    throttle: LoginThrottle = http._transport.app.state.services.throttle  # type: ignore[attr-defined] # ASGITransport
+    throttle: LoginThrottle = http._transport.app.state.services.throttle
     return throttle
 
 

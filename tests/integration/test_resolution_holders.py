@@ -46,7 +46,7 @@ async def change(ready: Stage, dsn: str, *statements: tuple[str, tuple[Any, ...]
     owner = await open_pool(settings_of(dsn, ready.servers.mail_port), "owner", size=1)
     async with owner.connection() as conn:
         for statement, values in statements:
-            await conn.execute(statement, values)  # type: ignore[arg-type]
+            await conn.execute(statement, values)
     await owner.close()
 
 

@@ -56,7 +56,7 @@ async def story(dsn: str, servers: Servers) -> AsyncIterator[Stage]:
 async def written(story: Stage) -> tuple[Post, Drive, Any]:
     """A committed case whose announcement waits since the mail office is shut."""
     post = Post()
-    story.rt.notifiers = {"email": post}  # type: ignore[dict-item]
+    story.rt.notifiers = {"email": post}
     drive = Drive(story)
     await drive.live(30)
     case_id = await story.finding(drive.finding())
@@ -161,7 +161,7 @@ async def test_a_window_that_is_over_is_not_announced_as_one_to_come(story: Stag
 
 async def test_a_question_that_was_answered_is_not_sent(story: Stage) -> None:
     post = Post()
-    story.rt.notifiers = {"email": post}  # type: ignore[dict-item]
+    story.rt.notifiers = {"email": post}
     story.rt.prognose = certain(abstained=True, abstain_code="no_comparison", rul_p10_h=None)
     case_id = await story.finding()
     (asked,) = await story.escalations(case_id)

@@ -80,7 +80,7 @@ async def store_vitals(
             )  # fmt: skip
         for table, key, value in (("asset", "asset_id", asset_id), ("agent", "agent_id", "agent-1")):
             statement = f"UPDATE {table} SET last_seen_at = %s WHERE {key} = %s"
-            await conn.execute(statement, (end, value))  # type: ignore[arg-type]
+            await conn.execute(statement, (end, value))
 
 
 async def state_told(

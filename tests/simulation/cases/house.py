@@ -67,7 +67,7 @@ class House:
         self._fresh: Backup | None = None
 
     async def rows(self, statement: str, *values: object) -> list[dict[str, Any]]:
-        cursor = await self._owner.execute(statement, values or None)  # type: ignore[arg-type] # literals
+        cursor = await self._owner.execute(statement, values or None)
         return await cursor.fetchall() if cursor.description else []
 
     async def fresh(self, start: datetime) -> None:
@@ -80,7 +80,7 @@ class House:
     async def backup(self) -> Backup:
         rows = {}
         for table in await self.rows(_TABLES):
-            async with self._owner.cursor().copy(f"COPY {table['name']} TO STDOUT") as copied:  # type: ignore[arg-type]
+            async with self._owner.cursor().copy(f"COPY {table['name']} TO STDOUT") as copied:
                 rows[table["name"]] = b"".join([bytes(part) async for part in copied])
         return Backup(rows, {one["name"]: one["last_value"] for one in await self.rows(_SEQUENCES)})
 
@@ -90,9 +90,9 @@ class House:
             await self._owner.execute("SET LOCAL session_replication_role = replica")  # in whatever order
             written = sorted({one["name"] for one in await self.rows(_TABLES)} | set(backup.rows))
             if written:
-                await self._owner.execute(f"TRUNCATE {', '.join(written)} CASCADE")  # type: ignore[arg-type]
+                await self._owner.execute(f"TRUNCATE {', '.join(written)} CASCADE")
             for table, rows in backup.rows.items():
-                async with self._owner.cursor().copy(f"COPY {table} FROM STDIN") as copied:  # type: ignore[arg-type]
+                async with self._owner.cursor().copy(f"COPY {table} FROM STDIN") as copied:
                     await copied.write(rows)
             for sequence, last in backup.sequences.items():
                 await self._owner.execute(
@@ -111,11 +111,11 @@ def waiting_here() -> Iterator[None]:
     async def wait(self: AsyncConnection[Any], gen: Any, interval: float = 0.1) -> Any:
         return waiting.wait(gen, self.pgconn.socket, interval)
 
-    AsyncConnection.wait = wait  # type: ignore[method-assign]
+    AsyncConnection.wait = wait
     try:
         yield
     finally:
-        AsyncConnection.wait = usual  # type: ignore[method-assign]
+        AsyncConnection.wait = usual
 
 
 @asynccontextmanager
@@ -177,4 +177,4 @@ async def _seed(owner: AsyncConnection[dict[str, Any]], now: datetime) -> None:
         ("CREATE TABLE IF NOT EXISTS samples_all PARTITION OF samples DEFAULT", ()),
     ]  # fmt: skip
     for statement, values in rows:
-        await owner.execute(statement, values or None)  # type: ignore[arg-type] # literal statements of this file
+        await owner.execute(statement, values or None)  # literal statements of this file

@@ -199,7 +199,7 @@ class _Passed(dict[str, object]):
         super().__init__()
         self._passes = passes
 
-    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+    def get(self, name: str, default: object = None) -> object:
         for passed in self._passes:
             passed()
         return None
@@ -211,7 +211,7 @@ def _everything_seeded(seed: int) -> Iterator[list[Callable[[], None]]]:
     rng, passes = random.Random(f"identities {seed}"), list[Callable[[], None]]()
     made, armed = uuid.uuid4, faults._armed
     uuid.uuid4 = lambda: uuid.UUID(int=rng.getrandbits(128), version=4)
-    faults._armed = _Passed(passes)  # type: ignore[assignment] # asked by name only
+    faults._armed = _Passed(passes)  # asked by name only
     try:
         yield passes
     finally:

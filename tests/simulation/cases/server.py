@@ -54,7 +54,7 @@ class Server:
         rt.field_service = Field(rt.field_service, self._mixture, self._between)
         rt.notifiers = {"email": mail}
         rt.prognose, rt.learn = self._prognose, learn_nothing
-        rt.wms_of = lambda site: warehouses[site.site_id]  # type: ignore[method-assign,assignment]
+        rt.wms_of = lambda site: warehouses[site.site_id]
         self.rt, self.runner = rt, Runner(rt, 6)
 
     async def due_at(self) -> datetime | None:
