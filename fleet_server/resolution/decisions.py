@@ -17,21 +17,18 @@ from fleet_core.errors import BadInput
 from fleet_server.resolution.at_rest import BY_HAND
 from fleet_server.resolution.case import Case
 from fleet_server.resolution.commands import MAX_NOTE, OVERDUE, end_case
+from fleet_server.resolution.escalations import lock_open_question
 from fleet_server.resolution.plan import Cover, Decisions, Retrying
 from fleet_server.resolution.questions import what_changed
 from fleet_server.resolution.records import (
-    NotFound,
     change_case,
     load_case,
-    lock_case,
     note,
     set_timer,
     wake,
 )
 from fleet_server.resolution.rows import (
     Count,
-    Escalation,
-    EscalationRef,
 )
 from fleet_server.resolution.states import (
     FINAL_CASE_STATES,
@@ -56,15 +53,7 @@ async def decide_escalation(
     conn: Connection, clock: Clock, actor: str, escalation_id: uuid.UUID | str, decision: str, note_text: str = ""
 ) -> None:
     """Act on what a person decided; automatic work continues from there where the decision lets it."""
-    where = {"escalation_id": escalation_id}
-    found = await fetch_one(conn, EscalationRef, _sql.case_of_escalation, where)
-    if found is None:
-        raise NotFound(f"there is no escalation {escalation_id}")
-    case = await lock_case(conn, found.case_id)
-    escalation = await fetch_one(conn, Escalation, _sql.lock_escalation, where)
-    assert escalation is not None  # escalations are never deleted
-    if escalation.decided_at is not None:
-        raise ForbiddenTransition(f"it was decided already: {escalation.decision} by {escalation.decided_by}")
+    case, escalation = await lock_open_question(conn, escalation_id)
     codes = [option["code"] for option in escalation.options]
     if decision not in codes:
         raise BadInput("decision", f"{decision!r} is not one of {', '.join(codes)}")

@@ -240,13 +240,8 @@ def _postponed(question: Escalation, clock: Clock, file: CaseFile) -> dict[str, 
     return {"escalation_id": question.escalation_id, "now": clock.now(), "due_at": later}
 
 
-async def acknowledge(
-    conn: Connection, clock: Clock, actor: str, escalation_id: uuid.UUID | str, until: datetime
-) -> None:
-    """Somebody is on it until then: nobody is asked again meanwhile; then the repeats return.
-
-    Raises NotFound, ForbiddenTransition for a question that is decided, BadInput for a time that is over or too far.
-    """
+async def lock_open_question(conn: Connection, escalation_id: uuid.UUID | str) -> tuple[Case, Escalation]:
+    """A question and its case, both rows held. Raises NotFound, and ForbiddenTransition when it is decided."""
     where = {"escalation_id": escalation_id}
     found = await fetch_one(conn, EscalationRef, _sql.case_of_escalation, where)
     if found is None:
@@ -256,9 +251,20 @@ async def acknowledge(
     assert question is not None  # escalations are never deleted
     if question.decided_at is not None:
         raise ForbiddenTransition(f"it was decided already: {question.decision} by {question.decided_by}")
+    return case, question
+
+
+async def acknowledge(
+    conn: Connection, clock: Clock, actor: str, escalation_id: uuid.UUID | str, until: datetime
+) -> None:
+    """Somebody is on it until then: nobody is asked again meanwhile; then the repeats return.
+
+    Raises NotFound, ForbiddenTransition for a question that is decided, BadInput for a time that is over or too far.
+    """
+    case, question = await lock_open_question(conn, escalation_id)
     if not clock.now() < until <= clock.now() + MOST_ACKNOWLEDGED:
         raise BadInput("until", f"must lie within the next {MOST_ACKNOWLEDGED / timedelta(hours=1):g} h")
-    await conn.execute(_sql.acknowledge, {**where, "actor": actor, "until": until})
+    await conn.execute(_sql.acknowledge, {"escalation_id": question.escalation_id, "actor": actor, "until": until})
     text = f"{actor.removeprefix('user:')} is on it until {until:%Y-%m-%d %H:%M} UTC: {question.summary}"
     await note(conn, clock, case, "acknowledged", text, {"until": until, "reason": question.reason}, actor=actor)
     await wake(conn, clock, case)

@@ -16,6 +16,7 @@ import itertools
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -90,9 +91,16 @@ def _make_cluster(directory: Path) -> None:
 @pytest.fixture(scope="session")
 def postgres_dsn(cluster_at: Callable[[Path], None]) -> Iterator[str]:
     """The owner's dsn of this worker's server."""
-    directory = new_folder("test-pg")
+    with server_of_its_own(cluster_at, "test-pg", _QUICK) as dsn:
+        yield dsn
+
+
+@contextmanager
+def server_of_its_own(cluster_at: Callable[[Path], None], name: str, configuration: str) -> Iterator[str]:
+    """The owner's dsn of a server that ends, with its folder, when the context does."""
+    directory = new_folder(name)
     cluster_at(directory / "pg")
-    server = EmbeddedPostgres(directory / "pg", extra_configuration=_QUICK)
+    server = EmbeddedPostgres(directory / "pg", extra_configuration=configuration)
     try:
         yield server.start()
     finally:

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.database import drop_database, new_database
-from support.world import new_folder
+from support.database import drop_database, new_database, server_of_its_own
 
-from fleet_server.store.embedded import EmbeddedPostgres
 from tests.simulation.cases.house import QUICK, open_house
 from tests.simulation.cases.kinds import LEFT_OUT, Kind
 from tests.simulation.cases.play import Outcome, play
@@ -27,14 +24,8 @@ ALLOWED = [kind for kind in Kind if kind not in LEFT_OUT]
 @pytest.fixture(scope="session")
 def plays_dsn(cluster_at: Callable[[Path], None]) -> Iterator[str]:
     """A server whose plays are the same every time: see ``house.QUICK``."""
-    folder = new_folder("plays")
-    cluster_at(folder / "pg")
-    server = EmbeddedPostgres(folder / "pg", extra_configuration=QUICK)
-    try:
-        yield server.start()
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with server_of_its_own(cluster_at, "plays", QUICK) as dsn:
+        yield dsn
 
 
 @pytest.fixture(autouse=True)
