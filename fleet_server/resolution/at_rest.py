@@ -60,10 +60,11 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """One breach. ``text`` is for people."""
+    """One breach. ``text`` is for people; ``question`` is the one that it concerns, if it concerns one."""
 
     kind: Kind
     text: str
+    question: Question | None = None
 
 
 def broken(file: CaseFile, people: Mapping[str, Contact], now: datetime) -> list[Broken]:
@@ -125,12 +126,14 @@ def _questions(file: CaseFile, people: Mapping[str, Contact], now: datetime) -> 
         changed = what_changed(question.reason, file.case, file.acts, question.step)
         to = people.get(question.to_person)
         if changed:
-            found.append(Broken(Kind.QUESTION_WITHOUT_CAUSE, f"{question.reason} is asked though {changed}"))
+            found.append(Broken(Kind.QUESTION_WITHOUT_CAUSE, f"{question.reason} is asked though {changed}", question))
         elif question.due_at <= now - LATE:
-            found.append(Broken(Kind.QUESTION_FORGOTTEN, f"{question.reason} was due {question.due_at:%Y-%m-%d %H:%M}"))
+            found.append(
+                Broken(Kind.QUESTION_FORGOTTEN, f"{question.reason} was due {question.due_at:%Y-%m-%d %H:%M}", question)
+            )
         elif to is None or not to.active or not was_sent(file.acts, question):
             text = f"{question.reason} did not reach {question.to_person}"
-            found.append(Broken(Kind.QUESTION_UNSENT, text))
+            found.append(Broken(Kind.QUESTION_UNSENT, text, question))
     return found
 
 

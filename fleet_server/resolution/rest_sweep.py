@@ -106,10 +106,9 @@ async def _mended(rt: Runtime, conn: Connection, file: CaseFile, case: Case, fou
     elif found.kind in _TIME:
         await _set_time(rt, conn, file, case)
         await wake(conn, rt.clock, case)
-    else:
-        open_ones = [one for one in file.questions if f"{one.reason} " in found.text]
-        for question in open_ones[:1]:
-            await ask_another(conn, rt.clock, rt.notifiers, file, question, found.text[:1].upper() + found.text[1:])
+    elif found.question is not None:
+        why = found.text[:1].upper() + found.text[1:]
+        await ask_another(conn, rt.clock, rt.notifiers, file, found.question, why)
     return True
 
 
