@@ -79,7 +79,10 @@ def _ray(tasks: Sequence[Any], work: Callable[[Any], Any], workers: int) -> Iter
     if ours:
         environment = {"env_vars": dict.fromkeys(ONE_THREAD, "1")}
         local = None if os.environ.get("RAY_ADDRESS") else workers
-        ray.init(num_cpus=local, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+        try:
+            ray.init(num_cpus=local, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+        except Exception as error:  # Ray raises bare ones; it gives its processes 30 s to start
+            raise BadConfig(f"Ray does not start: {error} Is the machine busy? Or take --engine processes") from error
     try:
         remote: Any = ray.remote(lambda task: work(task))  # Ray takes no built-in function as it is
         waiting = {remote.remote(task): place for place, task in enumerate(tasks)}

@@ -1,13 +1,9 @@
-"""The evaluation: engines give the same, cuts are what they say, tables and floors, the command's errors."""
+"""The evaluation: cuts are what they say, tables and floors, the command's errors."""
 
 from __future__ import annotations
 
-import gc
-import importlib.util
 import json
 import math
-import operator
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fleet_core.errors import BadConfig, BadInput
+from fleet_core.errors import BadInput
 from fleet_server.prognosis.rul.histories import Histories, Unit
-from models.rul.engines import run_tasks
 from models.rul.evaluation import command, few, motors, turbofans
 from models.rul.evaluation.cuts import Cuts, coverage_by_phase, cut_rows, joined, judge_last, judge_lives, known_within
 from models.rul.evaluation.tasks import Outcome, Task
@@ -148,29 +143,6 @@ def test_tested_motors_follow_other_physics() -> None:
     assert Ranges() != motors.OTHER_RANGES
     assert motors.LIBRARY_SEED + 100 < motors.TEST_SEED
     assert {task.seed for task in motors.tasks(None, 2)} == {0, 1}
-
-
-@pytest.mark.parametrize("engine", ["processes", pytest.param("ray", marks=pytest.mark.integration)])
-def test_engines_give_what_serial_gives(engine: str) -> None:
-    if engine == "ray" and importlib.util.find_spec("ray") is None:
-        pytest.skip("Ray is not installed")
-    numbers, seen = [9, 3, 5, 7], []
-    serial = run_tasks(numbers, math.factorial)
-    assert run_tasks(numbers, math.factorial, engine, workers=2, progress=lambda *each: seen.append(each)) == serial
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    with pytest.raises(ValueError, match="negative"):
-        run_tasks([-1], math.factorial, engine, workers=2)
-    with warnings.catch_warnings():  # Ray ends its processes without waiting for them
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-
-
-def test_engine_errors_name_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BadConfig, match="serial, processes, ray"):
-        run_tasks([1], operator.neg, "quantum")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BadConfig, match=r"forestall\[ray\]"):
-        run_tasks([1], operator.neg, "ray")
 
 
 @pytest.mark.parametrize(
