@@ -64,15 +64,15 @@ class Kept:
         }
 
 
-async def read_facts(conn: Connection, asset_id: str, now: datetime) -> Facts | None:
-    """What is known of a machine; None when there is no such asset."""
+async def read_facts(conn: Connection, asset_id: str, now: datetime, courses_over: timedelta = HISTORY) -> Facts | None:
+    """What is known of a machine, its vitals over that time; None when there is no such asset."""
     row = await (await conn.execute(_sql.asset, {"asset_id": asset_id, "now": now})).fetchone()
     if row is None:
         return None
     silent_after = stale_after(row["longest_period_s"])
     parts = await (await conn.execute(_sql.parts, {"asset_id": asset_id})).fetchall()
     said = await (await conn.execute(_sql.states, {"asset_id": asset_id, "since": now - HISTORY})).fetchall()
-    courses = await _courses(conn, asset_id, parts, now)
+    courses = await _courses(conn, asset_id, parts, now, courses_over)
     by_metric = {course.metric: course for course in courses}
     return Facts(
         now=now,
@@ -125,11 +125,12 @@ async def keep_running(conn: Connection, clock: Clock, asset_id: str) -> Kept | 
         return None
     now = clock.now()
     row = await (await conn.execute(_sql.asset, {"asset_id": asset_id, "now": now})).fetchone()
-    found = await assess_now(conn, asset_id, now)
-    if row is None or found is None:
-        return None
     stored = await (await conn.execute(_sql.stored, {"asset_id": asset_id})).fetchall()
     before = {one["slot"]: _state(one) for one in stored}
+    looked_at = min((one["looked_at"] for one in stored), default=None)
+    found = await _still_running(conn, asset_id, now, looked_at, before) or await assess_now(conn, asset_id, now)
+    if row is None or found is None:
+        return None
     found = Assessed(_held(before.get(""), found.asset), {s: _held(before.get(s), f) for s, f in found.parts.items()})
     for slot, state in {"": found.asset, **found.parts}.items():
         if slot not in before or _news(before[slot], state):
@@ -145,6 +146,26 @@ async def keep_running(conn: Connection, clock: Clock, asset_id: str) -> Kept | 
     return Kept(asset_id, before, found)
 
 
+async def _still_running(
+    conn: Connection, asset_id: str, now: datetime, looked_at: datetime | None, before: Mapping[str, RunningState]
+) -> Assessed | None:
+    """The answer of nearly every look, from a tenth of the vitals: it ran lately, and its vitals show it running.
+
+    None when they show anything else, a standstill of minutes too. How large its vitals are while it runs is only to be
+    seen in vitals of a time when it ran, so the last look must lie well within those that are read.
+    """
+    if looked_at is None or now - looked_at > RECENT / 2:
+        return None
+    if any(state.state is not Running.RUNNING for state in before.values()):
+        return None
+    facts = await read_facts(conn, asset_id, now, RECENT)
+    if facts is None or stands_now(facts) is not None:
+        return None
+    found = assess_running(facts)
+    runs = all(state.state is Running.RUNNING for state in (found.asset, *found.parts.values()))
+    return found if runs else None
+
+
 def critical_spans(said: Iterable[tuple[str, datetime]]) -> tuple[CriticalSpan, ...]:
     """When a device called a component critical, from what it said of it in order of time. Pure."""
     spans: list[CriticalSpan] = []
@@ -158,7 +179,9 @@ def critical_spans(said: Iterable[tuple[str, datetime]]) -> tuple[CriticalSpan, 
     return tuple(spans) if since is None else (*spans, CriticalSpan(since, None))
 
 
-async def _courses(conn: Connection, asset_id: str, parts: list[dict[str, Any]], now: datetime) -> list[Course]:
+async def _courses(
+    conn: Connection, asset_id: str, parts: list[dict[str, Any]], now: datetime, over: timedelta
+) -> list[Course]:
     """The courses of the vitals that tell, and of the components' indicators."""
     healthy = {
         part["indicator_metric"]: part["indicator_baseline"] or 0.0 for part in parts if part["indicator_metric"]
@@ -167,8 +190,8 @@ async def _courses(conn: Connection, asset_id: str, parts: list[dict[str, Any]],
     wanted = [one for one in series if one["metric"] in healthy or tells(one["metric"], one["unit"]) is not None]
     wanted = sorted(wanted, key=lambda one: one["metric"] not in healthy)[:MOST_SERIES]
     span = {
-        "series": [one["series_id"] for one in wanted], "from_t": now - HISTORY, "to_t": now,
-        "from_us": to_us(now - HISTORY), "to_us": to_us(now), "recent_us": to_us(now - RECENT),
+        "series": [one["series_id"] for one in wanted], "from_t": now - over, "to_t": now,
+        "from_us": to_us(now - over), "to_us": to_us(now), "recent_us": to_us(now - RECENT),
     }  # fmt: skip
     points: dict[int, list[tuple[float, float]]] = {one["series_id"]: [] for one in wanted}
     for point in await (await conn.execute(_sql.courses, span)).fetchall():

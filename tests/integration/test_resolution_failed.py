@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from psycopg.types.json import Jsonb
-from support.machines import Drive, install, state_told, store_finding
+from support.machines import VITALS, Drive, install, state_told, store_finding, store_vitals
 from support.resolution import ASSET, SLOT, Servers, Stage, certain, instant, stage
 
 from fleet_core.telemetry import DetectionState
+from fleet_server.health import running_kept
 from fleet_server.prognosis.service import prognose
 from fleet_server.resolution import commands
 from fleet_server.resolution.failing import watch_running
@@ -280,3 +281,32 @@ async def test_the_report_of_the_work_confirms_the_candidate_or_not(story: Stage
     assert outcome["failed"] is failed and outcome.get("failed_at") == (failed_at if failed else None)
     (told,) = await story.rows("SELECT summary FROM case_event WHERE kind = 'work_completed'")
     assert ("had failed is confirmed" in told["summary"]) is failed
+
+
+async def test_a_machine_that_runs_is_told_so_from_its_latest_days(
+    story: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive, spans = Drive(story, seizes_after_h=400.0), []
+    read_facts = running_kept.read_facts
+
+    async def spied(conn: Any, asset_id: str, now: Any, over: timedelta = running_kept.HISTORY) -> Any:
+        spans.append(over)
+        return await read_facts(conn, asset_id, now, over)
+
+    monkeypatch.setattr(running_kept, "read_facts", spied)
+    await drive.live(72)
+    assert (await running(story))[""][0] == "running"
+    spans.clear()
+    await drive.live(1)
+    assert (await running(story))[""][0] == "running"
+    assert spans == [running_kept.RECENT]
+
+
+async def test_a_stop_that_nobody_looked_at_for_days_is_seen_in_the_older_vitals(story: Stage) -> None:
+    drive = Drive(story, seizes_after_h=400.0)
+    await drive.live(72)
+    assert (await running(story))[""][0] == "running"
+    for _ in range(4):  # it stands, and its sensors tell noise
+        story.clock.shift(24 * 3600)
+        await store_vitals(story, {name: [0.001, 0.002] * 72 for name in VITALS})
+    assert (await running(story))[""][0] != "running"

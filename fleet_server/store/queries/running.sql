@@ -90,7 +90,7 @@ SELECT series_id, avg(point.t_us)::float8 AS t_us, avg(point.v) AS v
 SELECT pg_try_advisory_xact_lock(hashtextextended('running:' || %(asset_id)s, 0)) AS alone
 
 -- name: stored
-SELECT slot, state, since, why, reason, evidence FROM running_state WHERE asset_id = %(asset_id)s
+SELECT slot, state, since, why, reason, evidence, looked_at FROM running_state WHERE asset_id = %(asset_id)s
 
 -- name: put
 INSERT INTO running_state (asset_id, slot, tenant_id, state, since, why, reason, evidence, looked_at)
